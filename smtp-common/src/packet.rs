@@ -1,0 +1,493 @@
+//! From a frame to a [`Segment`], or to the one [`Skip`] that says why not.
+//!
+//! Contract: [`parse`] reads only bytes that a bounds check has proven to be there, never reads a
+//! port at a fragment offset above zero, and ends after a bounded number of steps for every input.
+//! It does not look at checksums, and it believes the length fields of the IP header as long as
+//! they hold the headers they announce: a capture cut short by a snap length, or a frame whose tail
+//! lies in another buffer, counts with the bytes that were on the wire.
+//!
+//! The cursor is a concrete range of pointers. A slice is refused by the kernel's verifier (its
+//! length becomes a scalar that proves nothing about `data_end`), and a trait would make the half
+//! that the kernel runs the half that user-side tests never run.
+
+use core::marker::PhantomData;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::counter::Skip;
+
+/// An IPv6 address, or an IPv4 address as `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2).
+///
+/// Two words that hold the 16 octets as they lie in memory, so that comparing two addresses is
+/// two comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(C)]
+pub struct Address {
+    high: u64,
+    low: u64,
+}
+
+impl Address {
+    /// The IPv4 address with these octets, mapped into IPv6.
+    #[inline(always)]
+    pub const fn from_ipv4(octets: [u8; 4]) -> Self {
+        let [a, b, c, d] = octets;
+        Self {
+            high: 0,
+            low: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]),
+        }
+    }
+
+    /// The IPv6 address with these octets.
+    #[inline(always)]
+    pub const fn from_ipv6(octets: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+        Self {
+            high: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            low: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+
+    /// The 16 octets in network order.
+    #[inline(always)]
+    pub const fn octets(self) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h] = self.high.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.low.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// The address whose octets lie in these two words of memory.
+    pub const fn from_words(high: u64, low: u64) -> Self {
+        Self { high, low }
+    }
+
+    /// Whether this is an IPv4 address mapped into IPv6.
+    #[inline(always)]
+    pub const fn is_mapped(self) -> bool {
+        let mapped = Self::from_ipv4([0; 4]);
+        let prefix = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        // One comparison, not two: the verifier walks every branch.
+        self.high | (self.low & prefix ^ mapped.low) == 0
+    }
+
+    /// The address as four 32-bit words, for hashing.
+    #[inline(always)]
+    pub(crate) const fn words(self) -> [u64; 4] {
+        [
+            self.high & 0xffff_ffff,
+            self.high >> 32,
+            self.low & 0xffff_ffff,
+            self.low >> 32,
+        ]
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::from_ipv4(v4.octets()),
+            IpAddr::V6(v6) => Self::from_ipv6(v6.octets()),
+        }
+    }
+}
+
+impl From<Address> for IpAddr {
+    /// Mapped addresses become IPv4 again.
+    fn from(address: Address) -> Self {
+        let v6 = Ipv6Addr::from(address.octets());
+        match v6.to_ipv4_mapped() {
+            Some(v4) => Self::V4(Ipv4Addr::from(v4.octets())),
+            None => Self::V6(v6),
+        }
+    }
+}
+
+/// The TCP ports on which mail is taken; 0 marks an unused place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailPorts(pub [u16; 4]);
+
+impl MailPorts {
+    #[inline(always)]
+    const fn contains(self, port: u16) -> bool {
+        let Self([a, b, c, d]) = self;
+        port != 0 && (port == a || port == b || port == c || port == d)
+    }
+}
+
+/// Which way a segment goes, by role and not by interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Client to server: the destination port is a mail port. A segment between two mail ports
+    /// counts here.
+    ClientToServer,
+    /// Server to client: only the source port is a mail port.
+    ServerToClient,
+}
+
+/// TCP flag bits as they stand in octet 13 of the header (RFC 9293, section 3.1).
+pub mod flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement field is significant.
+    pub const ACK: u8 = 0x10;
+}
+
+/// One TCP segment from or to a mail port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Who sent it.
+    pub source: Address,
+    /// Whom it was sent to.
+    pub destination: Address,
+    /// TCP source port, host order.
+    pub source_port: u16,
+    /// TCP destination port, host order.
+    pub destination_port: u16,
+    /// TCP sequence number, host order.
+    pub sequence: u32,
+    /// TCP flags, octet 13 of the header; see [`flags`].
+    pub flags: u8,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Layer-3 bytes: IPv4 total length, or 40 + IPv6 payload length.
+    pub bytes: u32,
+}
+
+impl Segment {
+    #[inline(always)]
+    const fn has(&self, mask: u8, value: u8) -> bool {
+        self.flags & mask == value
+    }
+
+    /// SYN set; ACK, RST and FIN clear: the first segment of a connection, or its retransmission.
+    #[inline(always)]
+    pub const fn is_pure_syn(&self) -> bool {
+        self.has(
+            flags::SYN | flags::ACK | flags::RST | flags::FIN,
+            flags::SYN,
+        )
+    }
+
+    /// SYN and ACK set; RST and FIN clear: a server that answers.
+    #[inline(always)]
+    pub const fn is_syn_ack(&self) -> bool {
+        self.has(
+            flags::SYN | flags::ACK | flags::RST | flags::FIN,
+            flags::SYN | flags::ACK,
+        )
+    }
+
+    /// A reset that answers a SYN: RST and ACK set with sequence number zero, as RFC 9293
+    /// (section 3.5.2, rule 1) has it for a segment that arrives where nobody listens. A reset of
+    /// an established connection carries the connection's own sequence number.
+    #[inline(always)]
+    pub const fn is_refusal(&self) -> bool {
+        self.has(
+            flags::SYN | flags::ACK | flags::RST | flags::FIN,
+            flags::RST | flags::ACK,
+        ) && self.sequence == 0
+    }
+}
+
+/// The rest of a frame: a cursor and the end that it may not pass.
+#[derive(Clone, Copy)]
+pub struct Packet<'a> {
+    cursor: *const u8,
+    end: *const u8,
+    frame: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Packet<'a> {
+    /// The frame between two addresses, as the kernel hands it to an XDP program.
+    ///
+    /// # Safety
+    ///
+    /// `start..end` must be readable for `'a`, and nobody may write to it in that time.
+    #[inline(always)]
+    pub const unsafe fn from_range(start: usize, end: usize) -> Self {
+        Self {
+            cursor: start as *const u8,
+            end: end as *const u8,
+            frame: PhantomData,
+        }
+    }
+
+    /// The frame in this slice.
+    pub fn from_slice(frame: &'a [u8]) -> Self {
+        let range = frame.as_ptr_range();
+        Self {
+            cursor: range.start,
+            end: range.end,
+            frame: PhantomData,
+        }
+    }
+
+    /// The next `N` bytes, without moving; `None` if the frame ends before them.
+    ///
+    /// `N` is at least 2: a check of one byte compiles to `cursor >= end`, of which the verifier
+    /// makes nothing.
+    #[inline(always)]
+    fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        const { assert!(N >= 2) }
+        if self.cursor.wrapping_add(N) > self.end {
+            return None;
+        }
+        // SAFETY: the check above puts cursor..cursor + N inside the frame, which `from_range` and
+        // `from_slice` promise to be readable; a byte array needs no alignment.
+        Some(unsafe { self.cursor.cast::<[u8; N]>().read() })
+    }
+
+    /// Moves on by `n` bytes. It may move past the end: then every later `peek` is `None`.
+    #[inline(always)]
+    fn advance(&mut self, n: usize) {
+        self.cursor = self.cursor.wrapping_add(n);
+    }
+}
+
+const ETHERNET_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+const MAX_VLAN_TAGS: usize = 2;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const TCP_HEADER: usize = 20;
+/// How many IPv6 extension headers a segment may have in front of its TCP header.
+pub const MAX_IPV6_EXTENSIONS: usize = 8;
+
+/// EtherTypes (IEEE 802 Numbers).
+mod ether_type {
+    pub const IPV4: u16 = 0x0800;
+    pub const VLAN: u16 = 0x8100; // 802.1Q
+    pub const IPV6: u16 = 0x86dd;
+    pub const PROVIDER_VLAN: u16 = 0x88a8; // 802.1ad
+}
+
+/// IP protocol numbers (IANA Assigned Internet Protocol Numbers).
+mod protocol {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const TCP: u8 = 6;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const DESTINATION: u8 = 60;
+}
+
+/// Parses an Ethernet II frame.
+#[inline(always)]
+pub fn parse(mut packet: Packet<'_>, ports: MailPorts) -> Result<Segment, Skip> {
+    let header: [u8; ETHERNET_HEADER] = packet.peek().ok_or(Skip::ShortEthernet)?;
+    let mut ether_type = u16::from_be_bytes([header[12], header[13]]);
+    packet.advance(ETHERNET_HEADER);
+
+    for _ in 0..MAX_VLAN_TAGS {
+        if ether_type != ether_type::VLAN && ether_type != ether_type::PROVIDER_VLAN {
+            break;
+        }
+        let tag: [u8; VLAN_TAG] = packet.peek().ok_or(Skip::ShortEthernet)?;
+        ether_type = u16::from_be_bytes([tag[2], tag[3]]);
+        packet.advance(VLAN_TAG);
+    }
+    parse_ether_type(packet, ether_type, ports)
+}
+
+/// Parses what follows an EtherType field, for captures without an Ethernet header.
+#[inline(always)]
+pub fn parse_ether_type(
+    packet: Packet<'_>,
+    ether_type: u16,
+    ports: MailPorts,
+) -> Result<Segment, Skip> {
+    match ether_type {
+        ether_type::IPV4 => parse_ipv4(packet, ports),
+        ether_type::IPV6 => parse_ipv6(packet, ports),
+        ether_type::VLAN | ether_type::PROVIDER_VLAN => Err(Skip::VlanDepth),
+        _ => Err(Skip::NotIp),
+    }
+}
+
+/// RFC 791, section 3.1.
+#[inline(always)]
+fn parse_ipv4(mut packet: Packet<'_>, ports: MailPorts) -> Result<Segment, Skip> {
+    let header: [u8; IPV4_HEADER] = packet.peek().ok_or(Skip::ShortIpv4)?;
+    if header[0] >> 4 != 4 {
+        return Err(Skip::Ipv4Version);
+    }
+    let header_length = (header[0] as usize & 0x0f) * 4;
+    if header_length < IPV4_HEADER {
+        return Err(Skip::Ipv4HeaderLength);
+    }
+    if header[9] != protocol::TCP {
+        return Err(Skip::NotTcp);
+    }
+    let total_length = u16::from_be_bytes([header[2], header[3]]) as usize;
+    if total_length < header_length {
+        return Err(Skip::Ipv4TotalLength);
+    }
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    if fragment_offset != 0 {
+        return Err(Skip::Ipv4Fragment);
+    }
+    packet.advance(header_length);
+    let network = Network {
+        source: Address::from_ipv4([header[12], header[13], header[14], header[15]]),
+        destination: Address::from_ipv4([header[16], header[17], header[18], header[19]]),
+        bytes: total_length as u32,
+        payload: total_length - header_length,
+        too_short: Skip::Ipv4TotalLength,
+    };
+    parse_tcp(packet, &network, ports)
+}
+
+/// How an IPv6 extension header is read. All kinds have their next header in octet 0 and are at
+/// least 8 octets long.
+///
+/// It is data, not a `match`, for the verifier's sake: what comes out of a table is one unknown
+/// number, so the loop has one path; with a branch for each kind the verifier walks 3^8 of them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Extension {
+    /// Whether octet 1 counts in the length, as 0xff or 0: not in a fragment header.
+    once: u8,
+    /// Whether it counts in units of 8 octets and not of 4, as 0xff or 0: not in AH.
+    twice: u8,
+    /// The bits of octets 2 and 3 that are a fragment offset.
+    offset_mask: u16,
+}
+
+impl Extension {
+    #[inline(always)]
+    const fn is_extension(self) -> bool {
+        self.once as u16 | self.offset_mask != 0
+    }
+
+    /// The length in octets: (n + 1) * 8, for AH (n + 2) * 4, for a fragment header 8.
+    #[inline(always)]
+    const fn length(self, octet: u8) -> usize {
+        let words = 2 + (octet & self.once) as usize + (octet & self.twice) as usize;
+        words * 4
+    }
+}
+
+/// By next-header number. RFC 8200, section 4; RFC 4302, section 2.2.
+static EXTENSIONS: [Extension; 256] = {
+    let none = Extension {
+        once: 0,
+        twice: 0,
+        offset_mask: 0,
+    };
+    let octets = Extension {
+        once: 0xff,
+        twice: 0xff,
+        offset_mask: 0,
+    };
+    let mut kinds = [none; 256];
+    kinds[protocol::HOP_BY_HOP as usize] = octets;
+    kinds[protocol::ROUTING as usize] = octets;
+    kinds[protocol::DESTINATION as usize] = octets;
+    kinds[protocol::AUTHENTICATION as usize] = Extension { twice: 0, ..octets };
+    kinds[protocol::FRAGMENT as usize] = Extension {
+        offset_mask: 0xfff8,
+        ..none
+    };
+    kinds
+};
+
+/// RFC 8200, sections 3 and 4; the authentication header is RFC 4302, section 2.
+#[inline(always)]
+fn parse_ipv6(mut packet: Packet<'_>, ports: MailPorts) -> Result<Segment, Skip> {
+    let header: [u8; IPV6_HEADER] = packet.peek().ok_or(Skip::ShortIpv6)?;
+    if header[0] >> 4 != 6 {
+        return Err(Skip::Ipv6Version);
+    }
+    let payload_length = u16::from_be_bytes([header[4], header[5]]) as usize;
+    let mut source = [0; 16];
+    let mut destination = [0; 16];
+    source.copy_from_slice(&header[8..24]);
+    destination.copy_from_slice(&header[24..40]);
+    let mut next = header[6];
+    packet.advance(IPV6_HEADER);
+
+    let mut extensions = 0;
+    for _ in 0..MAX_IPV6_EXTENSIONS {
+        let kind = EXTENSIONS[next as usize];
+        if !kind.is_extension() {
+            break;
+        }
+        let header: [u8; 8] = packet.peek().ok_or(Skip::ShortIpv6Extension)?;
+        if u16::from_be_bytes([header[2], header[3]]) & kind.offset_mask != 0 {
+            return Err(Skip::Ipv6Fragment);
+        }
+        next = header[0];
+        let length = kind.length(header[1]);
+        packet.advance(length);
+        extensions += length;
+    }
+    if EXTENSIONS[next as usize].is_extension() {
+        return Err(Skip::Ipv6ExtensionLimit);
+    }
+    if next != protocol::TCP {
+        return Err(Skip::NotTcp);
+    }
+    if payload_length < extensions {
+        return Err(Skip::Ipv6PayloadLength);
+    }
+    let source = Address::from_ipv6(source);
+    let destination = Address::from_ipv6(destination);
+    if source.is_mapped() || destination.is_mapped() {
+        return Err(Skip::Ipv6Mapped);
+    }
+    let network = Network {
+        source,
+        destination,
+        bytes: (IPV6_HEADER + payload_length) as u32,
+        payload: payload_length - extensions,
+        too_short: Skip::Ipv6PayloadLength,
+    };
+    parse_tcp(packet, &network, ports)
+}
+
+/// What the network layer said about the TCP segment behind it.
+struct Network {
+    source: Address,
+    destination: Address,
+    /// Layer-3 bytes.
+    bytes: u32,
+    /// Bytes that the network layer announces for TCP header and data.
+    payload: usize,
+    /// The reason when `payload` does not hold the TCP header.
+    too_short: Skip,
+}
+
+/// RFC 9293, section 3.1.
+#[inline(always)]
+fn parse_tcp(packet: Packet<'_>, network: &Network, ports: MailPorts) -> Result<Segment, Skip> {
+    let header: [u8; TCP_HEADER] = packet.peek().ok_or(Skip::ShortTcp)?;
+    let source_port = u16::from_be_bytes([header[0], header[1]]);
+    let destination_port = u16::from_be_bytes([header[2], header[3]]);
+    let direction = if ports.contains(destination_port) {
+        Direction::ClientToServer
+    } else if ports.contains(source_port) {
+        Direction::ServerToClient
+    } else {
+        return Err(Skip::NotMailPort);
+    };
+    let header_length = (header[12] as usize >> 4) * 4;
+    if header_length < TCP_HEADER {
+        return Err(Skip::TcpDataOffset);
+    }
+    if network.payload < header_length {
+        return Err(network.too_short);
+    }
+    Ok(Segment {
+        source: network.source,
+        destination: network.destination,
+        source_port,
+        destination_port,
+        sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+        flags: header[13],
+        direction,
+        bytes: network.bytes,
+    })
+}
