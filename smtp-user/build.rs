@@ -66,7 +66,9 @@ fn toolchain() -> Result<String> {
             .args(["run", name, "rustc", "--print", "sysroot"])
             .output()
         else {
-            bail!("cannot run rustup, which chooses the toolchain of the kernel program: install rustup");
+            bail!(
+                "cannot run rustup, which chooses the toolchain of the kernel program: install rustup"
+            );
         };
         let sysroot = String::from_utf8_lossy(&output.stdout);
         if output.status.success()

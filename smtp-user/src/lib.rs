@@ -1,1 +1,20 @@
-//! smtpflow
+//! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
+//!
+//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, serve -> model ->
+//! smtp-common`. aya is known to `meter::xdp` alone, axum to `serve` alone, clap to `args` and `main`
+//! alone.
+#![deny(unsafe_code)]
+
+pub mod agent;
+pub mod args;
+pub mod config;
+pub mod distribution;
+pub mod doctor;
+pub mod failure;
+pub mod history;
+pub mod link;
+pub mod meter;
+pub mod model;
+pub mod privilege;
+pub mod replay;
+pub mod serve;

@@ -1,1 +1,53 @@
-//! stub
+//! What the integration tests share: meters with pins of their own, packets, the binary.
+//!
+//! The tests need root, a mounted BPF file system and the packages that `cargo xtask test`
+//! installs. They panic where something is missing; none of them skips.
+
+pub mod packets;
+
+use std::path::{Path, PathBuf};
+
+use smtp_common::packet::MailPorts;
+use smtp_common::table::Geometry;
+use smtp_user::meter::xdp::{Options, XdpMeter};
+
+/// A geometry with 2^`sets_log2` sets on each possible CPU.
+pub fn geometry(sets_log2: u32) -> Geometry {
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")
+        .expect("the list of possible CPUs");
+    // "0" or "0-71".
+    let last = possible.trim().rsplit(['-', ',']).next().expect("a number");
+    Geometry {
+        cpus: last.parse::<u32>().expect("a number") + 1,
+        sets: 1 << sets_log2,
+        syn_slots: 1 << 12,
+    }
+}
+
+/// Options for a meter whose pins no other test uses.
+pub fn options(name: &str, sets_log2: u32) -> Options {
+    Options {
+        ports: [25, 0, 0, 0],
+        geometry: geometry(sets_log2),
+        spill: 64,
+        local: Vec::new(),
+        pins: pins(name),
+    }
+}
+
+/// A directory of pins for the test of this name, free of what an earlier crash left.
+pub fn pins(name: &str) -> PathBuf {
+    let pins = Path::new("/sys/fs/bpf").join(format!("smtpflow-test-{name}"));
+    if pins.exists() {
+        std::fs::remove_dir_all(&pins).expect("pins of an earlier run can be removed");
+    }
+    pins
+}
+
+/// A meter that is attached to nothing.
+pub fn meter(options: &Options) -> XdpMeter {
+    XdpMeter::open(options).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// The port of SMTP.
+pub const SMTP: MailPorts = MailPorts([25, 0, 0, 0]);

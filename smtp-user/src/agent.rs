@@ -1,0 +1,308 @@
+//! The loop: the only place that knows meter, history and server.
+//!
+//! Contract: the meter has a thread of its own, because a flip waits for the kernel (milliseconds,
+//! half a second on a busy machine) and nothing else may wait for it. Windows go to the server as
+//! shared snapshots; no reader can hold up a drain. A failed drain loses nothing: its counts stay in
+//! the kernel and come with the next one. At the end there is a last drain, then the program is
+//! detached unless it shall stay.
+
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::failure::{Failure, Kind};
+use crate::history::History;
+use crate::link;
+use crate::meter::Meter as _;
+use crate::meter::xdp::{Options, XdpMeter};
+use crate::model::{Drain, Identity, ObservationPoint, Snapshot, Tally, Window};
+use crate::serve;
+
+/// Runs until SIGTERM or SIGINT, or until something fails.
+pub fn run(config: Config) -> Result<(), Failure> {
+    let (listener, serve_options) = serve::bind(&config.serve)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(async {
+        // Before anything is attached, so that no signal in between leaves it attached.
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        agent(config, listener, serve_options, stop).await
+    })
+}
+
+async fn agent(
+    config: Config,
+    listener: std::net::TcpListener,
+    serve_options: serve::Options,
+    stop: impl Future<Output = &'static str>,
+) -> Result<(), Failure> {
+    let (news_sender, mut news) = mpsc::channel(16);
+    let (stop_meter, stop_receiver) = std_mpsc::channel();
+    let meter_config = config.clone();
+    let meter = thread::Builder::new()
+        .name("meter".to_owned())
+        .spawn(move || meter_thread(&meter_config, &news_sender, &stop_receiver))
+        .context("cannot start the meter's thread")?;
+    let Some(News::Started(started)) = news.recv().await else {
+        return Err(end_of(meter).err().unwrap_or_else(|| {
+            Failure::new(Kind::Failed, "the meter ended before it had started")
+        }));
+    };
+    log_start(&config, &started);
+
+    let mut recorder = Recorder::new(&config, *started);
+    let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
+    let (shutdown_sender, shutdown) = watch::channel(false);
+    let server = tokio::spawn(serve::serve(listener, serve_options, snapshots, shutdown));
+    tokio::pin!(stop, server);
+
+    let mut server_ended = None;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            received = news.recv() => match received {
+                Some(item) => {
+                    recorder.record(item);
+                    snapshot_sender.send_replace(Arc::new(recorder.snapshot()));
+                }
+                // The meter has ended: it was told to, or it failed.
+                None => break,
+            },
+            signal = &mut stop, if !stopping => {
+                tracing::info!("{signal}: last drain, then the end");
+                stopping = true;
+                let _ = stop_meter.send(());
+            }
+            result = &mut server, if server_ended.is_none() => {
+                server_ended = Some(result);
+                stopping = true;
+                let _ = stop_meter.send(());
+            }
+        }
+    }
+    let metered = end_of(meter);
+    let _ = shutdown_sender.send(true);
+    let served = match server_ended {
+        Some(result) => result,
+        None => server.await,
+    };
+    let tally = &recorder.history.since_start();
+    tracing::info!(
+        drains = recorder.drains,
+        frames = tally.frames,
+        segments = tally.segments(),
+        connections = tally.sources.connections + tally.overflow.connections,
+        conservation_error = tally.conservation_error(),
+        "ended"
+    );
+    metered?;
+    served
+        .context("the HTTP server broke down")?
+        .context("the HTTP server failed")?;
+    Ok(())
+}
+
+/// What the meter's thread tells.
+enum News {
+    /// It is attached.
+    Started(Box<Started>),
+    /// A window, and how long its drain took.
+    Window(Box<Window>, Duration),
+    /// A drain failed.
+    DrainFailed,
+}
+
+/// What is known once the meter is attached.
+struct Started {
+    identity: Identity,
+    points: Vec<ObservationPoint>,
+}
+
+fn meter_thread(
+    config: &Config,
+    news: &mpsc::Sender<News>,
+    stop: &std_mpsc::Receiver<()>,
+) -> Result<(), Failure> {
+    if let Some(name) = &config.meter.netns {
+        link::enter_netns(name)?;
+    }
+    let mut meter = XdpMeter::open(&Options::new(config)?)?;
+    let attached = attach_all(&mut meter, config);
+    if let Err(failure) = attached {
+        meter.detach()?;
+        return Err(failure);
+    }
+    let started = Started {
+        identity: Identity {
+            started_at: SystemTime::now(),
+            kernel: nix::sys::utsname::uname()
+                .map(|name| name.release().to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            ports: config.meter.ports.clone(),
+            window: config.meter.window,
+            table_lines: meter.lines(),
+            cpus: meter.geometry().cpus,
+            table_bytes: meter.table_bytes(),
+        },
+        points: meter.points(),
+    };
+    // Nobody listens: then the agent is ending, and so does this thread, at its first wait.
+    let _ = news.blocking_send(News::Started(Box::new(started)));
+
+    let mut next = Instant::now() + config.meter.window;
+    loop {
+        let wait = next.saturating_duration_since(Instant::now());
+        let stopping = !matches!(
+            stop.recv_timeout(wait),
+            Err(std_mpsc::RecvTimeoutError::Timeout)
+        );
+        let before = Instant::now();
+        let item = match meter.window() {
+            Ok(Some(window)) => News::Window(Box::new(window), before.elapsed()),
+            Ok(None) => break,
+            Err(failure) => {
+                tracing::error!("drain failed, its counts come with the next one: {failure}");
+                News::DrainFailed
+            }
+        };
+        let _ = news.blocking_send(item);
+        if stopping {
+            break;
+        }
+        // Late drains are not made up for: a longer window holds the same counts.
+        next = (next + config.meter.window).max(Instant::now());
+    }
+    if config.meter.keep_attached {
+        tracing::info!("still attached and counting; smtpflow detach ends that");
+        return Ok(());
+    }
+    meter.detach()
+}
+
+fn attach_all(meter: &mut XdpMeter, config: &Config) -> Result<(), Failure> {
+    for interface in &config.meter.interfaces {
+        meter.attach(interface, config.meter.mode)?;
+    }
+    let others = meter.other_links()?;
+    if !others.is_empty() {
+        tracing::warn!(
+            "an earlier smtpflow is still attached to {} and counts into these tables; end that \
+             with smtpflow detach",
+            others.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// What the meter's thread ended with.
+fn end_of(meter: thread::JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
+    meter
+        .join()
+        .unwrap_or_else(|_| Err(Failure::new(Kind::Failed, "the meter's thread panicked")))
+}
+
+fn log_start(config: &Config, started: &Started) {
+    for point in &started.points {
+        tracing::info!(
+            interface = point.interface,
+            mode = point.mode.name(),
+            section = point.program,
+            "attached"
+        );
+        if let Some(reason) = &point.fallback {
+            tracing::warn!(
+                interface = point.interface,
+                "in skb mode, which is slower, because the driver does not take the program: {reason}"
+            );
+        }
+    }
+    tracing::info!(
+        "counting TCP ports {:?}; page, metrics and API at http://{}/",
+        config.meter.ports,
+        config.serve.listen
+    );
+}
+
+/// Turns news into snapshots.
+struct Recorder {
+    identity: Identity,
+    points: Vec<ObservationPoint>,
+    history: History,
+    last_drain: Option<Drain>,
+    last_window: Tally,
+    drains: u64,
+    drain_failures: u64,
+}
+
+impl Recorder {
+    fn new(config: &Config, started: Started) -> Self {
+        Self {
+            identity: started.identity,
+            points: started.points,
+            history: History::new(
+                config.networks.local.clone(),
+                config.history.sources as usize,
+            ),
+            last_drain: None,
+            last_window: Tally::default(),
+            drains: 0,
+            drain_failures: 0,
+        }
+    }
+
+    fn record(&mut self, news: News) {
+        match news {
+            News::Started(started) => self.points = started.points,
+            News::DrainFailed => self.drain_failures += 1,
+            News::Window(window, duration) => {
+                self.drains += 1;
+                let error = window.tally.conservation_error();
+                if error != 0 {
+                    tracing::error!(
+                        error,
+                        "the conservation law is broken: counts of this window are wrong"
+                    );
+                }
+                self.history.add(&window);
+                self.last_drain = Some(Drain {
+                    at: SystemTime::now(),
+                    duration,
+                    flip: window.flip,
+                    sources: window.sources.len() as u64,
+                    lines_used: window.lines_used,
+                });
+                self.last_window = window.tally;
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            identity: self.identity.clone(),
+            points: self.points.clone(),
+            last_drain: self.last_drain,
+            drains: self.drains,
+            drain_failures: self.drain_failures,
+            since_start: self.history.since_start().clone(),
+            last_window: self.last_window.clone(),
+            sources: self.history.rows(),
+            untracked: self.history.untracked(),
+        }
+    }
+}

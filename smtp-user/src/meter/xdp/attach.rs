@@ -1,0 +1,225 @@
+//! Puts the program on an interface, in the best mode that the driver takes.
+//!
+//! Contract: never replaces somebody else's program, never attaches but through a BPF link (which
+//! ends with its last holder), and says which mode it got and why not a better one.
+
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{Xdp, XdpMode, loaded_programs};
+
+use super::pins::Pins;
+use crate::config::AttachChoice;
+use crate::failure::{Failure, Kind};
+use crate::link::{self, Link};
+use crate::model::{AttachMode, ObservationPoint};
+
+/// The section for drivers that hand over a frame in one buffer.
+pub const PLAIN: Section = Section {
+    program: "smtpflow",
+    name: "xdp",
+};
+/// The section for drivers that may hand over a frame in several (Linux 5.18).
+pub const FRAGS: Section = Section {
+    program: "smtpflow_frags",
+    name: "xdp.frags",
+};
+
+/// One way of building the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    /// Name of its section.
+    pub name: &'static str,
+}
+
+/// A link of ours, held and pinned.
+pub struct Attachment {
+    /// Where and how.
+    pub point: ObservationPoint,
+    /// What keeps the program there.
+    pub link: PinnedLink,
+}
+
+/// Attaches to one interface.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    interface: &str,
+    choice: AttachChoice,
+) -> Result<Attachment, Failure> {
+    let link = find(interface)?;
+    let path = pins.link_path(interface);
+    if path.exists() {
+        if link.xdp.is_some() {
+            return take_over(ebpf, pins, &link);
+        }
+        // The interface went away and took the attachment with it; a new one has its name.
+        std::fs::remove_file(&path)
+            .with_context(|| format!("cannot remove the dead link {}", path.display()))?;
+    }
+    if let Some(foreign) = &link.xdp {
+        return Err(foreign_program(interface, foreign.program_id, &foreign.mode));
+    }
+
+    let attempts: &[(XdpMode, AttachMode, Section)] = match choice {
+        AttachChoice::Auto => &[
+            (XdpMode::Driver, AttachMode::Driver, PLAIN),
+            (XdpMode::Driver, AttachMode::Driver, FRAGS),
+            (XdpMode::Skb, AttachMode::Skb, PLAIN),
+        ],
+        AttachChoice::Driver => &[
+            (XdpMode::Driver, AttachMode::Driver, PLAIN),
+            (XdpMode::Driver, AttachMode::Driver, FRAGS),
+        ],
+        AttachChoice::Skb => &[(XdpMode::Skb, AttachMode::Skb, PLAIN)],
+    };
+    let mut refusals = Vec::new();
+    for (xdp_mode, mode, section) in attempts {
+        match try_attach(ebpf, &link, *xdp_mode, *section) {
+            Ok(fd_link) => {
+                let fallback = (*mode == AttachMode::Skb && choice == AttachChoice::Auto)
+                    .then(|| refusals.join("; "));
+                let link_pin = fd_link
+                    .pin(&path)
+                    .with_context(|| format!("cannot pin the link {}", path.display()))?;
+                return Ok(Attachment {
+                    point: ObservationPoint {
+                        interface: interface.to_owned(),
+                        index: link.index,
+                        mode: *mode,
+                        program: section.name,
+                        fallback,
+                    },
+                    link: link_pin,
+                });
+            }
+            Err(error) => {
+                // Somebody may have come between the look and the attempt.
+                if let Some(foreign) = find(interface)?.xdp {
+                    return Err(foreign_program(interface, foreign.program_id, &foreign.mode));
+                }
+                refusals.push(format!("{} with section {}: {error:#}", mode.name(), section.name));
+            }
+        }
+    }
+    let kind = if refusals.iter().all(|text| text.contains("not permitted")) {
+        Kind::NoPermission
+    } else {
+        Kind::Unavailable
+    };
+    let way_out = match choice {
+        AttachChoice::Driver => "use --mode auto to let it fall back to skb",
+        AttachChoice::Auto | AttachChoice::Skb => {
+            "see what smtpflow doctor says about this interface"
+        }
+    };
+    Err(Failure::new(
+        kind,
+        format!("cannot attach to {interface}: {}; {way_out}", refusals.join("; ")),
+    ))
+}
+
+/// The interface of this name in the network namespace of this thread.
+fn find(interface: &str) -> Result<Link, Failure> {
+    link::find(&link::links()?, interface, "attach to").cloned()
+}
+
+fn try_attach(
+    ebpf: &mut Ebpf,
+    link: &Link,
+    mode: XdpMode,
+    section: Section,
+) -> anyhow::Result<FdLink> {
+    let program = load(ebpf, section)?;
+    let id = program.attach_to_if_index(link.index, mode)?;
+    let xdp_link: XdpLink = program.take_link(id)?;
+    // Where the kernel refuses a link, aya attaches by netlink instead. Such an attachment would
+    // stay after a crash and cannot be pinned; dropping it here detaches it.
+    FdLink::try_from(xdp_link).context("the kernel gave no BPF link")
+}
+
+/// The program of this section, loaded.
+pub fn load(ebpf: &mut Ebpf, section: Section) -> anyhow::Result<&mut Xdp> {
+    let program: &mut Xdp = ebpf
+        .program_mut(section.program)
+        .with_context(|| format!("the kernel object has no program {}", section.program))?
+        .try_into()?;
+    if program.fd().is_err() {
+        program
+            .load()
+            .with_context(|| format!("the kernel refuses section {}", section.name))?;
+    }
+    Ok(program)
+}
+
+/// Puts our program into the link that an earlier smtpflow left. No packet passes uncounted.
+fn take_over(ebpf: &mut Ebpf, pins: &Pins, link: &Link) -> Result<Attachment, Failure> {
+    let path = pins.link_path(&link.name);
+    let attached = link.xdp.as_ref().context("a link with a program")?;
+    let mode = if attached.mode == "driver" {
+        AttachMode::Driver
+    } else {
+        AttachMode::Skb
+    };
+    let mut refusals = Vec::new();
+    for section in [PLAIN, FRAGS] {
+        let pinned = PinnedLink::from_pin(&path)
+            .with_context(|| format!("cannot open the link {}", path.display()))?;
+        let taken = XdpLink::try_from(FdLink::from(pinned))
+            .with_context(|| format!("{} is not a link of an XDP program", path.display()))?;
+        let program = load(ebpf, section)?;
+        match program.attach_to_link(taken) {
+            Ok(id) => {
+                // Taken out of the program object, which would detach it when it goes.
+                let fd_link = FdLink::try_from(program.take_link(id).context("the new link")?)
+                    .context("the new link")?;
+                drop(fd_link);
+                let link_pin = PinnedLink::from_pin(&path)
+                    .with_context(|| format!("cannot open the link {}", path.display()))?;
+                return Ok(Attachment {
+                    point: ObservationPoint {
+                        interface: link.name.clone(),
+                        index: link.index,
+                        mode,
+                        program: section.name,
+                        fallback: None,
+                    },
+                    link: link_pin,
+                });
+            }
+            Err(error) => refusals.push(format!("section {}: {error}", section.name)),
+        }
+    }
+    Err(Failure::new(
+        Kind::Unavailable,
+        format!(
+            "cannot take over the link to {} at {}: {}; end it with smtpflow detach",
+            link.name,
+            path.display(),
+            refusals.join("; ")
+        ),
+    ))
+}
+
+/// Names the program that is in the way.
+fn foreign_program(interface: &str, id: u32, mode: &str) -> Failure {
+    let name = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(str::to_owned));
+    let named = match name {
+        Some(name) if !name.is_empty() => format!("{name} (id {id}, mode {mode})"),
+        _ => format!("id {id} (mode {mode})"),
+    };
+    Failure::new(
+        Kind::Unavailable,
+        format!(
+            "cannot attach to {interface}: XDP program {named} is there already, and smtpflow never \
+             replaces one; remove it (ip link set dev {interface} xdp off), or count on another \
+             interface"
+        ),
+    )
+}

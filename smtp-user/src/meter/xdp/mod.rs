@@ -1,0 +1,417 @@
+//! The live meter: the XDP program on real interfaces. The only module that knows aya.
+//!
+//! Contract: a window is cut by a flip, which returns when no program writes the old half any more;
+//! only then is the half read and cleared, so no count is lost and none is in two windows. Links
+//! and maps are pinned, so counting goes on when the agent dies; the next one takes both over.
+//! Blocks, so it has a thread of its own.
+//!
+//! `pins`: our directory of bpffs; `tables`: the maps; `mapped`: their memory; `attach`: links;
+//! `pass`: the bare program that ours is measured against.
+
+mod attach;
+mod mapped;
+pub mod pass;
+mod pins;
+mod tables;
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::programs::{TestRun as _, TestRunOptions};
+use aya_log::EbpfLogger;
+use ipnet::IpNet;
+use nix::time::{ClockId, clock_gettime};
+use smtp_common::counter::Counter;
+use smtp_common::flow::{MAX_CPUS, Totals};
+use smtp_common::packet::Address;
+use smtp_common::table::{Geometry, Set, WAYS};
+
+use self::attach::Attachment;
+pub use self::attach::{FRAGS, PLAIN, Section};
+use self::pins::Pins;
+use self::tables::Tables;
+use super::Meter;
+use crate::config::{AttachChoice, Config};
+use crate::failure::{Failure, Kind};
+use crate::model::{ObservationPoint, Source, Tally, Window};
+use crate::privilege;
+
+/// Most memory that the source table takes where its size is not configured, on all CPUs together.
+const DEFAULT_TABLE_BYTES: u64 = 256 << 20;
+/// Sets per CPU where that much memory allows it: one half of one CPU is then 4 MiB, which stays in
+/// cache as far as it is used.
+const DEFAULT_SETS: u32 = 1 << 15;
+
+/// What a meter needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Mail ports; 0 marks an unused place.
+    pub ports: [u16; 4],
+    /// The shape of the tables.
+    pub geometry: Geometry,
+    /// Places for own hosts whose set is full.
+    pub spill: u32,
+    /// The operator's own prefixes.
+    pub local: Vec<IpNet>,
+    /// Our directory in bpffs.
+    pub pins: PathBuf,
+}
+
+impl Options {
+    /// The options that this configuration means on this machine.
+    pub fn new(config: &Config) -> Result<Self, Failure> {
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))?;
+        if cpus > MAX_CPUS {
+            return Err(Failure::new(
+                Kind::Failed,
+                format!("this machine may have {cpus} CPUs, and the tables have places for {MAX_CPUS}"),
+            ));
+        }
+        let cpus = cpus as u32;
+        let mut ports = [0; 4];
+        for (place, port) in ports.iter_mut().zip(&config.meter.ports) {
+            *place = *port;
+        }
+        Ok(Self {
+            ports,
+            geometry: Geometry {
+                cpus,
+                sets: config.table.sets_per_cpu.unwrap_or(default_sets(cpus)),
+                syn_slots: config.table.syn_slots,
+            },
+            spill: config.table.spill,
+            local: config.networks.local.clone(),
+            pins: config.meter.pins.clone(),
+        })
+    }
+}
+
+/// [`DEFAULT_SETS`], or the largest power of two that keeps to [`DEFAULT_TABLE_BYTES`].
+fn default_sets(cpus: u32) -> u32 {
+    let fitting = DEFAULT_TABLE_BYTES / (2 * u64::from(cpus) * size_of::<Set>() as u64);
+    let fitting = 1 << fitting.max(1).ilog2();
+    fitting.min(DEFAULT_SETS)
+}
+
+/// Counts what passes the interfaces that it is attached to.
+pub struct XdpMeter {
+    tables: Tables,
+    pins: Pins,
+    attachments: Vec<Attachment>,
+    ebpf: Ebpf,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// The half that programs write now.
+    half: u32,
+    /// When the running window started: for the label, and for its length.
+    started_at: SystemTime,
+    started: Duration,
+    /// What a meter that was taken over had counted in its silent half.
+    carried: Option<Drained>,
+}
+
+/// What one half held.
+#[derive(Default)]
+struct Drained {
+    tally: Tally,
+    sources: HashMap<Address, Totals>,
+    lines_used: u64,
+}
+
+impl Drained {
+    fn add(&mut self, address: Address, totals: &Totals) {
+        self.tally.sources.merge(totals);
+        self.sources.entry(address).or_default().merge(totals);
+    }
+}
+
+impl XdpMeter {
+    /// Loads the kernel object and makes its maps, or takes over those of a smtpflow that ended
+    /// without detaching. Attaches to nothing.
+    pub fn open(options: &Options) -> Result<Self, Failure> {
+        privilege::require_for_xdp()?;
+        let pins = Pins::open(&options.pins)?;
+        let (tables, mut ebpf) = Tables::load(options, &pins)?;
+        let logger = EbpfLogger::init(&mut ebpf)
+            .inspect_err(|error| tracing::warn!("no log from the kernel program: {error}"))
+            .ok();
+        let mut meter = Self {
+            tables,
+            pins,
+            attachments: Vec::new(),
+            ebpf,
+            logger,
+            half: 0,
+            started_at: SystemTime::now(),
+            started: boot_time()?,
+            carried: None,
+        };
+        if meter.tables.taken_over {
+            // Which half the programs write is not known without CAP_SYS_ADMIN: after this it is
+            // half 0, and half 1 is silent whichever it was.
+            meter.tables.flip_to(0)?;
+            let mut carried = Drained::default();
+            meter.drain(1, &mut carried)?;
+            tracing::info!(
+                segments = carried.tally.segments(),
+                "took over the tables of an earlier smtpflow"
+            );
+            meter.carried = Some(carried);
+        }
+        Ok(meter)
+    }
+
+    /// Attaches to an interface in the network namespace of this thread.
+    pub fn attach(&mut self, interface: &str, choice: AttachChoice) -> Result<(), Failure> {
+        let attachment = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
+        self.attachments.push(attachment);
+        Ok(())
+    }
+
+    /// Where packets are seen.
+    pub fn points(&self) -> Vec<ObservationPoint> {
+        let points = self.attachments.iter().map(|attachment| &attachment.point);
+        points.cloned().collect()
+    }
+
+    /// Interfaces with a link of ours that this meter did not attach to: an earlier one did.
+    pub fn other_links(&self) -> Result<Vec<String>, Failure> {
+        let mut linked = self.pins.linked_interfaces()?;
+        linked.retain(|name| {
+            !self
+                .attachments
+                .iter()
+                .any(|attachment| attachment.point.interface == *name)
+        });
+        Ok(linked)
+    }
+
+    /// The shape of the tables.
+    pub const fn geometry(&self) -> Geometry {
+        self.tables.geometry
+    }
+
+    /// Lines of the source table in one half, over all CPUs.
+    pub const fn lines(&self) -> u64 {
+        self.tables.geometry.cpus as u64 * self.tables.geometry.sets as u64 * WAYS as u64
+    }
+
+    /// Bytes of kernel memory in all tables together.
+    pub const fn table_bytes(&self) -> u64 {
+        self.tables.bytes
+    }
+
+    /// Ends the links and removes the pins.
+    pub fn detach(self) -> Result<(), Failure> {
+        for attachment in self.attachments {
+            let interface = attachment.point.interface;
+            let link = attachment
+                .link
+                .unpin()
+                .with_context(|| format!("cannot unpin the link to {interface}"))?;
+            // The last holder: closing it detaches.
+            drop(link);
+        }
+        // The maps stay while somebody else's link uses them.
+        if self.pins.linked_interfaces()?.is_empty() {
+            self.pins.remove_maps()?;
+        }
+        Ok(())
+    }
+
+    /// Runs a section of the program once on a frame that comes from no interface
+    /// (`BPF_PROG_TEST_RUN`), and returns its action and the frame as it left it.
+    pub fn test_run(&mut self, section: Section, frame: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
+        let program = attach::load(&mut self.ebpf, section)?;
+        let mut out = vec![0; frame.len()];
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat: 1,
+            ..Default::default()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+
+    /// How long `repeat` runs of a section on a frame take.
+    pub fn time(
+        &mut self,
+        section: Section,
+        frame: &[u8],
+        repeat: u32,
+    ) -> anyhow::Result<Duration> {
+        pass::time(attach::load(&mut self.ebpf, section)?, frame, repeat)
+    }
+
+    /// How many instructions the verifier walked for this section, where the kernel says so.
+    pub fn verified_instructions(&mut self, section: Section) -> anyhow::Result<Option<u32>> {
+        let program = attach::load(&mut self.ebpf, section)?;
+        Ok(program.info()?.verified_instruction_count())
+    }
+
+    /// Reads and clears a silent half.
+    fn drain(&mut self, half: u32, drained: &mut Drained) -> anyhow::Result<()> {
+        let mut spilled = 0;
+        self.tables.drain_headers(half, |header| {
+            let tally = &mut drained.tally;
+            tally.frames += header.frames;
+            for counter in Counter::ALL {
+                tally.outcomes[counter.index()] += header.outcomes[counter.index()];
+            }
+            tally.segment_bytes += header.segment_bytes;
+            tally.overflow.merge(&Totals::from(&header.overflow));
+            tally.spilled += header.spilled;
+            tally.spill_refused += header.spill_refused;
+            spilled += header.spilled;
+        });
+        let mut lines_used = 0;
+        self.tables.drain_sources(half, |address, stats| {
+            lines_used += 1;
+            drained.add(address, &Totals::from(stats));
+        });
+        drained.lines_used += lines_used;
+        if spilled > 0 {
+            self.tables
+                .drain_spill(half, |address, totals| drained.add(address, totals))?;
+        }
+        Ok(())
+    }
+}
+
+impl Meter for XdpMeter {
+    fn window(&mut self) -> Result<Option<Window>, Failure> {
+        let before = Instant::now();
+        self.tables.flip_to(1 - self.half)?;
+        let flip = before.elapsed();
+        let silent = self.half;
+        self.half = 1 - self.half;
+        let (ended_at, ended) = (SystemTime::now(), boot_time()?);
+
+        let mut drained = self.carried.take().unwrap_or_default();
+        self.drain(silent, &mut drained)?;
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        let window = Window {
+            started_at: self.started_at,
+            length: ended.saturating_sub(self.started),
+            tally: drained.tally,
+            sources: drained
+                .sources
+                .into_iter()
+                .map(|(address, totals)| Source { address, totals })
+                .collect(),
+            lines_used: drained.lines_used,
+            flip,
+        };
+        self.started_at = ended_at;
+        self.started = ended;
+        Ok(Some(window))
+    }
+}
+
+/// Ends links that an earlier smtpflow left, and removes their pins: all, or those to the named
+/// interfaces. Returns the interfaces.
+pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure> {
+    privilege::require_for_xdp()?;
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    let mut ended = Vec::new();
+    // Links of every layout: their names are all that has to be known.
+    for entry in std::fs::read_dir(root)
+        .with_context(|| format!("cannot list {}", root.display()))?
+        .flatten()
+    {
+        if entry.file_name() == format!("v{}", smtp_common::LAYOUT_VERSION).as_str() {
+            continue;
+        }
+        ended.extend(remove_links(&entry.path(), interfaces)?);
+    }
+    let pins = Pins::open(root)?;
+    for interface in pins.linked_interfaces()? {
+        if interfaces.is_empty() || interfaces.contains(&interface) {
+            pins.remove_link(&interface)?;
+            ended.push(interface);
+        }
+    }
+    if let Some(missing) = interfaces.iter().find(|name| !ended.contains(name)) {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!("smtpflow is not attached to {missing} (pins in {})", root.display()),
+        ));
+    }
+    if pins.linked_interfaces()?.is_empty() {
+        pins.remove_maps()?;
+    }
+    Ok(ended)
+}
+
+fn remove_links(directory: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure> {
+    let mut ended = Vec::new();
+    for interface in pins::linked_interfaces(directory)? {
+        if interfaces.is_empty() || interfaces.contains(&interface) {
+            pins::remove_link(directory, &interface)?;
+            ended.push(interface);
+        }
+    }
+    if interfaces.is_empty() {
+        // Maps of a layout that we do not know: without links nothing writes to them.
+        for entry in std::fs::read_dir(directory)
+            .with_context(|| format!("cannot list {}", directory.display()))?
+            .flatten()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+        let _ = std::fs::remove_dir(directory);
+    }
+    Ok(ended)
+}
+
+/// Time since boot, sleep included: it neither jumps nor stops.
+fn boot_time() -> anyhow::Result<Duration> {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the boot clock")?;
+    Ok(now.into())
+}
+
+/// An error of the kernel's, with the way out where permission is missing.
+fn refusal(error: impl StdError + Send + Sync + 'static, what: &str) -> Failure {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    let mut kind = Kind::Failed;
+    while let Some(inner) = cause {
+        if inner
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(tables::is_permission)
+        {
+            kind = Kind::NoPermission;
+        }
+        cause = inner.source();
+    }
+    Failure {
+        kind,
+        error: anyhow::Error::new(error).context(what.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_table_stays_within_its_memory_on_any_machine() {
+        assert_eq!(default_sets(2), DEFAULT_SETS);
+        assert_eq!(default_sets(32), DEFAULT_SETS);
+        assert_eq!(default_sets(64), DEFAULT_SETS / 2);
+        for cpus in 1..=MAX_CPUS as u32 {
+            let sets = default_sets(cpus);
+            assert!(sets.is_power_of_two());
+            let bytes = 2 * u64::from(cpus) * u64::from(sets) * size_of::<Set>() as u64;
+            assert!(bytes <= DEFAULT_TABLE_BYTES, "{cpus} CPUs: {bytes} bytes");
+        }
+    }
+}

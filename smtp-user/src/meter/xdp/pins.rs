@@ -1,0 +1,264 @@
+//! Our directory of bpffs: where links and maps live when no process holds them.
+//!
+//! Contract: nothing is read from or written to a directory that somebody else could have
+//! prepared: each level is a real directory, owned by this user, closed to others. Its path carries
+//! the layout version, so that maps of another layout are never taken for ours. A lock keeps two
+//! agents apart; it goes with the process.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{FsType, statfs};
+use smtp_common::LAYOUT_VERSION;
+
+use crate::failure::{Failure, Kind, ResultExt as _};
+
+/// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
+const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
+const LINK_PREFIX: &str = "link-";
+
+/// Our directory, checked and locked.
+pub struct Pins {
+    /// The operator's directory; ours is a version below it.
+    root: PathBuf,
+    directory: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Makes the directory where it is missing, checks it, and locks it.
+    pub fn open(root: &Path) -> Result<Self, Failure> {
+        require_bpffs(root)?;
+        let directory = root.join(format!("v{LAYOUT_VERSION}"));
+        for level in [root, &directory] {
+            make_private(level)?;
+        }
+        let lock = File::open(&directory)
+            .with_context(|| format!("cannot open {}", directory.display()))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            let directory = directory.display();
+            if errno == Errno::EWOULDBLOCK {
+                Failure::new(
+                    Kind::Unavailable,
+                    format!(
+                        "another smtpflow uses {directory}: stop it first, or give this one a \
+                         directory of its own with --pins"
+                    ),
+                )
+            } else {
+                Failure::new(Kind::Failed, format!("cannot lock {directory}: {errno}"))
+            }
+        })?;
+        refuse_other_layouts(root)?;
+        Ok(Self {
+            root: root.to_owned(),
+            directory,
+            _lock: lock,
+        })
+    }
+
+    /// Where the map or link of this name is pinned.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Where the link to this interface is pinned.
+    pub fn link_path(&self, interface: &str) -> PathBuf {
+        self.path(&link_file_name(interface))
+    }
+
+    /// The interfaces that have a pinned link.
+    pub fn linked_interfaces(&self) -> Result<Vec<String>, Failure> {
+        linked_interfaces(&self.directory)
+    }
+
+    /// Ends the link to this interface.
+    pub fn remove_link(&self, interface: &str) -> Result<(), Failure> {
+        remove_link(&self.directory, interface)
+    }
+
+    /// Removes the pin of this name, if there is one.
+    pub fn remove(&self, name: &str) -> Result<(), Failure> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove the pin {}", path.display()))?
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every pin that is no link, and the directories if nothing is left in them.
+    pub fn remove_maps(self) -> Result<(), Failure> {
+        let entries = fs::read_dir(&self.directory)
+            .with_context(|| format!("cannot list {}", self.directory.display()))?;
+        for entry in entries {
+            let entry = entry.context("cannot list the pins")?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with(LINK_PREFIX) {
+                self.remove(&name)?;
+            }
+        }
+        // Not empty, in use or gone: then it is somebody's, and stays.
+        let _ = fs::remove_dir(&self.directory);
+        let _ = fs::remove_dir(&self.root);
+        Ok(())
+    }
+}
+
+/// Fails unless the directory lies, or would lie, in a BPF file system.
+fn require_bpffs(root: &Path) -> Result<(), Failure> {
+    let parent = root
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    let kind = statfs(parent)
+        .with_context(|| format!("cannot look at the file system of {}", parent.display()))?
+        .filesystem_type();
+    if kind == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Unavailable,
+        format!(
+            "cannot pin in {}: {} is not in a BPF file system; mount one (mount -t bpf bpf \
+             /sys/fs/bpf), or name a directory in one with --pins",
+            root.display(),
+            parent.display()
+        ),
+    ))
+}
+
+fn make_private(directory: &Path) -> Result<(), Failure> {
+    let shown = directory.display();
+    match fs::DirBuilder::new().mode(0o750).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(error)
+                .with_context(|| format!("cannot make {shown}: run as root"))
+                .kind(Kind::NoPermission);
+        }
+        result => result.with_context(|| format!("cannot make the directory {shown}"))?,
+    }
+    // Not followed: a link that somebody put here would lead elsewhere.
+    let metadata = fs::symlink_metadata(directory).with_context(|| format!("cannot look at {shown}"))?;
+    let owner = nix::unistd::geteuid().as_raw();
+    let problem = if !metadata.is_dir() {
+        "it is not a directory".to_owned()
+    } else if metadata.uid() != owner {
+        format!("it belongs to user {}, not to user {owner}", metadata.uid())
+    } else if metadata.mode() & 0o027 != 0 {
+        format!("its mode {:04o} lets others in", metadata.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        Kind::NoPermission,
+        format!(
+            "{shown} cannot be trusted: {problem}; find out who made it, remove it, and start again"
+        ),
+    ))
+}
+
+/// Links that a smtpflow of another layout left are still attached, and would make ours fail with a
+/// message about a foreign program.
+fn refuse_other_layouts(root: &Path) -> Result<(), Failure> {
+    let ours = format!("v{LAYOUT_VERSION}");
+    let entries = fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == ours || !linked_interfaces(&entry.path()).is_ok_and(|links| !links.is_empty()) {
+            continue;
+        }
+        return Err(Failure::new(
+            Kind::Unavailable,
+            format!(
+                "{} holds links of a smtpflow with table layout {name}, this one has {ours}: end \
+                 them with the version that made them (smtpflow detach --pins {})",
+                entry.path().display(),
+                root.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The interfaces that have a pinned link in this directory.
+pub fn linked_interfaces(directory: &Path) -> Result<Vec<String>, Failure> {
+    let entries = fs::read_dir(directory)
+        .with_context(|| format!("cannot list {}", directory.display()))?;
+    let mut interfaces: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| interface_of(&entry.file_name().to_string_lossy()))
+        .collect();
+    interfaces.sort();
+    Ok(interfaces)
+}
+
+/// Removes the pin of the link to this interface, which ends the link if nobody else holds it.
+pub fn remove_link(directory: &Path, interface: &str) -> Result<(), Failure> {
+    let path = directory.join(link_file_name(interface));
+    fs::remove_file(&path).with_context(|| format!("cannot remove the link {}", path.display()))?;
+    Ok(())
+}
+
+/// bpffs refuses names with a dot, which VLAN interfaces have.
+fn link_file_name(interface: &str) -> String {
+    let escaped = interface.replace('%', "%25").replace('.', "%2e");
+    format!("{LINK_PREFIX}{escaped}")
+}
+
+fn interface_of(file_name: &str) -> Option<String> {
+    let escaped = file_name.strip_prefix(LINK_PREFIX)?;
+    Some(escaped.replace("%2e", ".").replace("%25", "%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_file_names_its_interface_and_has_no_dot() {
+        for interface in ["eth0", "eth0.100", "br-lan", "we%ird.%2e"] {
+            let name = link_file_name(interface);
+            assert!(!name.contains('.'), "{name}");
+            assert_eq!(interface_of(&name).as_deref(), Some(interface));
+        }
+        assert_eq!(interface_of("SOURCES"), None);
+    }
+
+    #[test]
+    fn a_directory_outside_bpffs_is_refused_with_the_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let failure = Pins::open(&directory.path().join("pins")).err().unwrap();
+        assert_eq!(failure.kind, Kind::Unavailable);
+        assert!(failure.to_string().contains("mount -t bpf"), "{failure}");
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pins");
+        make_private(&path).unwrap();
+        make_private(&path).expect("a second time is fine");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let failure = make_private(&path).unwrap_err();
+        assert_eq!(failure.kind, Kind::NoPermission);
+        assert!(failure.to_string().contains("0755"), "{failure}");
+    }
+
+    #[test]
+    fn a_symbolic_link_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pins");
+        std::os::unix::fs::symlink(directory.path(), &path).unwrap();
+        let failure = make_private(&path).unwrap_err();
+        assert!(failure.to_string().contains("not a directory"), "{failure}");
+    }
+}

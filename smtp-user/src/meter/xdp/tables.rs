@@ -1,0 +1,505 @@
+//! The maps: made, or taken over from a smtpflow that ended without detaching.
+//!
+//! Contract: pinned maps are used again only if they have exactly the shape that this agent would
+//! give them. aya opens a pinned map without comparing anything, so all comparing is done here,
+//! before it does.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuHashMap};
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
+use ipnet::IpNet;
+use smtp_common::LAYOUT_VERSION;
+use smtp_common::flow::{Header, MAX_CPUS, SourceStats, SpillKey, Totals, notice};
+use smtp_common::packet::Address;
+use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
+
+use super::Options;
+use super::mapped::MappedArray;
+use super::pins::Pins;
+use crate::failure::{Failure, Kind};
+
+/// The kernel object, built from `smtp-ebpf` by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/smtpflow-xdp"));
+
+/// A value of the header arrays, as the map interface of aya sees it.
+type HeaderWords = [u64; size_of::<Header>() / 8];
+/// A key and a value of the spill, likewise.
+type SpillKeyWords = [u64; size_of::<SpillKey>() / 8];
+type StatsWords = [u64; size_of::<SourceStats>() / 8];
+
+/// The maps of the object that outlive the agent.
+const OBJECT_MAPS: [&str; 5] = ["EPOCH", "SOURCES", "SYNS", "OWN", "SPILL"];
+const HEADER_MAPS: [&str; 2] = ["COUNTERS_0", "COUNTERS_1"];
+const IDENTITY_MAP: &str = "IDENTITY";
+
+/// What the maps were made for. Another program may write to them only if it agrees in all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    geometry: Geometry,
+    ports: [u16; 4],
+    spill: u32,
+    address_seeds: AddressSeeds,
+    syn_seeds: SynSeeds,
+}
+
+/// An [`Identity`] with its layout version, in words.
+type IdentityWords = [u64; 22];
+
+impl Identity {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let mut bytes = [0; size_of::<AddressSeeds>() + size_of::<SynSeeds>()];
+        File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut bytes))
+            .context("cannot read random numbers from /dev/urandom")?;
+        let mut words = bytes
+            .chunks_exact(8)
+            .map(|chunk| u64::from_ne_bytes(chunk.try_into().expect("chunks of eight")));
+        let mut next = || words.next().expect("as many words as seeds");
+        Ok(Self {
+            geometry: options.geometry,
+            ports: options.ports,
+            spill: options.spill,
+            address_seeds: std::array::from_fn(|_| next()),
+            syn_seeds: std::array::from_fn(|_| next()),
+        })
+    }
+
+    fn to_words(self) -> IdentityWords {
+        let Geometry {
+            cpus,
+            sets,
+            syn_slots,
+        } = self.geometry;
+        let [a, b, c, d] = self.ports.map(u64::from);
+        let mut words = [0; 22];
+        words[..6].copy_from_slice(&[
+            LAYOUT_VERSION.into(),
+            cpus.into(),
+            sets.into(),
+            syn_slots.into(),
+            a << 48 | b << 32 | c << 16 | d,
+            self.spill.into(),
+        ]);
+        words[6..11].copy_from_slice(&self.address_seeds);
+        words[11..].copy_from_slice(&self.syn_seeds);
+        words
+    }
+
+    /// What these words say; `None` if they are of another layout.
+    fn from_words(words: &IdentityWords) -> Option<Self> {
+        let word = |i: usize| u32::try_from(words[i]).ok();
+        if word(0)? != LAYOUT_VERSION {
+            return None;
+        }
+        Some(Self {
+            geometry: Geometry {
+                cpus: word(1)?,
+                sets: word(2)?,
+                syn_slots: word(3)?,
+            },
+            ports: [48, 32, 16, 0].map(|shift| (words[4] >> shift) as u16),
+            spill: word(5)?,
+            address_seeds: std::array::from_fn(|i| words[6 + i]),
+            syn_seeds: std::array::from_fn(|i| words[11 + i]),
+        })
+    }
+
+    /// What the operator chooses, without the seeds, which may be anything.
+    fn choices(&self) -> (Geometry, [u16; 4], u32) {
+        (self.geometry, self.ports, self.spill)
+    }
+}
+
+/// The maps that the agent reads and writes.
+pub struct Tables {
+    pub geometry: Geometry,
+    /// Flips by taking the other header array.
+    epoch: ArrayOfMaps<MapData, Array<MapData, HeaderWords>>,
+    header_maps: [Array<MapData, HeaderWords>; 2],
+    headers: [MappedArray<Header>; 2],
+    sources: MappedArray<Set>,
+    spill: PerCpuHashMap<MapData, SpillKeyWords, StatsWords>,
+    /// Bytes of kernel memory in all maps together.
+    pub bytes: u64,
+    /// Whether they were there before, with counts in them.
+    pub taken_over: bool,
+    /// Held because a program that is loaded later names its maps by these descriptors.
+    _descriptors: (MapData, MapData, OwnPrefixes),
+}
+
+type OwnPrefixes = LpmTrie<MapData, [u8; 16], u32>;
+
+impl Tables {
+    /// Loads the object (not yet its programs) and makes or takes over its maps.
+    pub fn load(options: &Options, pins: &Pins) -> Result<(Self, Ebpf), Failure> {
+        let pinned = pinned_identity(pins)?;
+        let identity = match pinned {
+            Some(identity) => {
+                check_choices(&identity, options, pins)?;
+                identity
+            }
+            None => {
+                remove_unfinished(pins)?;
+                Identity::new(options)?
+            }
+        };
+        let own_entries = u32::try_from(options.local.len().max(1))
+            .context("more own prefixes than a map can hold")?;
+        let paths = OBJECT_MAPS.map(|name| (name, pins.path(name)));
+        if pinned.is_some() {
+            // The prefix list may have changed, and its size with it. Programs that run keep the
+            // old list until theirs is replaced.
+            pins.remove("OWN")?;
+            check_shapes(&identity.geometry, &paths)?;
+        }
+
+        let Geometry {
+            cpus,
+            sets,
+            syn_slots,
+        } = identity.geometry;
+        let shape = [cpus, sets, syn_slots];
+        let mut loader = EbpfLoader::new();
+        loader
+            // The program relocates nothing against the running kernel, so its BTF is not needed.
+            .btf(None)
+            .map_max_entries("SOURCES", identity.geometry.total_sets())
+            .map_max_entries("SYNS", syn_slots)
+            .map_max_entries("SPILL", identity.spill)
+            .map_max_entries("OWN", own_entries)
+            .override_global("MAIL_PORTS", &identity.ports, true)
+            .override_global("GEOMETRY", &shape, true)
+            .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
+            .override_global("SYN_SEEDS", &identity.syn_seeds, true);
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|error| super::refusal(error, "cannot load the kernel object"))?;
+
+        let own = own_prefixes(&mut ebpf, &options.local)?;
+        let sources = array_data(&mut ebpf, "SOURCES")?;
+        let syns = array_data(&mut ebpf, "SYNS")?;
+        let header_data = [open_headers(pins, 0)?, open_headers(pins, 1)?];
+        let bytes = map_bytes(&sources)?
+            + map_bytes(&syns)?
+            + map_bytes(&header_data[0])?
+            + map_bytes(&header_data[1])?
+            + u64::from(identity.spill) * u64::from(cpus) * size_of::<SourceStats>() as u64;
+        let mut headers = [
+            MappedArray::new(&header_data[0])?,
+            MappedArray::new(&header_data[1])?,
+        ];
+        let taken_over = pinned.is_some();
+        if !taken_over {
+            for (half, headers) in headers.iter_mut().enumerate() {
+                initialise_headers(headers, half as u32);
+            }
+            // Last: a directory without it is unfinished.
+            make_identity(pins, &identity)?;
+        }
+        let [first, second] = header_data;
+        let mut tables = Self {
+            geometry: identity.geometry,
+            epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
+            header_maps: [
+                Array::try_from(Map::Array(first)).context("COUNTERS_0")?,
+                Array::try_from(Map::Array(second)).context("COUNTERS_1")?,
+            ],
+            headers,
+            sources: MappedArray::new(&sources)?,
+            spill: PerCpuHashMap::try_from(take(&mut ebpf, "SPILL")?).context("SPILL")?,
+            bytes,
+            taken_over,
+            _descriptors: (sources, syns, own),
+        };
+        if !taken_over {
+            tables.flip_to(0)?;
+        }
+        Ok((tables, ebpf))
+    }
+
+    /// Makes programs write to this half. When it returns, none writes to the other any more:
+    /// updating an array of maps waits for RCU (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
+    pub fn flip_to(&mut self, half: u32) -> anyhow::Result<()> {
+        self.epoch
+            .set(0, &self.header_maps[half as usize], 0)
+            .with_context(|| format!("cannot flip to half {half}"))
+    }
+
+    /// The headers of a silent half, one per possible CPU.
+    #[expect(unsafe_code, reason = "borrows from mapped memory")]
+    fn silent_headers(&mut self, half: u32) -> &mut [Header] {
+        let cpus = self.geometry.cpus as usize;
+        // SAFETY: the callers, `drain_sources` and `drain_headers`, are called for a half that the
+        // last flip has silenced.
+        unsafe { self.headers[half as usize].silent(0, cpus) }
+    }
+
+    /// Reads and clears the headers of a silent half; `each` sees them before.
+    pub fn drain_headers(&mut self, half: u32, mut each: impl FnMut(&Header)) {
+        for header in self.silent_headers(half) {
+            each(header);
+            let started = header.notices & notice::STARTED;
+            *header = Header::new(half);
+            header.notices = started;
+        }
+    }
+
+    /// Reads and clears the source lines of a silent half; `each` sees the ones in use.
+    #[expect(unsafe_code, reason = "borrows from mapped memory")]
+    pub fn drain_sources(&mut self, half: u32, mut each: impl FnMut(Address, &SourceStats)) {
+        let segment = self.geometry.segment(half, 0) as usize;
+        let sets = (self.geometry.cpus * self.geometry.sets) as usize;
+        // SAFETY: called for a half that the last flip has silenced.
+        let sets = unsafe { self.sources.silent(segment, sets) };
+        for set in sets {
+            for line in &mut set.lines {
+                if line.stats.is_empty() {
+                    // Lines are taken in order: the rest of the set is empty as well.
+                    break;
+                }
+                each(line.address, &line.stats);
+                *line = smtp_common::table::Line::default();
+            }
+        }
+    }
+
+    /// Reads and removes the spill of a silent half.
+    pub fn drain_spill(
+        &mut self,
+        half: u32,
+        mut each: impl FnMut(Address, &Totals),
+    ) -> anyhow::Result<()> {
+        let mut keys = Vec::new();
+        for key in self.spill.keys() {
+            let key = key.context("cannot list the spill")?;
+            if SpillKey::from_words(key).0 == half {
+                keys.push(key);
+            }
+        }
+        for key in keys {
+            let (_, address) = SpillKey::from_words(key);
+            let values = self
+                .spill
+                .get(&key, 0)
+                .context("cannot read from the spill")?;
+            let mut totals = Totals::default();
+            for words in values.iter() {
+                totals.merge(&Totals::from(&SourceStats::from_words(*words)));
+            }
+            each(address, &totals);
+            self.spill
+                .remove(&key)
+                .context("cannot remove from the spill")?;
+        }
+        Ok(())
+    }
+}
+
+/// The identity of the maps that are pinned, if there are any.
+fn pinned_identity(pins: &Pins) -> Result<Option<Identity>, Failure> {
+    let path = pins.path(IDENTITY_MAP);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let map = open_pinned(&path)?;
+    let map: Array<_, IdentityWords> =
+        Array::try_from(Map::Array(map)).context("cannot read the identity of the pinned maps")?;
+    let words = map
+        .get(&0, 0)
+        .context("cannot read the identity of the pinned maps")?;
+    let identity = Identity::from_words(&words).with_context(|| {
+        format!(
+            "the maps pinned at {} are of another layout: remove them with smtpflow detach",
+            path.display()
+        )
+    })?;
+    Ok(Some(identity))
+}
+
+fn make_identity(pins: &Pins, identity: &Identity) -> Result<(), Failure> {
+    let map = make_array::<IdentityWords>(IDENTITY_MAP, 1, 0)?;
+    map.pin(pins.path(IDENTITY_MAP))
+        .context("cannot pin the identity of the maps")?;
+    let mut map: Array<_, IdentityWords> =
+        Array::try_from(Map::Array(map)).context("cannot write the identity of the maps")?;
+    map.set(0, identity.to_words(), 0)
+        .context("cannot write the identity of the maps")?;
+    Ok(())
+}
+
+fn check_choices(pinned: &Identity, options: &Options, pins: &Pins) -> Result<(), Failure> {
+    let wanted = (options.geometry, options.ports, options.spill);
+    if pinned.choices() == wanted {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Unavailable,
+        format!(
+            "the maps pinned in {} still count, with other settings (they have {:?}, wanted \
+             {wanted:?} as geometry, ports, spill): start with theirs, or end them with smtpflow \
+             detach, which drops what they counted since the last drain",
+            pins.path("").display(),
+            pinned.choices(),
+        ),
+    ))
+}
+
+/// Maps without an identity are what a start left that was killed half-way: nothing counts in them,
+/// unless a link is there, and then they are not ours to judge.
+fn remove_unfinished(pins: &Pins) -> Result<(), Failure> {
+    let linked = pins.linked_interfaces()?;
+    if !linked.is_empty() {
+        return Err(Failure::new(
+            Kind::Unavailable,
+            format!(
+                "{} has links to {} but no complete set of maps: end them with smtpflow detach",
+                pins.path("").display(),
+                linked.join(", ")
+            ),
+        ));
+    }
+    for name in OBJECT_MAPS.iter().chain(&HEADER_MAPS) {
+        pins.remove(name)?;
+    }
+    Ok(())
+}
+
+/// Compares what is pinned with what the loader would make. `EPOCH`, the headers and the spill have
+/// sizes that are in the identity or fixed by the layout version.
+fn check_shapes(geometry: &Geometry, paths: &[(&str, std::path::PathBuf)]) -> Result<(), Failure> {
+    for (name, path) in paths {
+        let (value_size, entries) = match *name {
+            "SOURCES" => (size_of::<Set>(), geometry.total_sets()),
+            "SYNS" => (size_of::<u64>(), geometry.syn_slots),
+            _ => continue,
+        };
+        let info = open_pinned(path)?
+            .info()
+            .with_context(|| format!("cannot ask for the shape of {}", path.display()))?;
+        if (info.value_size() as usize, info.max_entries()) != (value_size, entries) {
+            return Err(Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "{} has {} entries of {} bytes, not {entries} of {value_size}: somebody else \
+                     made it; remove it with smtpflow detach",
+                    path.display(),
+                    info.max_entries(),
+                    info.value_size(),
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn open_pinned(path: &Path) -> Result<MapData, Failure> {
+    MapData::from_pin(path)
+        .map_err(|error| super::refusal(error, &format!("cannot open the pin {}", path.display())))
+}
+
+fn make_array<T>(name: &str, entries: u32, flags: u32) -> Result<MapData, Failure> {
+    let shape = aya_obj::Map::new_from_params(
+        bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
+        size_of::<u32>() as u32,
+        size_of::<T>() as u32,
+        entries,
+        flags,
+    );
+    MapData::create(shape, name, None)
+        .map_err(|error| super::refusal(error, &format!("cannot make the map {name}")))
+}
+
+fn open_headers(pins: &Pins, half: usize) -> Result<MapData, Failure> {
+    let name = HEADER_MAPS[half];
+    let path = pins.path(name);
+    if path.exists() {
+        return open_pinned(&path);
+    }
+    let map = make_array::<Header>(name, MAX_CPUS as u32, BPF_F_MMAPABLE)?;
+    map.pin(&path)
+        .with_context(|| format!("cannot pin {}", path.display()))?;
+    Ok(map)
+}
+
+#[expect(unsafe_code, reason = "borrows from mapped memory")]
+fn initialise_headers(headers: &mut MappedArray<Header>, half: u32) {
+    // SAFETY: no program that knows this map is attached yet.
+    for header in unsafe { headers.silent(0, MAX_CPUS) } {
+        *header = Header::new(half);
+        if half == 1 {
+            // Said once per CPU, from the other half.
+            header.notices = notice::STARTED;
+        }
+    }
+}
+
+fn own_prefixes(ebpf: &mut Ebpf, local: &[IpNet]) -> Result<OwnPrefixes, Failure> {
+    let mut own = OwnPrefixes::try_from(take(ebpf, "OWN")?).context("OWN")?;
+    for prefix in local {
+        let address = Address::from(prefix.network());
+        let length = u32::from(prefix.prefix_len());
+        let length = match prefix {
+            IpNet::V4(_) => 96 + length,
+            IpNet::V6(_) => length,
+        };
+        own.insert(&Key::new(length, address.octets()), 1, 0)
+            .with_context(|| format!("cannot tell the kernel the own prefix {prefix}"))?;
+    }
+    Ok(own)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
+    ebpf.take_map(name)
+        .with_context(|| format!("the kernel object has no map {name}"))
+}
+
+fn array_data(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<MapData> {
+    match take(ebpf, name)? {
+        Map::Array(data) => Ok(data),
+        _ => anyhow::bail!("map {name} of the kernel object is not an array"),
+    }
+}
+
+fn map_bytes(map: &MapData) -> anyhow::Result<u64> {
+    let info = map.info().context("cannot ask the kernel for a map's shape")?;
+    Ok(u64::from(info.value_size()) * u64::from(info.max_entries()))
+}
+
+/// Whether this error of the kernel's means that permission is missing.
+pub fn is_permission(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_its_words() {
+        let identity = Identity {
+            geometry: Geometry {
+                cpus: 72,
+                sets: 1 << 15,
+                syn_slots: 1 << 18,
+            },
+            ports: [25, 587, 465, 0],
+            spill: 16384,
+            address_seeds: [1, 2, 3, 4, 5],
+            syn_seeds: [6, 7, 8, 9, 10, 11, 12, 13, 14, 15, u64::MAX],
+        };
+        let words = identity.to_words();
+        assert_eq!(Identity::from_words(&words), Some(identity));
+        let mut other = words;
+        other[0] += 1;
+        assert_eq!(Identity::from_words(&other), None);
+    }
+}
