@@ -122,8 +122,8 @@ async fn agent(
 enum News {
     /// It is attached.
     Started(Box<Started>),
-    /// A window, and how long its drain took.
-    Window(Box<Window>, Duration),
+    /// A window, how long its drain took, and where packets are seen now.
+    Window(Box<Window>, Duration, Vec<ObservationPoint>),
     /// A drain failed.
     DrainFailed,
 }
@@ -174,7 +174,10 @@ fn meter_thread(
         );
         let before = Instant::now();
         let item = match meter.window() {
-            Ok(Some(window)) => News::Window(Box::new(window), before.elapsed()),
+            Ok(Some(window)) => {
+                let duration = before.elapsed();
+                News::Window(Box::new(window), duration, meter.points())
+            }
             Ok(None) => break,
             Err(failure) => {
                 tracing::error!("drain failed, its counts come with the next one: {failure}");
@@ -270,7 +273,8 @@ impl Recorder {
         match news {
             News::Started(started) => self.points = started.points,
             News::DrainFailed => self.drain_failures += 1,
-            News::Window(window, duration) => {
+            News::Window(window, duration, points) => {
+                self.points = points;
                 self.drains += 1;
                 let error = window.tally.conservation_error();
                 if error != 0 {

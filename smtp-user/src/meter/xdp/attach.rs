@@ -1,7 +1,7 @@
 //! Puts the program on an interface, in the best mode that the driver takes.
 //!
-//! Contract: never replaces somebody else's program, never attaches but through a BPF link (which
-//! ends with its last holder), and says which mode it got and why not a better one.
+//! Contract: never replaces somebody else's program, never attaches but through a BPF link that only
+//! its pin holds, and says which mode it got and why not a better one.
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -35,21 +35,13 @@ pub struct Section {
     pub name: &'static str,
 }
 
-/// A link of ours, held and pinned.
-pub struct Attachment {
-    /// Where and how.
-    pub point: ObservationPoint,
-    /// What keeps the program there.
-    pub link: PinnedLink,
-}
-
 /// Attaches to one interface.
 pub fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
     interface: &str,
     choice: AttachChoice,
-) -> Result<Attachment, Failure> {
+) -> Result<ObservationPoint, Failure> {
     let link = find(interface)?;
     let path = pins.link_path(interface);
     if path.exists() {
@@ -82,18 +74,17 @@ pub fn attach(
             Ok(fd_link) => {
                 let fallback = (*mode == AttachMode::Skb && choice == AttachChoice::Auto)
                     .then(|| refusals.join("; "));
-                let link_pin = fd_link
+                // Only the pin holds the link from here on: so smtpflow detach can end it while an
+                // agent runs, and whoever kills the agent does not detach.
+                fd_link
                     .pin(&path)
                     .with_context(|| format!("cannot pin the link {}", path.display()))?;
-                return Ok(Attachment {
-                    point: ObservationPoint {
-                        interface: interface.to_owned(),
-                        index: link.index,
-                        mode: *mode,
-                        program: section.name,
-                        fallback,
-                    },
-                    link: link_pin,
+                return Ok(ObservationPoint {
+                    interface: interface.to_owned(),
+                    index: link.index,
+                    mode: *mode,
+                    program: section.name,
+                    fallback,
                 });
             }
             Err(error) => {
@@ -156,7 +147,7 @@ pub fn load(ebpf: &mut Ebpf, section: Section) -> anyhow::Result<&mut Xdp> {
 }
 
 /// Puts our program into the link that an earlier smtpflow left. No packet passes uncounted.
-fn take_over(ebpf: &mut Ebpf, pins: &Pins, link: &Link) -> Result<Attachment, Failure> {
+fn take_over(ebpf: &mut Ebpf, pins: &Pins, link: &Link) -> Result<ObservationPoint, Failure> {
     let path = pins.link_path(&link.name);
     let attached = link.xdp.as_ref().context("a link with a program")?;
     let mode = if attached.mode == "driver" {
@@ -177,17 +168,12 @@ fn take_over(ebpf: &mut Ebpf, pins: &Pins, link: &Link) -> Result<Attachment, Fa
                 let fd_link = FdLink::try_from(program.take_link(id).context("the new link")?)
                     .context("the new link")?;
                 drop(fd_link);
-                let link_pin = PinnedLink::from_pin(&path)
-                    .with_context(|| format!("cannot open the link {}", path.display()))?;
-                return Ok(Attachment {
-                    point: ObservationPoint {
-                        interface: link.name.clone(),
-                        index: link.index,
-                        mode,
-                        program: section.name,
-                        fallback: None,
-                    },
-                    link: link_pin,
+                return Ok(ObservationPoint {
+                    interface: link.name.clone(),
+                    index: link.index,
+                    mode,
+                    program: section.name,
+                    fallback: None,
                 });
             }
             Err(error) => refusals.push(format!("section {}: {error}", section.name)),
@@ -218,8 +204,8 @@ fn foreign_program(interface: &str, id: u32, mode: &str) -> Failure {
         Kind::Unavailable,
         format!(
             "cannot attach to {interface}: XDP program {named} is there already, and smtpflow never \
-             replaces one; remove it (ip link set dev {interface} xdp off), or count on another \
-             interface"
+             replaces one; remove it with the tool that put it there (bpftool net list and bpftool \
+             link list show it), or count on another interface"
         ),
     )
 }

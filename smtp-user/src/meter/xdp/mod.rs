@@ -30,13 +30,13 @@ use smtp_common::flow::{MAX_CPUS, Totals};
 use smtp_common::packet::Address;
 use smtp_common::table::{Geometry, Set, WAYS};
 
-use self::attach::Attachment;
 pub use self::attach::{FRAGS, PLAIN, Section};
 use self::pins::Pins;
 use self::tables::Tables;
 use super::Meter;
 use crate::config::{AttachChoice, Config};
 use crate::failure::{Failure, Kind};
+use crate::link;
 use crate::model::{ObservationPoint, Source, Tally, Window};
 use crate::privilege;
 
@@ -102,7 +102,9 @@ fn default_sets(cpus: u32) -> u32 {
 pub struct XdpMeter {
     tables: Tables,
     pins: Pins,
-    attachments: Vec<Attachment>,
+    points: Vec<ObservationPoint>,
+    /// Every interface that this meter attached to, whether it still is or not.
+    attached: Vec<String>,
     ebpf: Ebpf,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// The half that programs write now.
@@ -142,7 +144,8 @@ impl XdpMeter {
         let mut meter = Self {
             tables,
             pins,
-            attachments: Vec::new(),
+            points: Vec::new(),
+            attached: Vec::new(),
             ebpf,
             logger,
             half: 0,
@@ -167,26 +170,41 @@ impl XdpMeter {
 
     /// Attaches to an interface in the network namespace of this thread.
     pub fn attach(&mut self, interface: &str, choice: AttachChoice) -> Result<(), Failure> {
-        let attachment = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
-        self.attachments.push(attachment);
+        let point = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
+        self.attached.push(interface.to_owned());
+        self.points.push(point);
         Ok(())
     }
 
-    /// Where packets are seen.
-    pub fn points(&self) -> Vec<ObservationPoint> {
-        let points = self.attachments.iter().map(|attachment| &attachment.point);
-        points.cloned().collect()
+    /// Where packets are seen: what was attached and still is, by what the kernel says now.
+    pub fn points(&mut self) -> Vec<ObservationPoint> {
+        let links = match link::links() {
+            Ok(links) => links,
+            Err(failure) => {
+                tracing::warn!("cannot see whether the program is still attached: {failure}");
+                return self.points.clone();
+            }
+        };
+        self.points.retain(|point| {
+            let attached = links
+                .iter()
+                .any(|link| link.index == point.index && link.xdp.is_some());
+            if !attached {
+                tracing::error!(
+                    interface = point.interface,
+                    "no longer attached: the interface is gone, or somebody detached the program; \
+                     nothing is counted there until smtpflow is restarted"
+                );
+            }
+            attached
+        });
+        self.points.clone()
     }
 
     /// Interfaces with a link of ours that this meter did not attach to: an earlier one did.
     pub fn other_links(&self) -> Result<Vec<String>, Failure> {
         let mut linked = self.pins.linked_interfaces()?;
-        linked.retain(|name| {
-            !self
-                .attachments
-                .iter()
-                .any(|attachment| attachment.point.interface == *name)
-        });
+        linked.retain(|name| !self.attached.contains(name));
         Ok(linked)
     }
 
@@ -205,22 +223,15 @@ impl XdpMeter {
         self.tables.bytes
     }
 
-    /// Ends the links and removes the pins.
+    /// Ends the links of this meter, and removes the maps if no other link uses them.
     pub fn detach(self) -> Result<(), Failure> {
-        for attachment in self.attachments {
-            let interface = attachment.point.interface;
-            let link = attachment
-                .link
-                .unpin()
-                .with_context(|| format!("cannot unpin the link to {interface}"))?;
-            // The last holder: closing it detaches.
-            drop(link);
+        for interface in self.pins.linked_interfaces()? {
+            if self.attached.contains(&interface) {
+                // The pin is the only holder of the link.
+                self.pins.remove_link(&interface)?;
+            }
         }
-        // The maps stay while somebody else's link uses them.
-        if self.pins.linked_interfaces()?.is_empty() {
-            self.pins.remove_maps()?;
-        }
-        Ok(())
+        self.pins.remove_unused()
     }
 
     /// Runs a section of the program once on a frame that comes from no interface
@@ -316,61 +327,22 @@ impl Meter for XdpMeter {
 }
 
 /// Ends links that an earlier smtpflow left, and removes their pins: all, or those to the named
-/// interfaces. Returns the interfaces.
+/// interfaces. Returns the interfaces. It works while an agent runs.
 pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure> {
     privilege::require_for_xdp()?;
-    if !root.exists() {
-        return Ok(Vec::new());
-    }
-    let mut ended = Vec::new();
-    // Links of every layout: their names are all that has to be known.
-    for entry in std::fs::read_dir(root)
-        .with_context(|| format!("cannot list {}", root.display()))?
-        .flatten()
-    {
-        if entry.file_name() == format!("v{}", smtp_common::LAYOUT_VERSION).as_str() {
-            continue;
-        }
-        ended.extend(remove_links(&entry.path(), interfaces)?);
-    }
-    let pins = Pins::open(root)?;
-    for interface in pins.linked_interfaces()? {
-        if interfaces.is_empty() || interfaces.contains(&interface) {
-            pins.remove_link(&interface)?;
-            ended.push(interface);
-        }
-    }
-    if let Some(missing) = interfaces.iter().find(|name| !ended.contains(name)) {
-        return Err(Failure::new(
+    if root.exists() {
+        pins::detach(root, interfaces)
+    } else if let Some(interface) = interfaces.first() {
+        Err(Failure::new(
             Kind::Failed,
-            format!("smtpflow is not attached to {missing} (pins in {})", root.display()),
-        ));
+            format!(
+                "smtpflow is not attached to {interface}: there is no {}",
+                root.display()
+            ),
+        ))
+    } else {
+        Ok(Vec::new())
     }
-    if pins.linked_interfaces()?.is_empty() {
-        pins.remove_maps()?;
-    }
-    Ok(ended)
-}
-
-fn remove_links(directory: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure> {
-    let mut ended = Vec::new();
-    for interface in pins::linked_interfaces(directory)? {
-        if interfaces.is_empty() || interfaces.contains(&interface) {
-            pins::remove_link(directory, &interface)?;
-            ended.push(interface);
-        }
-    }
-    if interfaces.is_empty() {
-        // Maps of a layout that we do not know: without links nothing writes to them.
-        for entry in std::fs::read_dir(directory)
-            .with_context(|| format!("cannot list {}", directory.display()))?
-            .flatten()
-        {
-            let _ = std::fs::remove_file(entry.path());
-        }
-        let _ = std::fs::remove_dir(directory);
-    }
-    Ok(ended)
 }
 
 /// Time since boot, sleep included: it neither jumps nor stops.

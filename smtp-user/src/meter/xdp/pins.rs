@@ -38,21 +38,15 @@ impl Pins {
         for level in [root, &directory] {
             make_private(level)?;
         }
-        let lock = File::open(&directory)
-            .with_context(|| format!("cannot open {}", directory.display()))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            let directory = directory.display();
-            if errno == Errno::EWOULDBLOCK {
-                Failure::new(
-                    Kind::Unavailable,
-                    format!(
-                        "another smtpflow uses {directory}: stop it first, or give this one a \
-                         directory of its own with --pins"
-                    ),
-                )
-            } else {
-                Failure::new(Kind::Failed, format!("cannot lock {directory}: {errno}"))
-            }
+        let lock = lock(&directory)?.ok_or_else(|| {
+            Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "another smtpflow uses {}: stop it first, or give this one a directory of its \
+                     own with --pins",
+                    directory.display()
+                ),
+            )
         })?;
         refuse_other_layouts(root)?;
         Ok(Self {
@@ -77,9 +71,9 @@ impl Pins {
         linked_interfaces(&self.directory)
     }
 
-    /// Ends the link to this interface.
+    /// Ends the link to this interface: its pin is all that holds it.
     pub fn remove_link(&self, interface: &str) -> Result<(), Failure> {
-        remove_link(&self.directory, interface)
+        self.remove(&link_file_name(interface))
     }
 
     /// Removes the pin of this name, if there is one.
@@ -93,22 +87,89 @@ impl Pins {
         }
     }
 
-    /// Removes every pin that is no link, and the directories if nothing is left in them.
-    pub fn remove_maps(self) -> Result<(), Failure> {
-        let entries = fs::read_dir(&self.directory)
-            .with_context(|| format!("cannot list {}", self.directory.display()))?;
-        for entry in entries {
-            let entry = entry.context("cannot list the pins")?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with(LINK_PREFIX) {
-                self.remove(&name)?;
+    /// Removes the maps and the directories, unless a link is left that uses them.
+    pub fn remove_unused(&self) -> Result<(), Failure> {
+        remove_unused(&self.root, &self.directory)
+    }
+}
+
+/// Takes the lock of a directory; `None` if another process has it.
+fn lock(directory: &Path) -> anyhow::Result<Option<Flock<File>>> {
+    let shown = directory.display();
+    let file = File::open(directory).with_context(|| format!("cannot open {shown}"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock {shown}")),
+    }
+}
+
+/// Ends links, whichever version of smtpflow made them: all, or those to the named interfaces.
+/// Returns the interfaces. Agents hold no link open, so this works while one runs or hangs.
+pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure> {
+    require_bpffs(root)?;
+    let mut ended = Vec::new();
+    for directory in directories(root)? {
+        for interface in linked_interfaces(&directory)? {
+            if interfaces.is_empty() || interfaces.contains(&interface) {
+                let path = directory.join(link_file_name(&interface));
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove the link {}", path.display()))?;
+                ended.push(interface);
             }
         }
-        // Not empty, in use or gone: then it is somebody's, and stays.
-        let _ = fs::remove_dir(&self.directory);
-        let _ = fs::remove_dir(&self.root);
-        Ok(())
+        let agent_runs = lock(&directory)?.is_none();
+        if agent_runs {
+            tracing::warn!(
+                "a smtpflow agent still runs with {} and counts there no more: stop it, or it \
+                 attaches again when it is restarted",
+                directory.display()
+            );
+        } else {
+            remove_unused(root, &directory)?;
+        }
     }
+    // What is left of an empty directory of ours.
+    let _ = fs::remove_dir(root);
+    if let Some(missing) = interfaces.iter().find(|name| !ended.contains(name)) {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "smtpflow is not attached to {missing} (pins in {})",
+                root.display()
+            ),
+        ));
+    }
+    Ok(ended)
+}
+
+/// The directories of all layout versions.
+fn directories(root: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
+    let mut directories: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    directories.sort();
+    Ok(directories)
+}
+
+fn remove_unused(root: &Path, directory: &Path) -> Result<(), Failure> {
+    if !linked_interfaces(directory)?.is_empty() {
+        return Ok(());
+    }
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        fs::remove_file(&path)
+            .with_context(|| format!("cannot remove the pin {}", path.display()))?;
+    }
+    // Not empty, in use or gone: then it is somebody's, and stays.
+    let _ = fs::remove_dir(directory);
+    let _ = fs::remove_dir(root);
+    Ok(())
 }
 
 /// Fails unless the directory lies, or would lie, in a BPF file system.
@@ -168,19 +229,17 @@ fn make_private(directory: &Path) -> Result<(), Failure> {
 /// Links that a smtpflow of another layout left are still attached, and would make ours fail with a
 /// message about a foreign program.
 fn refuse_other_layouts(root: &Path) -> Result<(), Failure> {
-    let ours = format!("v{LAYOUT_VERSION}");
-    let entries = fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name == ours || !linked_interfaces(&entry.path()).is_ok_and(|links| !links.is_empty()) {
+    let ours = root.join(format!("v{LAYOUT_VERSION}"));
+    for directory in directories(root)? {
+        if directory == ours || linked_interfaces(&directory)?.is_empty() {
             continue;
         }
         return Err(Failure::new(
             Kind::Unavailable,
             format!(
-                "{} holds links of a smtpflow with table layout {name}, this one has {ours}: end \
-                 them with the version that made them (smtpflow detach --pins {})",
-                entry.path().display(),
+                "{} holds links of a smtpflow with another table layout: end them first (smtpflow \
+                 detach --pins {})",
+                directory.display(),
                 root.display()
             ),
         ));
@@ -189,7 +248,7 @@ fn refuse_other_layouts(root: &Path) -> Result<(), Failure> {
 }
 
 /// The interfaces that have a pinned link in this directory.
-pub fn linked_interfaces(directory: &Path) -> Result<Vec<String>, Failure> {
+fn linked_interfaces(directory: &Path) -> Result<Vec<String>, Failure> {
     let entries = fs::read_dir(directory)
         .with_context(|| format!("cannot list {}", directory.display()))?;
     let mut interfaces: Vec<_> = entries
@@ -198,13 +257,6 @@ pub fn linked_interfaces(directory: &Path) -> Result<Vec<String>, Failure> {
         .collect();
     interfaces.sort();
     Ok(interfaces)
-}
-
-/// Removes the pin of the link to this interface, which ends the link if nobody else holds it.
-pub fn remove_link(directory: &Path, interface: &str) -> Result<(), Failure> {
-    let path = directory.join(link_file_name(interface));
-    fs::remove_file(&path).with_context(|| format!("cannot remove the link {}", path.display()))?;
-    Ok(())
 }
 
 /// bpffs refuses names with a dot, which VLAN interfaces have.

@@ -1,0 +1,268 @@
+//! Real mail over a real gateway: every count of every address equals what tshark finds in a capture
+//! of the same frames, while windows are cut all the time.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use smtp_common::flow::Totals;
+use xtask::lab::{
+    AgentOptions, GATEWAY_CLIENT_SIDE, GATEWAY_SERVER_SIDE, Lab, Messages, Topology, tshark_fields,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const CAPTURED: [&str; 9] = [
+    "ip.src",
+    "ip.dst",
+    "ip.len",
+    "ipv6.src",
+    "ipv6.dst",
+    "ipv6.plen",
+    "tcp.srcport",
+    "tcp.dstport",
+    "tcp.flags",
+];
+
+/// What tshark says about one segment.
+struct Seen {
+    source: IpAddr,
+    destination: IpAddr,
+    ports: (u16, u16),
+    bytes: u64,
+    flags: u32,
+    sequence: u32,
+}
+
+/// The segments of a capture, read by tshark.
+fn segments(file: &Path) -> Vec<Seen> {
+    let fields: Vec<_> = CAPTURED.iter().copied().chain(["tcp.seq_raw"]).collect();
+    let rows = tshark_fields(file, "tcp.port == 25", &fields).expect("tshark reads the capture");
+    let rows = rows.into_iter().map(|row| {
+        let number = |i: usize| row[i].parse::<u64>().unwrap_or_else(|_| panic!("{row:?}"));
+        let address = |four: usize, six: usize| -> IpAddr {
+            let text = if row[four].is_empty() {
+                &row[six]
+            } else {
+                &row[four]
+            };
+            text.parse().unwrap_or_else(|_| panic!("{row:?}"))
+        };
+        let bytes = if row[0].is_empty() {
+            40 + number(5)
+        } else {
+            number(2)
+        };
+        let flags = row[8].trim_start_matches("0x");
+        Seen {
+            source: address(0, 3),
+            destination: address(1, 4),
+            ports: (number(6) as u16, number(7) as u16),
+            bytes,
+            flags: u32::from_str_radix(flags, 16).unwrap_or_else(|_| panic!("{row:?}")),
+            sequence: number(9) as u32,
+        }
+    });
+    rows.collect()
+}
+
+/// The counts that DESIGN.md's words mean for these segments; written for this test, without a line
+/// of the product.
+fn expected(seen: &[Seen]) -> BTreeMap<IpAddr, Totals> {
+    const FIN: u32 = 0x01;
+    const SYN: u32 = 0x02;
+    const RST: u32 = 0x04;
+    const ACK: u32 = 0x10;
+    let mut counts: BTreeMap<IpAddr, Totals> = BTreeMap::new();
+    let mut syns = HashSet::new();
+    for segment in seen {
+        let kind = segment.flags & (FIN | SYN | RST | ACK);
+        let sender = counts.entry(segment.source).or_default();
+        if segment.ports.1 == 25 {
+            sender.c2s_packets += 1;
+            sender.c2s_bytes += segment.bytes;
+            if kind == SYN {
+                let syn = (
+                    segment.source,
+                    segment.destination,
+                    segment.ports,
+                    segment.sequence,
+                );
+                if syns.insert(syn) {
+                    sender.connections += 1;
+                } else {
+                    sender.syn_retx += 1;
+                }
+            }
+        } else {
+            sender.s2c_packets += 1;
+            sender.s2c_bytes += segment.bytes;
+            let client = counts.entry(segment.destination).or_default();
+            if kind == SYN | ACK {
+                client.answered += 1;
+            } else if kind == RST | ACK && segment.sequence == 0 {
+                client.refused += 1;
+            }
+        }
+    }
+    counts
+}
+
+/// The counts that the agent serves.
+fn served(sources: &serde_json::Value) -> BTreeMap<IpAddr, Totals> {
+    let list = sources["sources"].as_array().expect("a list of sources");
+    assert_eq!(sources["total"], list.len(), "the list is cut");
+    let entries = list.iter().map(|entry| {
+        let address = entry["addr"].as_str().expect("an address");
+        let count = |name: &str| {
+            let value = &entry["total"][name];
+            value
+                .as_u64()
+                .unwrap_or_else(|| panic!("{name} of {entry}"))
+        };
+        let totals = Totals {
+            connections: count("connections"),
+            syn_retx: count("syn_retx"),
+            c2s_packets: count("c2s_packets"),
+            c2s_bytes: count("c2s_bytes"),
+            s2c_packets: count("s2c_packets"),
+            s2c_bytes: count("s2c_bytes"),
+            answered: count("answered"),
+            refused: count("refused"),
+        };
+        (address.parse().expect("an address"), totals)
+    });
+    entries.collect()
+}
+
+fn counts_equal_tshark(prefix: &str, mode: &str, topology: Topology) {
+    let lab = Lab::gateway(prefix, topology).expect("a laboratory");
+    let [ordinary, spammer, hammer] =
+        ["ordinary", "spammer", "hammer"].map(|name| lab.add_client(name).expect("a client"));
+    let at = |address: IpAddr| SocketAddr::new(address, 25);
+    let (mta, closed) = (0, topology.servers - 1);
+    let sinks: Vec<_> = (1..closed)
+        .flat_map(|i| [at(lab.server_v4(i).into()), at(lab.server_v6(i).into())])
+        .collect();
+    let _sinks = lab.sinks(&sinks, &[]).expect("smtp-sink");
+    let mta = [lab.server_v4(mta).into(), lab.server_v6(mta).into()];
+    let _postfix = lab.postfix(&mta).expect("postfix");
+
+    let mut options = AgentOptions::new(&lab).expect("options");
+    options.window = "1s".to_owned();
+    options.extra = vec!["--mode".to_owned(), mode.to_owned()];
+    let mut agent = lab.agent(&options).expect("the agent starts");
+    agent.wait_ready(LIMIT).expect("the agent is ready");
+    lab.gateway_offloads_off().expect("offloads off");
+    let status = agent.json("/api/v1/status").expect("status");
+    for interface in status["interfaces"].as_array().expect("interfaces") {
+        assert_eq!(interface["mode"], mode, "{interface}");
+        assert!(interface["fallback"].is_null(), "{interface}");
+    }
+    let captures = [GATEWAY_CLIENT_SIDE, GATEWAY_SERVER_SIDE].map(|interface| {
+        lab.capture("gateway", interface, "inbound")
+            .expect("a capture")
+    });
+    let drains_before = status["drains"].as_u64().expect("drains");
+
+    let messages = Messages {
+        count: 60,
+        parallel: 4,
+        size: 3000,
+        ..Messages::default()
+    };
+    for round in 0..3 {
+        for sink in &sinks {
+            lab.send("spammer", *sink, messages, LIMIT)
+                .expect("mail to a sink");
+        }
+        for address in mta {
+            lab.swaks(
+                "ordinary",
+                at(address),
+                &["--body", &format!("round {round}")],
+            )
+            .expect("mail to postfix");
+        }
+        let target = at(lab.server_v4(closed).into());
+        lab.within("hammer", || {
+            for _ in 0..100 {
+                TcpStream::connect_timeout(&target, LIMIT).expect_err("the port is closed");
+            }
+        })
+        .expect("a thread in the namespace");
+    }
+
+    agent
+        .wait_drained(LIMIT)
+        .expect("a drain after the traffic");
+    let captured = captures.map(|capture| capture.stop().expect("the capture ends"));
+    agent
+        .wait_drained(LIMIT)
+        .expect("a drain after the captures");
+    let mut seen = Vec::new();
+    for capture in &captured {
+        assert_eq!(capture.dropped, 0, "the capture lost frames");
+        seen.extend(segments(&capture.file));
+    }
+    let sources = agent.json("/api/v1/sources?limit=10000").expect("sources");
+    let (served, expected) = (served(&sources), expected(&seen));
+    assert_eq!(served, expected);
+
+    // The captures agree with what the programs were told to do.
+    let sent = 3 * u64::from(messages.count);
+    let halves = sinks.len() as u64 / 2;
+    let count = |address: IpAddr| expected[&address];
+    assert_eq!(count(spammer.v4.into()).connections, sent * halves);
+    assert_eq!(count(spammer.v6.into()).connections, sent * halves);
+    assert_eq!(count(spammer.v4.into()).answered, sent * halves);
+    assert_eq!(count(ordinary.v4.into()).connections, 3);
+    assert_eq!(count(ordinary.v6.into()).connections, 3);
+    let hammered = count(hammer.v4.into());
+    assert_eq!(
+        (hammered.connections, hammered.refused, hammered.answered),
+        (300, 300, 0)
+    );
+
+    let status = agent.json("/api/v1/status").expect("status");
+    assert_eq!(status["conservation"]["error"], 0, "{status}");
+    assert_eq!(status["conservation"]["segments"], seen.len(), "{status}");
+    let drains = status["drains"].as_u64().expect("drains") - drains_before;
+    assert!(
+        drains >= 3,
+        "only {drains} windows were cut while traffic flowed"
+    );
+
+    assert!(agent.stop().expect("the agent ends").success());
+    for interface in [GATEWAY_CLIENT_SIDE, GATEWAY_SERVER_SIDE] {
+        let link = lab
+            .ip("gateway", &format!("link show {interface}"))
+            .expect("ip link");
+        assert!(!link.contains("xdp"), "still attached: {link}");
+    }
+    assert!(
+        !options.pins.exists(),
+        "pins are left in {}",
+        options.pins.display()
+    );
+}
+
+#[test]
+fn counts_equal_tshark_in_driver_mode_with_the_servers_on_a_vlan() {
+    let topology = Topology {
+        servers: 5,
+        server_vlan: Some(42),
+        ..Topology::default()
+    };
+    counts_equal_tshark("sfnetdrv", "driver", topology);
+}
+
+#[test]
+fn counts_equal_tshark_in_skb_mode_with_the_clients_on_a_vlan() {
+    let topology = Topology {
+        servers: 4,
+        client_vlan: Some(7),
+        ..Topology::default()
+    };
+    counts_equal_tshark("sfnetskb", "skb", topology);
+}

@@ -1,0 +1,120 @@
+//! One semantics: every capture, through the loaded kernel program and through `replay`'s meter,
+//! gives the same table, and the answer that is known for it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use smtp_common::flow::Totals;
+use smtp_user::meter::Meter;
+use smtp_user::meter::pcap::PcapMeter;
+use smtp_user::meter::xdp::{FRAGS, PLAIN, Section};
+use smtp_user::model::Tally;
+use smtpflow_tests::{SMTP, capture, meter, options};
+
+/// Connections, packets and bytes of each file, as its README has them.
+const ANSWERS: [(&str, u64, u64, u64); 8] = [
+    ("smtp.pcap", 2, 80, 25_774),
+    ("smtp-one-side-only.pcap", 1, 19, 19_526),
+    ("smtp-attachment-msg.pcap", 1, 17, 1_920),
+    ("ipv6.pcap", 1, 17, 1_294),
+    ("smtp-bdat-cmd-invalid.pcapng", 3, 66, 4_532),
+    ("smtp-many-addresses.pcap", 1, 2_508, 242_992),
+    ("truncated-header.pcap", 1, 24, 1_589),
+    ("connect-with-smtp.pcap", 0, 0, 0),
+];
+
+type Table = (Tally, BTreeMap<IpAddr, Totals>);
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data")
+        .join(name)
+}
+
+/// All windows that a meter has now, merged.
+fn merged(meter: &mut impl Meter, windows: usize) -> Table {
+    let mut table = Table::default();
+    for _ in 0..windows {
+        let Some(window) = meter.window().unwrap_or_else(|failure| panic!("{failure}")) else {
+            break;
+        };
+        assert_eq!(window.tally.conservation_error(), 0, "{:?}", window.tally);
+        table.0.merge(&window.tally);
+        for source in &window.sources {
+            table
+                .1
+                .entry(source.ip())
+                .or_default()
+                .merge(&source.totals);
+        }
+    }
+    table
+}
+
+fn by_replay(name: &str, window: Duration) -> Table {
+    let mut meter = PcapMeter::open(&data(name), window, SMTP).unwrap_or_else(|f| panic!("{f}"));
+    merged(&mut meter, usize::MAX)
+}
+
+fn by_kernel(name: &str, section: Section) -> Table {
+    let mut meter = meter(&options("parity", 8));
+    for frame in capture::frames(&data(name)) {
+        let (action, out) = meter.test_run(section, &frame).expect("a test run");
+        assert_eq!(action, 2, "XDP_PASS");
+        assert_eq!(out, frame, "the program changed a frame of {name}");
+    }
+    let table = merged(&mut meter, 1);
+    meter.detach().expect("the pins can be removed");
+    table
+}
+
+#[test]
+fn kernel_and_replay_give_the_same_table_for_every_capture() {
+    for (name, connections, packets, bytes) in ANSWERS {
+        let replayed = by_replay(name, Duration::from_secs(10));
+        for section in [PLAIN, FRAGS] {
+            assert_eq!(
+                by_kernel(name, section),
+                replayed,
+                "{name}, section {}",
+                section.name
+            );
+        }
+        let sources = &replayed.0.sources;
+        assert_eq!(sources.connections, connections, "connections of {name}");
+        assert_eq!(sources.packets(), packets, "packets of {name}");
+        assert_eq!(sources.bytes(), bytes, "bytes of {name}");
+    }
+}
+
+#[test]
+fn every_capture_has_its_answer() {
+    let mut files: Vec<_> = std::fs::read_dir(data(""))
+        .expect("the captures")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .filter(|name| !name.ends_with(".md"))
+        .collect();
+    let mut known = ANSWERS.map(|(name, ..)| name.to_owned()).to_vec();
+    files.sort();
+    known.sort();
+    assert_eq!(files, known);
+}
+
+#[test]
+fn many_short_windows_merge_to_one_long_window() {
+    for (name, ..) in ANSWERS {
+        let long = by_replay(name, Duration::from_secs(600));
+        for millis in [1, 50, 1000] {
+            let short = by_replay(name, Duration::from_millis(millis));
+            assert_eq!(short, long, "{name} in windows of {millis} ms");
+        }
+    }
+}
