@@ -113,8 +113,19 @@ pub const fn hash_address(seeds: &AddressSeeds, address: Address) -> u32 {
     let sum = pair([s0, s1], [w0, w1])
         .wrapping_add(pair([s2, s3], [w2, w3]))
         .wrapping_add(s4);
-    (sum >> 32) as u32
+    (mix(sum) >> 32) as u32
 }
+
+/// Breaks up rows. The sum alone is linear in a row of addresses, and with some seeds a whole
+/// subnet would share few sets. Folding and multiplying are both one to one, so nothing collides
+/// here that did not before.
+#[inline(always)]
+const fn mix(sum: u64) -> u64 {
+    (sum ^ sum >> 32).wrapping_mul(MIX)
+}
+
+/// 2^64 divided by the golden ratio, made odd (Knuth, "The Art of Computer Programming", 6.4).
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The fingerprint of a SYN: both addresses, both ports, the initial sequence number. Never 0,
 /// which marks an empty slot.
@@ -132,7 +143,7 @@ pub const fn fingerprint_syn(seeds: &SynSeeds, segment: &Segment) -> u64 {
         .wrapping_add(pair([s6, s7], [b2, b3]))
         .wrapping_add(pair([s8, s9], [ports, segment.sequence as u64]))
         .wrapping_add(s10);
-    sum | 1
+    mix(sum) | 1
 }
 
 /// The slot of a fingerprint in a SYN memory of `slots` places (a power of two).

@@ -55,7 +55,7 @@ const MAX_CPUS: usize = smtp_common::flow::MAX_CPUS;
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 #[unsafe(no_mangle)]
-static MAIL_PORTS: Global<[u16; 4]> = Global::new([25, 0, 0, 0]);
+static MAIL_PORTS: Global<u64> = Global::new(MailPorts::new([25, 0, 0, 0]).word());
 /// `[cpus, sets, syn_slots]` of [`Geometry`].
 #[unsafe(no_mangle)]
 static GEOMETRY: Global<[u32; 3]> = Global::new([1, 1, 1]);
@@ -91,7 +91,7 @@ fn count(ctx: &XdpContext) -> u32 {
     // writes to a frame that is in an XDP program.
     let packet = unsafe { Packet::from_range(ctx.data(), ctx.data_end()) };
     let mut due = notice::STARTED;
-    match parse(packet, MailPorts(MAIL_PORTS.load())) {
+    match parse(packet, MailPorts::from_word(MAIL_PORTS.load())) {
         Ok(segment) => {
             let [cpus, sets, syn_slots] = GEOMETRY.load();
             let tables = Tables {

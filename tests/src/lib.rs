@@ -51,4 +51,4 @@ pub fn meter(options: &Options) -> XdpMeter {
 }
 
 /// The port of SMTP.
-pub const SMTP: MailPorts = MailPorts([25, 0, 0, 0]);
+pub const SMTP: MailPorts = MailPorts::new([25, 0, 0, 0]);

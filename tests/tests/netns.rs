@@ -2,7 +2,7 @@
 //! of the same frames, while windows are cut all the time.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -135,6 +135,35 @@ fn served(sources: &serde_json::Value) -> BTreeMap<IpAddr, Totals> {
     entries.collect()
 }
 
+/// dumpcap says that it runs a moment before the first frame is captured: datagrams go through the
+/// gateway, and errors back, until both files grow.
+fn wait_until_frames_are_captured(lab: &Lab, server: IpAddr) {
+    let size = |interface: &str| {
+        let file = lab.folder().join(format!("gateway-{interface}.pcapng"));
+        std::fs::metadata(file).map_or(0, |metadata| metadata.len())
+    };
+    let interfaces = [GATEWAY_CLIENT_SIDE, GATEWAY_SERVER_SIDE];
+    let before = interfaces.map(size);
+    for _ in 0..100 {
+        // Nobody listens: an ICMP error comes back.
+        lab.within("ordinary", || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            let _ = socket.send_to(b"?", (server, 9));
+        })
+        .expect("a thread in the namespace");
+        std::thread::sleep(Duration::from_millis(100));
+        if interfaces
+            .map(size)
+            .iter()
+            .zip(before)
+            .all(|(now, before)| *now > before)
+        {
+            return;
+        }
+    }
+    panic!("nothing is captured on {interfaces:?}");
+}
+
 fn counts_equal_tshark(prefix: &str, mode: &str, topology: Topology) {
     let lab = Lab::gateway(prefix, topology).expect("a laboratory");
     let [ordinary, spammer, hammer] =
@@ -163,6 +192,8 @@ fn counts_equal_tshark(prefix: &str, mode: &str, topology: Topology) {
         lab.capture("gateway", interface, "inbound")
             .expect("a capture")
     });
+    wait_until_frames_are_captured(&lab, mta[0]);
+    let status = agent.json("/api/v1/status").expect("status");
     let drains_before = status["drains"].as_u64().expect("drains");
 
     let messages = Messages {
@@ -201,9 +232,18 @@ fn counts_equal_tshark(prefix: &str, mode: &str, topology: Topology) {
         .wait_drained(LIMIT)
         .expect("a drain after the captures");
     let mut seen = Vec::new();
-    for capture in &captured {
+    for (capture, vlan) in captured
+        .iter()
+        .zip([topology.client_vlan, topology.server_vlan])
+    {
         assert_eq!(capture.dropped, 0, "the capture lost frames");
-        seen.extend(segments(&capture.file));
+        let segments = segments(&capture.file);
+        if let Some(id) = vlan {
+            let filter = format!("tcp.port == 25 && vlan.id == {id}");
+            let tagged = tshark_fields(&capture.file, &filter, &["vlan.id"]).expect("tags");
+            assert_eq!(tagged.len(), segments.len(), "not every frame was tagged");
+        }
+        seen.extend(segments);
     }
     let sources = agent.json("/api/v1/sources?limit=10000").expect("sources");
     let (served, expected) = (served(&sources), expected(&seen));

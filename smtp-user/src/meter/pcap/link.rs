@@ -102,7 +102,7 @@ const fn family_ether_type(family: u32) -> u16 {
 mod tests {
     use super::*;
 
-    const PORTS: MailPorts = MailPorts([25, 0, 0, 0]);
+    const PORTS: MailPorts = MailPorts::new([25, 0, 0, 0]);
 
     /// A bare SYN to port 25, from its IPv4 header on.
     const SYN: [u8; 40] = [

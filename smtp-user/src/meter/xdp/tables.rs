@@ -16,7 +16,7 @@ use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
 use smtp_common::LAYOUT_VERSION;
 use smtp_common::flow::{Header, MAX_CPUS, SourceStats, SpillKey, Totals, notice};
-use smtp_common::packet::Address;
+use smtp_common::packet::{Address, MailPorts};
 use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
 
 use super::Options;
@@ -165,6 +165,7 @@ impl Tables {
             syn_slots,
         } = identity.geometry;
         let shape = [cpus, sets, syn_slots];
+        let mail_ports = MailPorts::new(identity.ports).word();
         let mut loader = EbpfLoader::new();
         loader
             // The program relocates nothing against the running kernel, so its BTF is not needed.
@@ -173,7 +174,7 @@ impl Tables {
             .map_max_entries("SYNS", syn_slots)
             .map_max_entries("SPILL", identity.spill)
             .map_max_entries("OWN", own_entries)
-            .override_global("MAIL_PORTS", &identity.ports, true)
+            .override_global("MAIL_PORTS", &mail_ports, true)
             .override_global("GEOMETRY", &shape, true)
             .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
             .override_global("SYN_SEEDS", &identity.syn_seeds, true);
