@@ -1,7 +1,7 @@
 //! Builds the kernel program for the bpf target and puts it where `include_bytes_aligned!` finds it.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -30,14 +30,21 @@ fn build() -> Result<ExitCode> {
         // aya-build passes its own environment on, and changing that of a running process is
         // unsafe: so this script runs itself again.
         let this = std::env::current_exe().context("cannot find the build script itself")?;
-        let status = Command::new(&this)
+        let output = Command::new(&this)
             .env(BOOTSTRAP, "1")
-            .status()
+            .stderr(Stdio::inherit())
+            .output()
             .with_context(|| format!("cannot run {} again", this.display()))?;
-        return Ok(if status.success() {
-            ExitCode::SUCCESS
-        } else {
+        let failed = !output.status.success();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if failed || !is_progress(line) {
+                println!("{line}");
+            }
+        }
+        return Ok(if failed {
             ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
         });
     }
     println!("cargo:rerun-if-env-changed={TOOLCHAIN}");
@@ -53,6 +60,25 @@ fn build() -> Result<ExitCode> {
     )
     .with_context(|| format!("cannot build the kernel program with toolchain {toolchain}"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether this line is what the inner cargo says while all goes well: aya-build passes it on as
+/// warnings, where it would hide real ones.
+fn is_progress(line: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "",
+        "Adding",
+        "Blocking",
+        "Compiling",
+        "Downloaded",
+        "Downloading",
+        "Finished",
+        "info:",
+    ];
+    line.strip_prefix("cargo:warning=").is_some_and(|text| {
+        let first = text.split_whitespace().next().unwrap_or_default();
+        WORDS.contains(&first)
+    })
 }
 
 /// The toolchain to build with: the one that is named, the one that setup linked, or a nightly that

@@ -63,11 +63,11 @@ impl SourceStats {
         match segment.direction {
             Direction::ClientToServer => {
                 self.c2s_packets += 1;
-                self.c2s_bytes += segment.bytes as u64;
+                self.c2s_bytes += u64::from(segment.bytes);
             }
             Direction::ServerToClient => {
                 self.s2c_packets += 1;
-                self.s2c_bytes += segment.bytes as u64;
+                self.s2c_bytes += u64::from(segment.bytes);
             }
         }
         // 32 bits hold five minutes of one address at 14.8 million SYNs per second on one CPU;
@@ -347,7 +347,7 @@ pub fn observe<M: Memory>(
     memory: &mut M,
 ) -> Placement {
     header.end(Counter::Segment);
-    header.segment_bytes += segment.bytes as u64;
+    header.segment_bytes += u64::from(segment.bytes);
 
     let mut syn = Syn::None;
     let mut credits = false;

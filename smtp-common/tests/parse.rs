@@ -251,7 +251,7 @@ fn up_to_two_vlan_tags_of_both_kinds_change_nothing() {
         assert_eq!(parsed(&v4), Ok(segment(IPV4, 40)), "{tags:04x?}");
         assert_eq!(parsed(&v6), Ok(segment(IPV6, 60)), "{tags:04x?}");
         for third in [VLAN, PROVIDER_VLAN] {
-            let three = [&[third], &tags[..], &[third; 2]].concat();
+            let three = [&[third], tags, &[third; 2]].concat();
             let frame = ethernet(&three[..3], IPV4, &ipv4(0, IpNumber::TCP, &to_server()));
             assert_eq!(parsed(&frame), Err(Skip::VlanDepth), "{three:04x?}");
         }

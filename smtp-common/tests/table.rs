@@ -41,8 +41,11 @@ fn unevenness(slots: impl Iterator<Item = u32>) -> f64 {
     chi_square / f64::from(SETS - 1)
 }
 
+/// A name, and the address of each number.
+type Family = (&'static str, fn(u32) -> Address);
+
 /// Addresses as they come: in a row, and in a row of subnets.
-fn families() -> [(&'static str, fn(u32) -> Address); 5] {
+fn families() -> [Family; 5] {
     [
         ("an IPv4 /16", |i| {
             Address::from_ipv4((0x0a00_0000 + i).to_be_bytes())

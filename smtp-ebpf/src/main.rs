@@ -10,6 +10,10 @@
 //! ```
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    reason = "the xdp attribute makes an exported function without the comment of its own"
+)]
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, xdp_action::XDP_PASS};
@@ -176,6 +180,10 @@ impl Memory for Maps {
         OWN.get(&key.key).is_some()
     }
 
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "passing by value copies key and counts to a stack of 512 bytes"
+    )]
     #[inline(always)]
     fn spill(&mut self, half: u32, address: Address) -> Option<&mut SourceStats> {
         let key = SpillKey::new(half, address);

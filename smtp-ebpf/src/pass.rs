@@ -3,6 +3,10 @@
 //! What counting costs is measured against it, and in tests it is somebody else's program.
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    reason = "the xdp attribute makes an exported function without the comment of its own"
+)]
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::xdp;

@@ -137,7 +137,10 @@ mod tests {
 
     fn row(history: &History, address: &str) -> Option<SourceRow> {
         let address: IpAddr = address.parse().unwrap();
-        history.rows().into_iter().find(|row| row.address == address)
+        history
+            .rows()
+            .into_iter()
+            .find(|row| row.address == address)
     }
 
     #[test]
@@ -148,7 +151,10 @@ mod tests {
         let first = row(&history, "192.0.2.1").unwrap();
         assert_eq!((first.total.c2s_packets, first.window.c2s_packets), (8, 5));
         let second = row(&history, "192.0.2.2").unwrap();
-        assert_eq!((second.total.c2s_packets, second.window.c2s_packets), (4, 0));
+        assert_eq!(
+            (second.total.c2s_packets, second.window.c2s_packets),
+            (4, 0)
+        );
         assert_eq!(second.scope, Scope::Unknown);
     }
 
@@ -165,9 +171,16 @@ mod tests {
 
     #[test]
     fn scope_follows_the_prefix_list() {
-        let local = vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let local = vec![
+            "192.0.2.0/24".parse().unwrap(),
+            "2001:db8::/32".parse().unwrap(),
+        ];
         let mut history = History::new(local, 10);
-        history.add(&window(&[("192.0.2.1", 1), ("198.51.100.1", 1), ("2001:db8::1", 1)]));
+        history.add(&window(&[
+            ("192.0.2.1", 1),
+            ("198.51.100.1", 1),
+            ("2001:db8::1", 1),
+        ]));
         assert_eq!(row(&history, "192.0.2.1").unwrap().scope, Scope::Local);
         assert_eq!(row(&history, "198.51.100.1").unwrap().scope, Scope::Remote);
         assert_eq!(row(&history, "2001:db8::1").unwrap().scope, Scope::Local);

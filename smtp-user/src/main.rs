@@ -1,12 +1,104 @@
-//! stub
-static OBJ: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/smtpflow-xdp"));
-fn main() { 
-    let mut l = aya::EbpfLoader::new();
-    l.verifier_log_level(aya::VerifierLogLevel::STATS);
-    let mut e = l.load(OBJ).unwrap();
-    for n in ["smtpflow","smtpflow_frags"] {
-    let p: &mut aya::programs::Xdp = e.program_mut(n).unwrap().try_into().unwrap();
-    p.load().unwrap();
-    println!("{n} {:?}", p.info().unwrap().verified_instruction_count());
+//! `smtpflow`: reads the command line, does what it says, and ends with the code that says how it
+//! went.
+//!
+//! Contract: an error is printed once, on standard error, as `smtpflow: TEXT`; what was asked for is
+//! printed on standard output, and a reader who has had enough of it is no error.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use smtp_user::args::{self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel};
+use smtp_user::failure::Failure;
+use smtp_user::{agent, config, doctor, meter, replay};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = match args::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            // Not eprintln, which panics when standard error is closed.
+            let _ = writeln!(io::stderr(), "smtpflow: {failure}");
+            ExitCode::from(failure.kind.exit_code())
+        }
     }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { command, log } = arguments;
+    start_log(&log)?;
+    match command {
+        Command::Run(run) => agent::run(run.config()?)?,
+        Command::Replay(replay) => replay::run(&replay.options()?)?,
+        Command::Doctor(doctor) => {
+            let json = doctor.json;
+            let report = doctor::examine(&doctor.options()?);
+            print(&if json { report.json() } else { report.text() })?;
+            if !report.works() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Detach(detach) => {
+            let detached = meter::xdp::detach(&detach.pins, &detach.interface)?;
+            if detached.is_empty() {
+                print("nothing is attached\n")?;
+            }
+            for interface in detached {
+                print(&format!("detached from {interface}\n"))?;
+            }
+        }
+        Command::Config(ConfigCommand::Check { file }) => {
+            config::Config::from_file(&file)?;
+            print(&format!("{}: good\n", file.display()))?;
+        }
+        Command::Config(ConfigCommand::Print { config }) => {
+            print(&args::load(config.as_ref())?.to_toml())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")?
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends events of this program, and of libraries that use the `log` crate (aya-log, which brings
+/// the kernel program's own), to standard error.
+fn start_log(log: &LogArgs) -> Result<(), Failure> {
+    let level = log.log_level.name();
+    // What libraries say about every connection and every relocation helps nobody who looks for lost
+    // packets.
+    let library = log.log_level.min(LogLevel::Warn).name();
+    let filter = EnvFilter::new(format!(
+        "{level},axum={library},aya={library},hyper={library},tower={library}"
+    ));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        // It would report a closed standard error there, and panic.
+        .log_internal_errors(false);
+    match log.log_format {
+        LogFormat::Text => {
+            let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colour).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
+    Ok(())
 }

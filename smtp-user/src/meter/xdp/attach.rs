@@ -43,6 +43,15 @@ pub fn attach(
     choice: AttachChoice,
 ) -> Result<ObservationPoint, Failure> {
     let link = find(interface)?;
+    if !link.ethernet {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "cannot attach to {interface}: its frames have no Ethernet header, so none could be \
+                 counted; attach to the interface that carries them"
+            ),
+        ));
+    }
     let path = pins.link_path(interface);
     if path.exists() {
         if link.xdp.is_some() {
@@ -53,7 +62,11 @@ pub fn attach(
             .with_context(|| format!("cannot remove the dead link {}", path.display()))?;
     }
     if let Some(foreign) = &link.xdp {
-        return Err(foreign_program(interface, foreign.program_id, &foreign.mode));
+        return Err(foreign_program(
+            interface,
+            foreign.program_id,
+            &foreign.mode,
+        ));
     }
 
     let attempts: &[(XdpMode, AttachMode, Section)] = match choice {
@@ -90,9 +103,17 @@ pub fn attach(
             Err(error) => {
                 // Somebody may have come between the look and the attempt.
                 if let Some(foreign) = find(interface)?.xdp {
-                    return Err(foreign_program(interface, foreign.program_id, &foreign.mode));
+                    return Err(foreign_program(
+                        interface,
+                        foreign.program_id,
+                        &foreign.mode,
+                    ));
                 }
-                refusals.push(format!("{} with section {}: {error:#}", mode.name(), section.name));
+                refusals.push(format!(
+                    "{} with section {}: {error:#}",
+                    mode.name(),
+                    section.name
+                ));
             }
         }
     }
@@ -109,7 +130,10 @@ pub fn attach(
     };
     Err(Failure::new(
         kind,
-        format!("cannot attach to {interface}: {}; {way_out}", refusals.join("; ")),
+        format!(
+            "cannot attach to {interface}: {}; {way_out}",
+            refusals.join("; ")
+        ),
     ))
 }
 

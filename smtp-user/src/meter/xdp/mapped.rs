@@ -37,7 +37,9 @@ pub struct MappedArray<T> {
 impl<T: Plain> MappedArray<T> {
     /// Maps the whole of an array map that was made with `BPF_F_MMAPABLE`.
     pub fn new(map: &MapData) -> anyhow::Result<Self> {
-        let info = map.info().context("cannot ask the kernel for a map's shape")?;
+        let info = map
+            .info()
+            .context("cannot ask the kernel for a map's shape")?;
         let name = info.name_as_str().unwrap_or("map").to_owned();
         let value_size = info.value_size() as usize;
         anyhow::ensure!(

@@ -69,7 +69,9 @@ impl Options {
         if cpus > MAX_CPUS {
             return Err(Failure::new(
                 Kind::Failed,
-                format!("this machine may have {cpus} CPUs, and the tables have places for {MAX_CPUS}"),
+                format!(
+                    "this machine may have {cpus} CPUs, and the tables have places for {MAX_CPUS}"
+                ),
             ));
         }
         let cpus = cpus as u32;
@@ -343,6 +345,12 @@ pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure
     } else {
         Ok(Vec::new())
     }
+}
+
+/// The interfaces that have a link pinned below this directory; none if it is not there or closed to
+/// this user.
+pub fn attached(root: &Path) -> Vec<String> {
+    pins::attached(root)
 }
 
 /// Time since boot, sleep included: it neither jumps nor stops.

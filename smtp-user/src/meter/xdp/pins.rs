@@ -143,6 +143,15 @@ pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure
     Ok(ended)
 }
 
+/// The interfaces that have a link pinned in a directory of any layout version.
+pub fn attached(root: &Path) -> Vec<String> {
+    let directories = directories(root).unwrap_or_default();
+    directories
+        .iter()
+        .flat_map(|directory| linked_interfaces(directory).unwrap_or_default())
+        .collect()
+}
+
 /// The directories of all layout versions.
 fn directories(root: &Path) -> Result<Vec<PathBuf>, Failure> {
     let entries = fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))?;
@@ -207,7 +216,8 @@ fn make_private(directory: &Path) -> Result<(), Failure> {
         result => result.with_context(|| format!("cannot make the directory {shown}"))?,
     }
     // Not followed: a link that somebody put here would lead elsewhere.
-    let metadata = fs::symlink_metadata(directory).with_context(|| format!("cannot look at {shown}"))?;
+    let metadata =
+        fs::symlink_metadata(directory).with_context(|| format!("cannot look at {shown}"))?;
     let owner = nix::unistd::geteuid().as_raw();
     let problem = if !metadata.is_dir() {
         "it is not a directory".to_owned()
@@ -249,8 +259,8 @@ fn refuse_other_layouts(root: &Path) -> Result<(), Failure> {
 
 /// The interfaces that have a pinned link in this directory.
 fn linked_interfaces(directory: &Path) -> Result<Vec<String>, Failure> {
-    let entries = fs::read_dir(directory)
-        .with_context(|| format!("cannot list {}", directory.display()))?;
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
     let mut interfaces: Vec<_> = entries
         .flatten()
         .filter_map(|entry| interface_of(&entry.file_name().to_string_lossy()))

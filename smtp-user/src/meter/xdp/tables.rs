@@ -471,7 +471,9 @@ fn array_data(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<MapData> {
 }
 
 fn map_bytes(map: &MapData) -> anyhow::Result<u64> {
-    let info = map.info().context("cannot ask the kernel for a map's shape")?;
+    let info = map
+        .info()
+        .context("cannot ask the kernel for a map's shape")?;
     Ok(u64::from(info.value_size()) * u64::from(info.max_entries()))
 }
 

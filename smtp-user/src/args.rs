@@ -1,0 +1,469 @@
+//! The command line: what can be typed, and the configuration that it means.
+//!
+//! Contract: nothing behind this file sees a string that was typed; flags win over the
+//! configuration file, and a list in a flag replaces the list in the file. Values are checked by the
+//! functions that check the file.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::config::{self, AttachChoice, Config};
+use crate::failure::{Failure, Kind};
+use crate::{doctor, link, replay};
+
+/// Counts the mail traffic that crosses a gateway, per source, inside the kernel.
+#[derive(Debug, Parser)]
+#[command(
+    name = "smtpflow",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 69 a service or resource is not available, \
+                  77 no permission, 78 bad configuration."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How to log.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Form of the log on standard error
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub log_format: LogFormat,
+    /// Least important level that is logged
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "LEVEL")]
+    pub log_level: LogLevel,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text per event
+    #[default]
+    Text,
+    /// One JSON object per event
+    Json,
+}
+
+/// Level of a log event, the most important first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it all, in help as well")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As in filters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count on interfaces until SIGTERM or Ctrl-C, and serve the counts over HTTP
+    Run(RunArgs),
+    /// Count what is in a capture file (pcap or pcapng); needs no privilege
+    Replay(ReplayArgs),
+    /// Say what will work on this machine, what will not, and why
+    Doctor(DoctorArgs),
+    /// Take smtpflow's programs off their interfaces and remove its pins
+    Detach(DetachArgs),
+    /// Check or print a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `smtpflow run`.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Interface to count on; repeat it for more. XDP sees what an interface receives: name both
+    /// sides of a gateway to see both directions
+    #[arg(long, value_name = "IF", value_parser = config::parse_interface)]
+    pub interface: Vec<String>,
+    /// How to attach: in the driver, in the generic path (skb), or what works (auto)
+    #[arg(long, value_enum)]
+    pub mode: Option<AttachChoice>,
+    /// Length of a window, 1s to 10m [default: 10s]
+    #[arg(long, value_parser = config::parse_window)]
+    pub window: Option<Duration>,
+    /// Network namespace of the interfaces, by name or by path
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Configuration file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to serve [default: 127.0.0.1:12525]; anything but loopback needs a token
+    /// (serve.token_file)
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
+    pub listen: Option<SocketAddr>,
+    /// Directory for pins, on bpffs [default: /sys/fs/bpf/smtpflow]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// Let the kernel go on counting after the end
+    #[arg(long)]
+    pub keep_attached: bool,
+    /// Prefix of your own, such as 192.0.2.0/24; repeat it for more
+    #[arg(long, value_name = "PREFIX", value_parser = config::parse_prefix)]
+    pub local: Vec<IpNet>,
+}
+
+/// `smtpflow replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Capture file, pcap or pcapng
+    pub file: PathBuf,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Length of a window in capture time, 1s to 10m
+    #[arg(long, value_parser = config::parse_window, default_value = "10s")]
+    pub window: Duration,
+    /// How many sources the text names
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+    /// Mail port; repeat it for more, up to four
+    #[arg(long, value_name = "PORT", value_parser = config::parse_port,
+          default_values_t = [config::DEFAULT_PORT])]
+    pub port: Vec<u16>,
+}
+
+/// `smtpflow doctor`.
+#[derive(Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// Interface to look at; repeat it for more [default: those of the configuration, or all that
+    /// are up]
+    #[arg(long, value_name = "IF", value_parser = config::parse_interface)]
+    pub interface: Vec<String>,
+    /// Network namespace of the interfaces, by name or by path
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Configuration file to check the machine for
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `smtpflow detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Interface to leave; repeat it for more [default: all]
+    #[arg(long, value_name = "IF", value_parser = config::parse_interface)]
+    pub interface: Vec<String>,
+    /// Directory of the pins
+    #[arg(long, value_name = "DIR", default_value = config::DEFAULT_PINS)]
+    pub pins: PathBuf,
+}
+
+/// `smtpflow config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print the configuration in effect, with the documentation of every key
+    Print {
+        /// Configuration file; without one, the defaults are printed
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// What was typed, or the exit code after a message: for help and version, and for mistakes.
+pub fn parse() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        // Nobody is left to tell when there is no place to write.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
+/// The configuration of a file, or the default without one.
+pub fn load(file: Option<&PathBuf>) -> Result<Config, Failure> {
+    file.map_or_else(|| Ok(Config::default()), |file| Config::from_file(file))
+}
+
+impl RunArgs {
+    /// The configuration in effect.
+    pub fn config(self) -> Result<Config, Failure> {
+        let config = self.apply(load(self.config.as_ref())?);
+        config.validate()?;
+        if config.meter.interfaces.is_empty() {
+            return Err(no_interface(&config));
+        }
+        Ok(config)
+    }
+
+    /// Puts what was typed over a configuration.
+    fn apply(&self, mut config: Config) -> Config {
+        // In full, so that a new flag cannot be forgotten here.
+        let Self {
+            interface,
+            mode,
+            window,
+            netns,
+            config: _,
+            listen,
+            pins,
+            keep_attached,
+            local,
+        } = self;
+        let meter = &mut config.meter;
+        if !interface.is_empty() {
+            meter.interfaces.clone_from(interface);
+        }
+        if let Some(mode) = mode {
+            meter.mode = *mode;
+        }
+        if let Some(window) = window {
+            meter.window = *window;
+        }
+        if netns.is_some() {
+            meter.netns.clone_from(netns);
+        }
+        if let Some(pins) = pins {
+            meter.pins.clone_from(pins);
+        }
+        meter.keep_attached |= keep_attached;
+        if let Some(listen) = listen {
+            config.serve.listen = *listen;
+        }
+        if !local.is_empty() {
+            config.networks.local.clone_from(local);
+        }
+        config
+    }
+}
+
+/// The failure of not knowing where to count.
+fn no_interface(config: &Config) -> Failure {
+    let have = match link::links_in(config.meter.netns.as_deref()) {
+        Ok(mut links) => {
+            links.retain(|link| link.name != "lo");
+            link::names(&links)
+        }
+        // A namespace that does not exist has to be told first.
+        Err(failure) => return failure,
+    };
+    Failure::new(
+        Kind::Usage,
+        format!(
+            "no interface to count on: name one with --interface IF, or in a file \
+             (meter.interfaces) given with --config (have: {have})"
+        ),
+    )
+}
+
+impl ReplayArgs {
+    /// As the replay wants it.
+    pub fn options(self) -> Result<replay::Options, Failure> {
+        let Self {
+            file,
+            json,
+            window,
+            top,
+            port,
+        } = self;
+        config::check_ports(&port)
+            .map_err(|error| Failure::new(Kind::Usage, format!("--port: {error}")))?;
+        Ok(replay::Options {
+            file,
+            json,
+            window,
+            top,
+            ports: port,
+        })
+    }
+}
+
+impl DoctorArgs {
+    /// As the doctor wants it.
+    pub fn options(self) -> Result<doctor::Options, Failure> {
+        let run = RunArgs {
+            interface: self.interface,
+            netns: self.netns,
+            ..RunArgs::default()
+        };
+        let config = run.apply(load(self.config.as_ref())?);
+        config.validate()?;
+        Ok(doctor::Options { config })
+    }
+}
+
+impl ValueEnum for AttachChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::Driver, Self::Skb]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Self::Auto => "auto",
+            Self::Driver => "driver",
+            Self::Skb => "skb",
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parsed(words: &str) -> Arguments {
+        Arguments::try_parse_from(words.split_whitespace())
+            .unwrap_or_else(|error| panic!("{words}: {error}"))
+    }
+
+    fn refused(words: &str) -> String {
+        let error = Arguments::try_parse_from(words.split_whitespace()).expect_err(words);
+        assert_eq!(error.exit_code(), 2, "{words}");
+        error.to_string()
+    }
+
+    fn run_config(words: &str) -> Result<Config, Failure> {
+        match parsed(words).command {
+            Command::Run(run) => run.config(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("smtpflow.toml");
+        std::fs::write(
+            &file,
+            "[meter]\ninterfaces = [\"eth8\", \"eth9\"]\nwindow = \"20s\"\nmode = \"skb\"\n\
+             [networks]\nlocal = [\"192.0.2.0/24\"]\n",
+        )
+        .expect("written");
+        let file = file.display();
+
+        let config = run_config(&format!("smtpflow run --config {file}")).expect("valid");
+        assert_eq!(config.meter.interfaces, ["eth8", "eth9"]);
+        assert_eq!(config.meter.window, Duration::from_secs(20));
+
+        let config = run_config(&format!(
+            "smtpflow run --config {file} --interface eth0 --window 5s --mode driver --netns gw \
+             --pins /sys/fs/bpf/x --keep-attached --local 10.0.0.0/8 --local fd00::/8 \
+             --listen [::1]:99"
+        ))
+        .expect("valid");
+        assert_eq!(config.meter.interfaces, ["eth0"]);
+        assert_eq!(config.meter.window, Duration::from_secs(5));
+        assert_eq!(config.meter.mode, AttachChoice::Driver);
+        assert_eq!(config.meter.netns.as_deref(), Some("gw"));
+        assert_eq!(config.meter.pins, PathBuf::from("/sys/fs/bpf/x"));
+        assert!(config.meter.keep_attached);
+        assert_eq!(config.networks.local.len(), 2);
+        assert_eq!(config.serve.listen.port(), 99);
+    }
+
+    #[test]
+    fn no_interface_is_a_mistake_of_usage_that_says_the_way_out() {
+        let failure = run_config("smtpflow run").expect_err("no interface");
+        assert_eq!(failure.kind.exit_code(), 2);
+        let text = failure.to_string();
+        assert!(
+            text.contains("--interface") && text.contains("have: "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_was_expected() {
+        for (words, expected) in [
+            ("smtpflow run --interfaces eth0", "--interfaces"),
+            ("smtpflow run --interface a/b", "cannot be the name"),
+            ("smtpflow run --window 1h", "expected 1s to 10m"),
+            (
+                "smtpflow run --mode fast",
+                "[possible values: auto, driver, skb]",
+            ),
+            ("smtpflow run --local 10.1.1.1/8", "write 10.0.0.0/8"),
+            ("smtpflow run --listen 80", "no address with a port"),
+            ("smtpflow replay", "<FILE>"),
+            ("smtpflow replay x --port 0", "expected 1 to 65535"),
+            ("smtpflow reply x", "replay"),
+            ("smtpflow config check", "<FILE>"),
+        ] {
+            let text = refused(words);
+            assert!(text.contains(expected), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_same_interface_twice_is_refused() {
+        let failure = run_config("smtpflow run --interface a --interface a").expect_err("twice");
+        assert!(failure.to_string().contains("named twice"), "{failure}");
+    }
+
+    #[test]
+    fn a_replay_has_its_defaults_and_its_ports() {
+        for (words, ports) in [
+            ("smtpflow replay f.pcap", vec![25]),
+            (
+                "smtpflow replay f.pcap --port 465 --port 587",
+                vec![465, 587],
+            ),
+        ] {
+            let Command::Replay(replay) = parsed(words).command else {
+                panic!("{words}");
+            };
+            let options = replay.options().expect("valid");
+            assert_eq!(options.ports, ports);
+            assert_eq!((options.top, options.json), (20, false));
+            assert_eq!(options.window, Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn a_replay_has_at_most_four_ports() {
+        let words = "smtpflow replay f --port 1 --port 2 --port 3 --port 4 --port 5";
+        let Command::Replay(replay) = parsed(words).command else {
+            panic!("{words}");
+        };
+        let failure = replay.options().expect_err("five ports");
+        assert_eq!(failure.kind.exit_code(), 2);
+    }
+
+    #[test]
+    fn the_log_is_chosen_behind_the_command() {
+        let arguments = parsed("smtpflow run --interface x --log-format json --log-level debug");
+        assert_eq!(arguments.log.log_format, LogFormat::Json);
+        assert_eq!(arguments.log.log_level, LogLevel::Debug);
+    }
+}

@@ -1,0 +1,314 @@
+//! The configuration: one typed value, from TOML.
+//!
+//! Contract: a [`Config`] that [`Config::from_toml`] or [`Config::validate`] let through can be
+//! used without looking at it again. Every error says where (file, line and column), what is there
+//! and what was expected; unknown keys are errors. The documentation, the default and the type of a
+//! key stand in one place, in the lists below: the documentation of the fields and the comments
+//! that [`Config::to_toml`] writes are the same text.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Kind};
+
+mod value;
+pub use value::{
+    check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_window,
+};
+
+/// Where the agent serves if nothing else is said.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 12525);
+/// Where the agent pins its maps and links if nothing else is said.
+pub const DEFAULT_PINS: &str = "/sys/fs/bpf/smtpflow";
+/// The port of SMTP between mail servers.
+pub const DEFAULT_PORT: u16 = 25;
+/// Length of a window if nothing else is said.
+pub const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
+
+/// Which way to attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachChoice {
+    /// In the driver; where that is refused, in the generic path, and say so.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Driver,
+    /// In the generic path, which works on every interface and costs more per packet.
+    Skb,
+}
+
+/// Declares a section: its documentation, and for each key the documentation, the type and the
+/// default.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $name:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $(#[serde($($serde:tt)+)])?
+                pub $key:ident: $type:ty = $default:expr;
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $(
+                $(#[doc = $doc])+
+                $(#[serde($($serde)+)])?
+                pub $key: $type,
+            )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl $name {
+            const ABOUT: &[&str] = &[$($about),+];
+            const KEYS: &[(&str, &[&str])] = &[$((stringify!($key), &[$($doc),+])),+];
+        }
+    };
+}
+
+section! {
+    /// What is counted, and where.
+    pub struct Meter {
+        /// Interfaces to count on, for example ["eth0", "eth1"]. XDP sees what an interface
+        /// receives, so both sides of a gateway are needed to see both directions.
+        #[serde(deserialize_with = "value::interfaces")]
+        pub interfaces: Vec<String> = Vec::new();
+        /// How to attach: "auto" tries the driver and falls back to "skb", the kernel's generic path
+        /// (every interface, more cost per packet); "driver" fails where the driver cannot.
+        pub mode: AttachChoice = AttachChoice::Auto;
+        /// Length of a window, the time between two drains of the kernel's tables: "1s" to "10m".
+        /// Shorter ones show changes earlier, longer ones need a larger table.
+        #[serde(with = "value::window")]
+        pub window: Duration = DEFAULT_WINDOW;
+        /// Network namespace of the interfaces: a name as in `ip netns list`, or a path such as
+        /// /proc/PID/ns/net. The HTTP server stays in the namespace where the agent was started.
+        pub netns: Option<String> = None;
+        /// Directory for pinned maps and links; its parent is on a mounted bpffs.
+        pub pins: PathBuf = PathBuf::from(DEFAULT_PINS);
+        /// Whether the kernel goes on counting when the agent ends in an orderly way. After a crash
+        /// it always does, and the next start takes the counts over.
+        pub keep_attached: bool = false;
+        /// TCP ports that are mail: one to four, for example [25, 465, 587].
+        #[serde(deserialize_with = "value::ports")]
+        pub ports: Vec<u16> = vec![DEFAULT_PORT];
+    }
+}
+
+section! {
+    /// Sizes of the kernel's tables. All memory is taken at start.
+    pub struct Table {
+        /// Sets of two lines in the table of sources, per possible CPU and half: a power of two from
+        /// 64 to 4194304. One set is 128 bytes. Unset: chosen to stay in the CPU's cache.
+        #[serde(deserialize_with = "value::sets_per_cpu")]
+        pub sets_per_cpu: Option<u32> = None;
+        /// Slots of 8 bytes that tell a retransmitted SYN from a new connection: a power of two from
+        /// 1024 to 67108864. Too few, and retransmissions count as connections.
+        #[serde(deserialize_with = "value::syn_slots")]
+        pub syn_slots: u32 = 1 << 18;
+        /// Own hosts (see [networks]) that are still counted one by one when their place in the
+        /// table is taken by strangers: 1 to 1048576.
+        #[serde(deserialize_with = "value::spill")]
+        pub spill: u32 = 16_384;
+    }
+}
+
+section! {
+    /// Whose addresses are whose.
+    pub struct Networks {
+        /// The operator's own prefixes, for example ["192.0.2.0/24", "2001:db8::/32"]. Hosts inside
+        /// are `local` and keep exact counts under any flood of strange addresses.
+        #[serde(deserialize_with = "value::prefixes")]
+        pub local: Vec<IpNet> = Vec::new();
+    }
+}
+
+section! {
+    /// What is remembered in memory.
+    pub struct History {
+        /// Most sources kept since the start, 1 to 16777216, at about 200 bytes each. The counts of
+        /// those that come later are summed up as untracked.
+        #[serde(deserialize_with = "value::sources")]
+        pub sources: u32 = 1_000_000;
+    }
+}
+
+section! {
+    /// The HTTP server: page, metrics and API.
+    pub struct Serve {
+        /// Address and port. Anything but loopback needs a token.
+        #[serde(deserialize_with = "value::listen")]
+        pub listen: SocketAddr = DEFAULT_LISTEN;
+        /// File with the read token: 16 to 4096 bytes, owned by root or the agent's user, closed to
+        /// everybody else (chmod 600). Whoever does not come from loopback must send it.
+        pub token_file: Option<PathBuf> = None;
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is counted, and where.
+    pub meter: Meter,
+    /// Sizes of the kernel's tables.
+    pub table: Table,
+    /// Whose addresses are whose.
+    pub networks: Networks,
+    /// What is remembered in memory.
+    pub history: History,
+    /// The HTTP server.
+    pub serve: Serve,
+}
+
+/// A section as it is printed: its name, what it is about, its keys with their documentation.
+type Section = (
+    &'static str,
+    &'static [&'static str],
+    &'static [(&'static str, &'static [&'static str])],
+);
+
+/// The sections in the order in which they are printed.
+const SECTIONS: &[Section] = &[
+    ("meter", Meter::ABOUT, Meter::KEYS),
+    ("table", Table::ABOUT, Table::KEYS),
+    ("networks", Networks::ABOUT, Networks::KEYS),
+    ("history", History::ABOUT, History::KEYS),
+    ("serve", Serve::ABOUT, Serve::KEYS),
+];
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn from_file(path: &Path) -> Result<Self, Failure> {
+        let bytes = std::fs::read(path).map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => Kind::NoPermission,
+                _ => Kind::BadConfig,
+            };
+            Failure::new(
+                kind,
+                format!(
+                    "cannot read the configuration {}: {error}; `smtpflow config print` writes one",
+                    path.display()
+                ),
+            )
+        })?;
+        let name = path.display().to_string();
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let (line, column) = position(&String::from_utf8_lossy(good), good.len());
+            Failure::new(
+                Kind::BadConfig,
+                format!("{name}:{line}:{column}: this is no text in UTF-8, which TOML must be"),
+            )
+        })?;
+        Self::from_toml(&name, &text)
+    }
+
+    /// Reads and checks a text; `name` is what errors call it.
+    pub fn from_toml(name: &str, text: &str) -> Result<Self, Failure> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let at = match error.span() {
+                Some(span) => {
+                    let (line, column) = position(text, span.start);
+                    format!("{name}:{line}:{column}")
+                }
+                None => name.to_owned(),
+            };
+            // The parser's longer explanations have lines of their own.
+            let message = error.message().trim().replace('\n', "; ");
+            Failure::new(Kind::BadConfig, format!("{at}: {message}"))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what a text would be checked for, for values that came from elsewhere.
+    pub fn validate(&self) -> Result<(), Failure> {
+        let Self {
+            meter,
+            table,
+            networks,
+            history,
+            serve: _,
+        } = self;
+        let results = [
+            (
+                "meter.interfaces",
+                value::check_interfaces(&meter.interfaces),
+            ),
+            ("meter.window", value::check_window(meter.window)),
+            ("meter.pins", value::check_pins(&meter.pins)),
+            ("meter.ports", check_ports(&meter.ports)),
+            (
+                "table.sets_per_cpu",
+                table.sets_per_cpu.map_or(Ok(()), value::check_sets_per_cpu),
+            ),
+            ("table.syn_slots", value::check_syn_slots(table.syn_slots)),
+            ("table.spill", value::check_spill(table.spill)),
+            ("networks.local", value::check_prefixes(&networks.local)),
+            ("history.sources", value::check_sources(history.sources)),
+        ];
+        for (key, result) in results {
+            result.map_err(|error| Failure::new(Kind::BadConfig, format!("{key}: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// The configuration as a file that [`Config::from_toml`] reads back, with the documentation of
+    /// every key above it.
+    pub fn to_toml(&self) -> String {
+        let table = toml::Table::try_from(self).expect("every value has a form in TOML");
+        let mut text = String::new();
+        for (section, about, keys) in SECTIONS {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            comment(&mut text, about);
+            let _ = writeln!(text, "[{section}]");
+            for (key, docs) in *keys {
+                comment(&mut text, docs);
+                let _ = match table[*section].get(key) {
+                    Some(value) => writeln!(text, "{key} = {value}"),
+                    None => writeln!(text, "# {key} = (not set)"),
+                };
+            }
+        }
+        text
+    }
+}
+
+/// Lines of documentation, each of which begins with a space.
+fn comment(text: &mut String, lines: &[&str]) {
+    for line in lines {
+        let _ = writeln!(text, "#{line}");
+    }
+}
+
+/// Line and column of a byte, both counted from 1, the column in characters.
+fn position(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[line_start..].chars().count() + 1,
+    )
+}
+
+#[cfg(test)]
+mod tests;

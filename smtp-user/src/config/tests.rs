@@ -1,0 +1,235 @@
+//! The configuration's tests: what is accepted, what is refused and with which words.
+
+use super::*;
+
+/// The error of a text, without its name.
+fn refused(text: &str) -> String {
+    let failure = Config::from_toml("smtpflow.toml", text).expect_err(text);
+    assert_eq!(failure.kind, Kind::BadConfig);
+    let text = failure.to_string();
+    text.strip_prefix("smtpflow.toml:")
+        .unwrap_or_else(|| panic!("no place in {text}"))
+        .to_owned()
+}
+
+#[test]
+fn an_empty_text_is_the_default() {
+    let config = Config::from_toml("empty", "").expect("valid");
+    assert_eq!(config, Config::default());
+    assert_eq!(config.serve.listen.to_string(), "127.0.0.1:12525");
+    assert_eq!(config.meter.window, Duration::from_secs(10));
+    assert_eq!(config.meter.ports, [25]);
+    assert_eq!(config.table.syn_slots, 262_144);
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+[meter]
+interfaces = ["eth0", "eth1.100"]
+mode = "driver"
+window = "1m 30s"
+netns = "gateway"
+pins = "/sys/fs/bpf/other"
+keep_attached = true
+ports = [25, 465, 587]
+[table]
+sets_per_cpu = 1024
+syn_slots = 2048
+spill = 10
+[networks]
+local = ["192.0.2.0/24", "2001:db8::/32"]
+[history]
+sources = 5
+[serve]
+listen = "[::1]:80"
+token_file = "/etc/smtpflow/token"
+"#;
+    let config = Config::from_toml("all", text).expect("valid");
+    assert_eq!(config.meter.interfaces, ["eth0", "eth1.100"]);
+    assert_eq!(config.meter.mode, AttachChoice::Driver);
+    assert_eq!(config.meter.window, Duration::from_secs(90));
+    assert_eq!(config.table.sets_per_cpu, Some(1024));
+    assert_eq!(config.networks.local.len(), 2);
+    assert_eq!(config.history.sources, 5);
+    assert_eq!(config.serve.listen.port(), 80);
+    for (section, _, keys) in SECTIONS {
+        for (key, _) in *keys {
+            assert!(
+                text.contains(&format!("\n{key} = ")),
+                "{section}.{key} is not in this test"
+            );
+        }
+    }
+    // What is printed is read back as the same.
+    let printed = config.to_toml();
+    assert_eq!(
+        Config::from_toml("printed", &printed).expect("valid"),
+        config,
+        "{printed}"
+    );
+}
+
+#[test]
+fn the_default_is_printed_with_its_documentation_and_read_back() {
+    let printed = Config::default().to_toml();
+    assert_eq!(
+        Config::from_toml("printed", &printed).expect("valid"),
+        Config::default(),
+        "{printed}"
+    );
+    for line in [
+        "[meter]",
+        "window = \"10s\"",
+        "# token_file = (not set)",
+        "listen = \"127.0.0.1:12525\"",
+        "mode = \"auto\"",
+        "ports = [25]",
+    ] {
+        assert!(
+            printed.lines().any(|l| l == line),
+            "no {line} in:\n{printed}"
+        );
+    }
+    for line in printed.lines() {
+        assert!(line.len() <= 100, "too long: {line}");
+    }
+}
+
+#[test]
+fn every_section_is_printed() {
+    let table = toml::Table::try_from(Config::default()).expect("a table");
+    let mut have: Vec<&str> = SECTIONS.iter().map(|(name, _, _)| *name).collect();
+    have.sort_unstable();
+    assert_eq!(table.keys().collect::<Vec<_>>(), have);
+}
+
+#[test]
+fn errors_say_where_and_what_was_expected() {
+    for (text, expected) in [
+        (
+            "[meter]\n  windw = \"10s\"\n",
+            "2:3: unknown field `windw`, expected one of `interfaces`",
+        ),
+        (
+            "[metre]\n",
+            "1:2: unknown field `metre`, expected one of `meter`",
+        ),
+        (
+            "[meter]\nmode = \"fast\"\n",
+            "2:8: unknown variant `fast`, expected one of `auto`, `driver`, `skb`",
+        ),
+        (
+            "[meter]\nwindow = 10\n",
+            "2:10: invalid type: integer `10`, expected a duration as text",
+        ),
+        (
+            "[meter]\nwindow = \"soon\"\n",
+            "2:10: \"soon\" is no duration: expected a duration such as \"10s\"",
+        ),
+        (
+            "[meter]\nwindow = \"1h\"\n",
+            "2:10: a window of 1h is out of range: expected 1s to 10m",
+        ),
+        (
+            "[meter]\nwindow = \"-10s\"\n",
+            "2:10: \"-10s\" lies in the past",
+        ),
+        ("[meter]\nports = []\n", "2:9: 0 ports: expected one to 4"),
+        ("[meter]\nports = [25, 25]\n", "2:9: port 25 is named twice"),
+        ("[meter]\nports = [0]\n", "2:9: 0 is no TCP port"),
+        (
+            "[meter]\nports = [70000]\n",
+            "2:10: invalid value: integer `70000`, expected u16",
+        ),
+        (
+            "[meter]\ninterfaces = [\"a b\"]\n",
+            "2:14: \"a b\" cannot be the name of an interface",
+        ),
+        (
+            "[meter]\ninterfaces = \"eth0\"\n",
+            "2:14: invalid type: string \"eth0\", expected a sequence",
+        ),
+        (
+            "[table]\nsets_per_cpu = 1000\n",
+            "2:16: 1000 does not fit: expected a power of two from 64 to 4194304, for example 1024",
+        ),
+        (
+            "[table]\nsyn_slots = 4\n",
+            "2:13: 4 does not fit: expected a power of two from 1024 to 67108864, for example 1024",
+        ),
+        (
+            "[table]\nspill = 0\n",
+            "2:9: 0 is out of range: expected 1 to 1048576",
+        ),
+        (
+            "[networks]\nlocal = [\"192.0.2.0/24\",\n \"10.1.2.3/16\"]\n",
+            "3:2: 10.1.2.3/16 has bits set behind its length; write 10.1.0.0/16 for the network, or 10.1.2.3/32 for the host",
+        ),
+        (
+            "[networks]\nlocal = [\"10.1.2.3\"]\n",
+            "2:10: \"10.1.2.3\" is an address without a length; for this host alone write 10.1.2.3/32",
+        ),
+        (
+            "[networks]\nlocal = [\"::ffff:10.0.0.0/104\"]\n",
+            "2:10: ::ffff:10.0.0.0/104 is IPv4 written as IPv6",
+        ),
+        ("[history]\nsources = 0\n", "2:11: 0 is out of range"),
+        (
+            "[serve]\nlisten = \"12525\"\n",
+            "2:10: \"12525\" is no address with a port: expected one such as 127.0.0.1:12525",
+        ),
+        ("[serve\n", "1:7: "),
+        ("\"é\" = é\n", "1:7: "),
+    ] {
+        let error = refused(text);
+        assert!(
+            error.starts_with(expected),
+            "{text}\n  have {error}\n  want {expected}"
+        );
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn values_from_elsewhere_are_checked_alike() {
+    let mut config = Config::default();
+    config.validate().expect("the default is valid");
+    config.meter.window = Duration::from_millis(1);
+    let failure = config.validate().expect_err("too short");
+    assert!(
+        failure.to_string().starts_with("meter.window: "),
+        "{failure}"
+    );
+
+    let mut config = Config::default();
+    config.meter.interfaces = vec!["eth0".to_owned(), "eth0".to_owned()];
+    let failure = config.validate().expect_err("twice");
+    assert!(failure.to_string().contains("eth0"), "{failure}");
+
+    let mut config = Config::default();
+    config.meter.pins = PathBuf::from("relative");
+    assert!(config.validate().is_err());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let failure = Config::from_file(Path::new("/nonexistent/smtpflow.toml")).expect_err("missing");
+    assert_eq!(failure.kind, Kind::BadConfig);
+    assert!(
+        failure.to_string().contains("/nonexistent/smtpflow.toml"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("smtpflow.toml");
+    std::fs::write(&path, b"[meter]\n#\xff\n").expect("written");
+    let failure = Config::from_file(&path).expect_err("no text");
+    assert!(
+        failure.to_string().contains("smtpflow.toml:2:2:"),
+        "{failure}"
+    );
+}

@@ -1,0 +1,316 @@
+//! Single values of the configuration: how they are written, and what they may be.
+//!
+//! Contract: a `parse_` function is for flags, the function without it for serde, a `check_` function
+//! for values that are there already; the three of one value agree. Errors say what is there, what
+//! was expected and what to write instead; where it stands is added by the caller.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+
+/// Nothing, or what is wrong.
+type Checked = Result<(), String>;
+
+/// Shorter windows cost more than they show; longer ones outlive the 32-bit counters of one line.
+const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// What the kernel program has room for.
+const MAX_PORTS: usize = 4;
+/// `IFNAMSIZ` without its final zero.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// The name of an interface.
+pub fn parse_interface(text: &str) -> Result<String, String> {
+    check_interface(text)?;
+    Ok(text.to_owned())
+}
+
+fn check_interface(name: &str) -> Checked {
+    // As dev_valid_name of the kernel.
+    let valid = !name.is_empty()
+        && name.len() <= MAX_INTERFACE_NAME
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    if valid {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} cannot be the name of an interface: 1 to {MAX_INTERFACE_NAME} bytes without `/`, \
+         `:` and spaces; `ip link` lists those that exist"
+    ))
+}
+
+pub(super) fn check_interfaces(names: &[String]) -> Checked {
+    for (i, name) in names.iter().enumerate() {
+        check_interface(name)?;
+        if names[..i].contains(name) {
+            return Err(format!("{name:?} is named twice; name each interface once"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn interfaces<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    checked(from, |names: &Vec<String>| check_interfaces(names))
+}
+
+/// A duration such as `10s`, `1m` or `1m 30s`, within the limits of a window.
+pub fn parse_window(text: &str) -> Result<Duration, String> {
+    let expected = "expected a duration such as \"10s\" or \"1m 30s\"";
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration: {expected}"))?;
+    let duration = Duration::try_from(duration)
+        .map_err(|_| format!("{text:?} lies in the past: {expected}"))?;
+    check_window(duration)?;
+    Ok(duration)
+}
+
+pub(super) fn check_window(window: Duration) -> Checked {
+    if WINDOW.contains(&window) {
+        return Ok(());
+    }
+    Err(format!(
+        "a window of {} is out of range: expected {} to {}",
+        show_duration(window),
+        show_duration(*WINDOW.start()),
+        show_duration(*WINDOW.end())
+    ))
+}
+
+/// As [`parse_window`] reads it.
+fn show_duration(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(
+        |_| format!("{} s", duration.as_secs()),
+        |duration| format!("{duration:#}"),
+    )
+}
+
+/// For `#[serde(with = ...)]`.
+pub(super) mod window {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: serde::Serializer>(
+        window: &Duration,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&show_duration(*window))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Duration, D::Error> {
+        from.deserialize_str(Text {
+            expected: "a duration as text, such as \"10s\"",
+            parse: parse_window,
+        })
+    }
+}
+
+pub(super) fn check_pins(pins: &Path) -> Checked {
+    if pins.is_absolute() && pins.parent().is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is no absolute path of a directory; the default is {}",
+        pins.display(),
+        super::DEFAULT_PINS
+    ))
+}
+
+/// A TCP port.
+pub fn parse_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("{text:?} is no TCP port: expected 1 to 65535")),
+    }
+}
+
+/// One to four different TCP ports.
+pub fn check_ports(ports: &[u16]) -> Checked {
+    if ports.is_empty() || ports.len() > MAX_PORTS {
+        return Err(format!(
+            "{} ports: expected one to {MAX_PORTS}, for example [25, 465, 587]",
+            ports.len()
+        ));
+    }
+    for (i, port) in ports.iter().enumerate() {
+        if *port == 0 {
+            return Err("0 is no TCP port: expected 1 to 65535".to_owned());
+        }
+        if ports[..i].contains(port) {
+            return Err(format!("port {port} is named twice; name each port once"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
+    checked(from, |ports: &Vec<u16>| check_ports(ports))
+}
+
+fn check_power_of_two(value: u32, range: RangeInclusive<u32>) -> Checked {
+    if value.is_power_of_two() && range.contains(&value) {
+        return Ok(());
+    }
+    let nearest = value
+        .clamp(*range.start(), *range.end())
+        .next_power_of_two();
+    Err(format!(
+        "{value} does not fit: expected a power of two from {} to {}, for example {nearest}",
+        range.start(),
+        range.end()
+    ))
+}
+
+fn check_range(value: u32, range: &RangeInclusive<u32>) -> Checked {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(format!(
+        "{value} is out of range: expected {} to {}",
+        range.start(),
+        range.end()
+    ))
+}
+
+pub(super) fn check_sets_per_cpu(sets: u32) -> Checked {
+    check_power_of_two(sets, 1 << 6..=1 << 22)
+}
+
+pub(super) fn check_syn_slots(slots: u32) -> Checked {
+    check_power_of_two(slots, 1 << 10..=1 << 26)
+}
+
+pub(super) fn check_spill(entries: u32) -> Checked {
+    check_range(entries, &(1..=1 << 20))
+}
+
+pub(super) fn check_sources(sources: u32) -> Checked {
+    check_range(sources, &(1..=1 << 24))
+}
+
+pub(super) fn sets_per_cpu<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    checked(from, |sets: &u32| check_sets_per_cpu(*sets)).map(Some)
+}
+
+pub(super) fn syn_slots<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    checked(from, |slots: &u32| check_syn_slots(*slots))
+}
+
+pub(super) fn spill<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    checked(from, |entries: &u32| check_spill(*entries))
+}
+
+pub(super) fn sources<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    checked(from, |sources: &u32| check_sources(*sources))
+}
+
+/// A prefix such as `192.0.2.0/24` or `2001:db8::/32`.
+pub fn parse_prefix(text: &str) -> Result<IpNet, String> {
+    let prefix: IpNet = text.parse().map_err(|_| {
+        let mut error =
+            format!("{text:?} is no prefix: expected one such as 192.0.2.0/24 or 2001:db8::/32");
+        if let Ok(address) = text.parse::<std::net::IpAddr>() {
+            error = format!(
+                "{text:?} is an address without a length; for this host alone write {}",
+                IpNet::from(address)
+            );
+        }
+        error
+    })?;
+    check_prefix(prefix)?;
+    Ok(prefix)
+}
+
+fn check_prefix(prefix: IpNet) -> Checked {
+    if prefix.trunc() != prefix {
+        return Err(format!(
+            "{prefix} has bits set behind its length; write {} for the network, or {} for the host",
+            prefix.trunc(),
+            IpNet::from(prefix.addr())
+        ));
+    }
+    if let IpNet::V6(v6) = prefix
+        && v6.addr().to_ipv4_mapped().is_some()
+    {
+        return Err(format!(
+            "{prefix} is IPv4 written as IPv6; write the IPv4 prefix"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn check_prefixes(prefixes: &[IpNet]) -> Checked {
+    prefixes.iter().try_for_each(|prefix| check_prefix(*prefix))
+}
+
+pub(super) fn prefixes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    /// One prefix, so that an error points at it and not at the list.
+    struct Prefix(IpNet);
+
+    impl<'de> Deserialize<'de> for Prefix {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_str(Text {
+                expected: "a prefix as text, such as \"192.0.2.0/24\"",
+                parse: parse_prefix,
+            })
+            .map(Self)
+        }
+    }
+
+    let prefixes = Vec::<Prefix>::deserialize(from)?;
+    Ok(prefixes.into_iter().map(|prefix| prefix.0).collect())
+}
+
+/// Address and port to listen on.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is no address with a port: expected one such as {} or [::1]:12525",
+            super::DEFAULT_LISTEN
+        )
+    })
+}
+
+pub(super) fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    from.deserialize_str(Text {
+        expected: "an address with a port as text, such as \"127.0.0.1:12525\"",
+        parse: parse_listen,
+    })
+}
+
+/// A value of a type that serde knows, with a check behind it.
+fn checked<'de, T, D>(from: D, check: fn(&T) -> Checked) -> Result<T, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let value = T::deserialize(from)?;
+    check(&value).map_err(D::Error::custom)?;
+    Ok(value)
+}
+
+/// A value that is written as text.
+struct Text<T> {
+    expected: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(E::custom)
+    }
+}

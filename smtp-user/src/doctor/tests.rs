@@ -1,0 +1,112 @@
+//! The doctor's findings about the machine.
+
+use super::*;
+
+#[test]
+fn releases_are_compared_as_numbers() {
+    assert_eq!(Release::parse("6.18.44-cloud-amd64"), Some(Release(6, 18)));
+    assert_eq!(Release::parse("5.9-rc1"), Some(Release(5, 9)));
+    assert_eq!(Release::parse("4"), None);
+    assert_eq!(Release::parse(""), None);
+    assert!(Release(5, 9) < Release(5, 10) && Release(6, 1) > Release(5, 18));
+}
+
+#[test]
+fn the_kernel_has_a_floor() {
+    for (text, outcome) in [
+        ("4.19.0", Outcome::Fails),
+        ("5.9.16", Outcome::Fails),
+        ("5.10.0-28-amd64", Outcome::Ok),
+        ("6.18.1", Outcome::Ok),
+        ("something", Outcome::Warning),
+    ] {
+        assert_eq!(kernel(text).outcome, outcome, "{text}");
+    }
+    assert!(kernel("5.10.1").text.contains("jumbo"));
+    assert!(!kernel("5.18.0").text.contains("jumbo"));
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    let set = |bits: &[u32]| Some(bits.iter().map(|bit| 1_u64 << bit).sum());
+    let finding = capabilities(set(&[]), true);
+    assert_eq!(finding.outcome, Outcome::Fails);
+    for name in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] {
+        assert!(finding.text.contains(name), "{name}: {}", finding.text);
+    }
+    let enough = set(&[privilege::CAP_BPF, privilege::CAP_NET_ADMIN]);
+    assert_eq!(capabilities(enough, false).outcome, Outcome::Ok);
+    assert_eq!(capabilities(enough, true).outcome, Outcome::Fails);
+    assert_eq!(capabilities(None, false).outcome, Outcome::Warning);
+}
+
+#[test]
+fn pins_that_others_can_enter_fail() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pins");
+    assert_eq!(pins(&path).outcome, Outcome::Ok, "not there yet");
+    fs::create_dir(&path).expect("made");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).expect("mode set");
+    assert_eq!(pins(&path).outcome, Outcome::Ok);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode set");
+    let finding = pins(&path);
+    assert_eq!(finding.outcome, Outcome::Fails);
+    assert!(finding.text.contains("0755"), "{}", finding.text);
+}
+
+#[test]
+fn a_folder_outside_bpffs_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let finding = bpffs(&folder.path().join("not/there/yet"));
+    assert_eq!(finding.outcome, Outcome::Fails);
+    assert!(finding.way_out.expect("one").contains("mount -t bpf"));
+}
+
+#[test]
+fn memory_is_read_from_the_kernels_text() {
+    let text = "MemTotal:       16316340 kB\nMemAvailable:   1024 kB\n";
+    assert_eq!(available_memory(Some(text)), Some(1 << 20));
+    assert_eq!(available_memory(Some("MemTotal: 1 kB\n")), None);
+    let limits = "Max locked memory         8388608              8388608              bytes\n";
+    assert!(locked_memory(Some(limits)).text.contains("8388608"));
+    let limits = "Max locked memory         unlimited            unlimited            bytes\n";
+    assert_eq!(locked_memory(Some(limits)).outcome, Outcome::Ok);
+}
+
+#[test]
+fn a_report_works_unless_something_fails() {
+    let mut report = Report {
+        findings: vec![
+            Finding::ok("kernel", "6.18.0"),
+            Finding::warning("JIT", "off", "turn it on"),
+        ],
+    };
+    assert!(report.works());
+    assert!(report.text().contains("warning  JIT: off; turn it on\n"));
+    report
+        .findings
+        .push(Finding::fails("bpffs", "not there", "mount one"));
+    assert!(!report.works());
+    let json: serde_json::Value = serde_json::from_str(&report.json()).expect("JSON");
+    assert_eq!(json["works"], false);
+    assert_eq!(json["findings"][2]["outcome"], "fails");
+    assert_eq!(json["findings"][2]["way_out"], "mount one");
+    assert_eq!(json["findings"][0]["way_out"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_port_in_use_fails_unless_a_smtpflow_seems_to_run() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = Config::default();
+    config.serve.listen = taken.local_addr().expect("an address");
+    config.meter.pins = folder.path().join("not-there");
+    let finding = http(&config);
+    assert_eq!(finding.outcome, Outcome::Fails);
+    assert!(finding.text.contains("in use"), "{}", finding.text);
+    config.meter.pins = folder.path().to_owned();
+    assert_eq!(http(&config).outcome, Outcome::Warning);
+    drop(taken);
+    assert_eq!(http(&config).outcome, Outcome::Ok);
+}

@@ -1,0 +1,451 @@
+//! Status, readiness, and what goes wrong: JSON.
+//!
+//! Contract: names in snake_case, counts as integers, durations in seconds, times in RFC 3339 UTC,
+//! addresses as text. A field is always there; what is not known yet is null or 0. Fields may be
+//! added within one `schema`, never renamed, removed or given another meaning.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use smtp_common::counter::{Counter, Skip};
+use smtp_common::flow::Totals;
+
+use super::App;
+use super::document::{Field, answer, flatten};
+use crate::model::{AttachMode, ObservationPoint, Snapshot, Tally};
+
+/// Version of the form of all answers.
+pub(super) const SCHEMA: u32 = 1;
+/// A drain is overdue when this many windows have passed since the last one.
+pub(super) const LATE_WINDOWS: u32 = 3;
+
+answer! {
+    /// Eight counts, of a source or of all together.
+    pub(super) struct Counts {
+        /// Connections opened: pure SYNs that were not seen before.
+        connections: u64,
+        /// SYNs that were sent again, with the same sequence number.
+        syn_retx: u64,
+        /// Packets sent to a mail port.
+        c2s_packets: u64,
+        /// Layer-3 bytes of these.
+        c2s_bytes: u64,
+        /// Packets sent from a mail port.
+        s2c_packets: u64,
+        /// Layer-3 bytes of these.
+        s2c_bytes: u64,
+        /// SYN-ACKs that came back.
+        answered: u64,
+        /// Resets that came back for a SYN.
+        refused: u64,
+    }
+}
+
+impl From<&Totals> for Counts {
+    fn from(totals: &Totals) -> Self {
+        // In full, so that a new count cannot be forgotten here.
+        let Totals {
+            connections,
+            syn_retx,
+            c2s_packets,
+            c2s_bytes,
+            s2c_packets,
+            s2c_bytes,
+            answered,
+            refused,
+        } = *totals;
+        Self {
+            connections,
+            syn_retx,
+            c2s_packets,
+            c2s_bytes,
+            s2c_packets,
+            s2c_bytes,
+            answered,
+            refused,
+        }
+    }
+}
+
+answer! {
+    /// Packets and bytes.
+    pub(super) struct Volume {
+        /// Packets.
+        packets: u64,
+        /// Layer-3 bytes.
+        bytes: u64,
+    }
+}
+
+impl From<&Totals> for Volume {
+    fn from(totals: &Totals) -> Self {
+        Self {
+            packets: totals.packets(),
+            bytes: totals.bytes(),
+        }
+    }
+}
+
+answer! {
+    /// An interface that is counted on.
+    pub(super) struct Interface {
+        /// Its name.
+        name: String,
+        /// Its index in its network namespace.
+        index: u32,
+        /// How the program is attached: driver or skb.
+        mode: AttachMode,
+        /// The section that is attached: xdp or xdp.frags.
+        program: &'static str,
+        /// Why it is not in driver mode although nobody asked for skb, or null.
+        fallback: Option<String>,
+    }
+}
+
+impl From<&ObservationPoint> for Interface {
+    fn from(point: &ObservationPoint) -> Self {
+        let ObservationPoint {
+            interface,
+            index,
+            mode,
+            program,
+            fallback,
+        } = point;
+        Self {
+            name: interface.clone(),
+            index: *index,
+            mode: *mode,
+            program,
+            fallback: fallback.clone(),
+        }
+    }
+}
+
+answer! {
+    /// The last drain.
+    pub(super) struct LastDrain {
+        /// When it ended.
+        at: String,
+        /// How long ago that is.
+        age_seconds: f64,
+        /// How long flip, scan, merge and clear took together.
+        duration_seconds: f64,
+        /// How long the flip alone took.
+        flip_seconds: f64,
+        /// Sources in its window.
+        sources: u64,
+    }
+}
+
+answer! {
+    /// The law that no packet is lost or counted twice, since the start: frames = segments + skipped,
+    /// segments = source_packets + overflow_packets, and the same for bytes.
+    pub(super) struct Conservation {
+        /// Frames seen.
+        frames: u64,
+        /// Frames that were segments from or to a mail port.
+        segments: u64,
+        /// Frames that were skipped, for any reason.
+        skipped: u64,
+        /// Segments counted for a source.
+        source_packets: u64,
+        /// Layer-3 bytes of these.
+        source_bytes: u64,
+        /// Layer-3 bytes of all segments, summed apart from the sources.
+        segment_bytes: u64,
+        /// Segments that found no place in the table.
+        overflow_packets: u64,
+        /// Layer-3 bytes of these.
+        overflow_bytes: u64,
+        /// By how much the law is broken, in packets and bytes; anything but 0 is a fault of
+        /// smtpflow.
+        error: u64,
+    }
+}
+
+impl From<&Tally> for Conservation {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            frames: tally.frames,
+            segments: tally.segments(),
+            skipped: tally.all_skipped(),
+            source_packets: tally.sources.packets(),
+            source_bytes: tally.sources.bytes(),
+            segment_bytes: tally.segment_bytes,
+            overflow_packets: tally.overflow.packets(),
+            overflow_bytes: tally.overflow.bytes(),
+            error: tally.conservation_error(),
+        }
+    }
+}
+
+answer! {
+    /// The kernel's table of sources.
+    pub(super) struct Table {
+        /// Lines in one half, over all CPUs.
+        lines: u64,
+        /// Lines in use in the last window.
+        lines_used: u64,
+        /// Counts of own hosts that went to the spill, because their set was full.
+        spilled: u64,
+        /// Counts of own hosts that went to overflow, because the spill was full as well.
+        spill_refused: u64,
+        /// Kernel memory of all tables together, in bytes.
+        memory_bytes: u64,
+        /// Possible CPUs, each of which has its own part.
+        cpus: u32,
+    }
+}
+
+/// Frames that were not counted, by reason.
+#[derive(Debug)]
+pub(super) struct Skipped([u64; Counter::COUNT]);
+
+impl Serialize for Skipped {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(Skip::ALL.len()))?;
+        for skip in Skip::ALL {
+            map.serialize_entry(skip.name(), &self.0[Counter::Skip(skip).index()])?;
+        }
+        map.end()
+    }
+}
+
+static SKIP_MEANINGS: [[&str; 1]; Skip::ALL.len()] = {
+    let mut meanings = [[""]; Skip::ALL.len()];
+    let mut i = 0;
+    while i < meanings.len() {
+        meanings[i] = [Skip::ALL[i].meaning()];
+        i += 1;
+    }
+    meanings
+};
+
+impl Skipped {
+    const FIELDS: &[Field] = &{
+        let mut fields = [Field {
+            name: "",
+            docs: &[],
+            inner: &[],
+        }; Skip::ALL.len()];
+        let mut i = 0;
+        while i < fields.len() {
+            fields[i].name = Skip::ALL[i].name();
+            fields[i].docs = &SKIP_MEANINGS[i];
+            i += 1;
+        }
+        fields
+    };
+}
+
+answer! {
+    /// `/api/v1/status`.
+    pub(super) struct Status {
+        /// Version of the form of this answer.
+        schema: u32,
+        /// Version of smtpflow.
+        version: &'static str,
+        /// Release of the kernel.
+        kernel: String,
+        /// When the agent started.
+        started_at: String,
+        /// How long ago that is.
+        uptime_seconds: f64,
+        /// Mail ports.
+        ports: Vec<u16>,
+        /// Length of a window.
+        window_seconds: f64,
+        /// Where packets are seen.
+        interfaces: Vec<Interface> [Interface],
+        /// The last drain of the kernel's tables; null before the first.
+        last_drain: Option<LastDrain> [LastDrain],
+        /// Drains since the start.
+        drains: u64,
+        /// Drains that failed; their counts came with the next one.
+        drain_failures: u64,
+        /// Whether every packet is accounted for.
+        conservation: Conservation [Conservation],
+        /// Segments that found no place in the table: their sources are not known.
+        overflow: Volume [Volume],
+        /// Frames that were not counted since the start, by reason.
+        skipped: Skipped [Skipped],
+        /// All segments since the start, sources and overflow together.
+        totals: Counts [Counts],
+        /// The kernel's table of sources.
+        table: Table [Table],
+        /// Sources kept since the start.
+        sources_kept: u64,
+        /// Segments of sources that came when the list of sources was full.
+        untracked: Volume [Volume],
+    }
+}
+
+impl Status {
+    pub(super) fn new(snapshot: &Snapshot, now: SystemTime) -> Self {
+        let Snapshot {
+            identity,
+            points,
+            last_drain,
+            drains,
+            drain_failures,
+            since_start,
+            last_window: _,
+            sources,
+            untracked,
+        } = snapshot;
+        Self {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: identity.kernel.clone(),
+            started_at: rfc3339(identity.started_at),
+            uptime_seconds: since(identity.started_at, now).as_secs_f64(),
+            ports: identity.ports.clone(),
+            window_seconds: identity.window.as_secs_f64(),
+            interfaces: points.iter().map(Interface::from).collect(),
+            last_drain: last_drain.map(|drain| LastDrain {
+                at: rfc3339(drain.at),
+                age_seconds: since(drain.at, now).as_secs_f64(),
+                duration_seconds: drain.duration.as_secs_f64(),
+                flip_seconds: drain.flip.as_secs_f64(),
+                sources: drain.sources,
+            }),
+            drains: *drains,
+            drain_failures: *drain_failures,
+            conservation: since_start.into(),
+            overflow: (&since_start.overflow).into(),
+            skipped: Skipped(since_start.outcomes),
+            totals: (&all_segments(since_start)).into(),
+            table: Table {
+                lines: identity.table_lines,
+                lines_used: last_drain.map_or(0, |drain| drain.lines_used),
+                spilled: since_start.spilled,
+                spill_refused: since_start.spill_refused,
+                memory_bytes: identity.table_bytes,
+                cpus: identity.cpus,
+            },
+            sources_kept: sources.len() as u64,
+            untracked: untracked.into(),
+        }
+    }
+}
+
+/// Path and meaning of every field of `/api/v1/status`, for documentation and tests. Fields of the
+/// objects in a list stand behind the name of the list.
+pub fn status_fields() -> Vec<(String, String)> {
+    flatten(Status::FIELDS)
+}
+
+answer! {
+    /// One condition of being ready.
+    pub(super) struct Check {
+        /// attached, drained or fresh.
+        name: &'static str,
+        /// Whether it holds.
+        ok: bool,
+        /// What is there.
+        text: String,
+    }
+}
+
+answer! {
+    /// `/readyz`.
+    pub(super) struct Ready {
+        /// Version of the form of this answer.
+        schema: u32,
+        /// Whether all conditions hold.
+        ready: bool,
+        /// The conditions.
+        checks: Vec<Check> [Check],
+    }
+}
+
+impl Ready {
+    fn new(snapshot: &Snapshot, now: SystemTime) -> Self {
+        let names: Vec<_> = snapshot
+            .points
+            .iter()
+            .map(|point| point.interface.as_str())
+            .collect();
+        let age = snapshot.last_drain.map(|drain| since(drain.at, now));
+        let limit = snapshot.identity.window * LATE_WINDOWS;
+        let checks = vec![
+            Check {
+                name: "attached",
+                ok: !names.is_empty(),
+                text: if names.is_empty() {
+                    "to no interface".to_owned()
+                } else {
+                    format!("to {}", names.join(", "))
+                },
+            },
+            Check {
+                name: "drained",
+                ok: age.is_some(),
+                text: format!(
+                    "{} drains, {} failed",
+                    snapshot.drains, snapshot.drain_failures
+                ),
+            },
+            Check {
+                name: "fresh",
+                ok: age.is_some_and(|age| age <= limit),
+                text: match age {
+                    Some(age) => format!(
+                        "the last drain is {:.1} s old, at most {:.1} s are good",
+                        age.as_secs_f64(),
+                        limit.as_secs_f64()
+                    ),
+                    None => "there was no drain yet".to_owned(),
+                },
+            },
+        ];
+        Self {
+            schema: SCHEMA,
+            ready: checks.iter().all(|check| check.ok),
+            checks,
+        }
+    }
+}
+
+/// Path and meaning of every field of `/readyz`.
+pub fn ready_fields() -> Vec<(String, String)> {
+    flatten(Ready::FIELDS)
+}
+
+/// Sources and overflow together: every segment.
+pub(super) fn all_segments(tally: &Tally) -> Totals {
+    let mut totals = tally.sources;
+    totals.merge(&tally.overflow);
+    totals
+}
+
+/// How long ago something was; nothing is in the future, whatever the clock was set to.
+pub(super) fn since(then: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(then).unwrap_or_default()
+}
+
+/// RFC 3339, UTC, in milliseconds.
+pub(super) fn rfc3339(time: SystemTime) -> String {
+    // Outside the years -9999 to 9999 there is no such form, and no such clock.
+    Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.3}"))
+}
+
+pub(super) async fn status(State(app): State<App>) -> Response {
+    Json(Status::new(&app.snapshot(), SystemTime::now())).into_response()
+}
+
+pub(super) async fn ready(State(app): State<App>) -> Response {
+    let ready = Ready::new(&app.snapshot(), SystemTime::now());
+    let status = if ready.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(ready)).into_response()
+}

@@ -1,0 +1,286 @@
+//! Who may read, and what a token file has to be.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+const TOKEN: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+fn options(listen: &str, token: bool) -> Options {
+    Options {
+        listen: listen.parse().expect("an address"),
+        token: token.then(|| Token::new(TOKEN).expect("a good token")),
+    }
+}
+
+#[test]
+fn who_may_read_what() {
+    let bearer = format!("Bearer {}", String::from_utf8_lossy(TOKEN));
+    let local = "127.0.0.1:12525";
+    let all = "0.0.0.0:12525";
+    for (listen, token, peer, path, host, authorization, expected) in [
+        (local, false, "127.0.0.1", "/", "localhost", None, Ok(())),
+        (local, false, "127.0.0.1", "/", "LOCALHOST.", None, Ok(())),
+        (local, false, "127.0.0.1", "/", "127.0.0.1", None, Ok(())),
+        (local, false, "127.0.0.1", "/", "[::1]", None, Ok(())),
+        (
+            local,
+            false,
+            "127.0.0.1",
+            "/",
+            "evil.example",
+            None,
+            Err(Denied::Host),
+        ),
+        (
+            local,
+            false,
+            "127.0.0.1",
+            "/healthz",
+            "evil.example",
+            None,
+            Err(Denied::Host),
+        ),
+        (
+            local,
+            false,
+            "127.0.0.1",
+            "/",
+            "192.0.2.1",
+            None,
+            Err(Denied::Host),
+        ),
+        (
+            local,
+            false,
+            "127.0.0.1",
+            "/",
+            "localhost.evil.example",
+            None,
+            Err(Denied::Host),
+        ),
+        // A token counts only where there is one.
+        (
+            local,
+            false,
+            "127.0.0.1",
+            "/",
+            "evil.example",
+            Some(&*bearer),
+            Err(Denied::Host),
+        ),
+        (
+            local,
+            true,
+            "127.0.0.1",
+            "/",
+            "evil.example",
+            Some(&*bearer),
+            Ok(()),
+        ),
+        (all, true, "127.0.0.1", "/", "localhost", None, Ok(())),
+        (
+            all,
+            true,
+            "::ffff:127.0.0.1",
+            "/",
+            "localhost",
+            None,
+            Ok(()),
+        ),
+        (
+            all,
+            true,
+            "127.0.0.1",
+            "/",
+            "evil.example",
+            None,
+            Err(Denied::Host),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            None,
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/metrics",
+            "localhost",
+            None,
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/healthz",
+            "gw.example",
+            None,
+            Ok(()),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/healthz/",
+            "gw.example",
+            None,
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some(&*bearer),
+            Ok(()),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some("bearer 0123456789abcdef0123456789abcdef"),
+            Ok(()),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some("Bearer 0123456789abcdef0123456789abcdeX"),
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some("Bearer 0123456789abcdef"),
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some("Basic 0123456789abcdef0123456789abcdef"),
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some("Bearer "),
+            Err(Denied::Token),
+        ),
+        (
+            all,
+            true,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some(""),
+            Err(Denied::Token),
+        ),
+        // Nobody gets here without a token being configured; if so, nobody reads.
+        (
+            all,
+            false,
+            "192.0.2.7",
+            "/",
+            "gw.example",
+            Some("Bearer "),
+            Err(Denied::Token),
+        ),
+    ] {
+        let have = check(
+            &options(listen, token),
+            Some(peer.parse().expect("an address")),
+            path,
+            &Host::Named(host.to_owned()),
+            authorization.map(str::as_bytes),
+        );
+        assert_eq!(
+            have, expected,
+            "{listen} {token} {peer} {path} {host} {authorization:?}"
+        );
+    }
+}
+
+#[test]
+fn hosts_are_read_from_target_and_header() {
+    let request = |target: &str, version, hosts: &[&str]| {
+        let mut builder = Request::builder().uri(target).version(version);
+        for host in hosts {
+            builder = builder.header(header::HOST, *host);
+        }
+        Host::of(&builder.body(axum::body::Body::empty()).expect("a request"))
+    };
+    let named = |name: &str| Host::Named(name.to_owned());
+    let new = Version::HTTP_11;
+    assert_eq!(request("/", new, &["localhost:8080"]), named("localhost"));
+    assert_eq!(request("/", new, &["[::1]:12525"]), named("[::1]"));
+    assert_eq!(request("/", new, &[]), Host::Broken);
+    assert_eq!(request("/", Version::HTTP_10, &[]), Host::Absent);
+    assert_eq!(
+        request("/", new, &["localhost", "evil.example"]),
+        Host::Broken
+    );
+    assert_eq!(request("/", new, &["a b"]), Host::Broken);
+    assert_eq!(
+        request("http://evil.example/", new, &["localhost"]),
+        named("evil.example")
+    );
+}
+
+#[test]
+fn a_token_file_must_be_closed_to_others_and_of_a_good_length() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    let load = |text: &[u8], mode: u32| {
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode");
+        Token::load(&path).map_err(|failure| {
+            assert_eq!(failure.kind, Kind::BadConfig);
+            failure.to_string()
+        })
+    };
+    let good = load(b"  0123456789abcdef\n", 0o600).expect("a good token");
+    assert_eq!(&*good.0, b"0123456789abcdef");
+    assert_eq!(format!("{good:?}"), "Token(..)");
+    assert!(load(&[b'x'; MAX_TOKEN], 0o400).is_ok());
+    for (text, mode, expected) in [
+        (&b"0123456789abcdef"[..], 0o640, "chmod 600"),
+        (b"0123456789abcdef", 0o604, "mode 0604"),
+        (b"short\n", 0o600, "5 bytes, expected 16 to 4096"),
+        (&[b'x'; MAX_TOKEN + 1], 0o600, "expected 16 to 4096"),
+        ("0123456789abcdefé".as_bytes(), 0o600, "no HTTP header"),
+    ] {
+        let error = load(text, mode).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains("token"), "{error}");
+        assert!(
+            !error.contains("0123456789abcdef"),
+            "the token is in {error}"
+        );
+    }
+    for missing in [folder.path(), Path::new("/nonexistent/token")] {
+        let failure = Token::load(missing).expect_err("no file");
+        assert_eq!(failure.kind, Kind::BadConfig);
+        assert!(failure.to_string().contains(&missing.display().to_string()));
+    }
+}

@@ -1,0 +1,70 @@
+//! The form of JSON answers, with the documentation of every field.
+//!
+//! Contract: a field stands in one place with its type and its text; the struct, its serialisation
+//! and the list that documentation and tests are made from cannot differ.
+
+/// A field of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says, in lines.
+    pub docs: &'static [&'static str],
+    /// The fields of the object, or of each object of the list, that it holds.
+    pub inner: &'static [Self],
+}
+
+/// Path (`interfaces.name`) and meaning of all fields that hold a value, in order.
+pub(super) fn flatten(fields: &[Field]) -> Vec<(String, String)> {
+    let mut flat = Vec::new();
+    for field in fields {
+        let text: String = field.docs.concat();
+        let text = text.trim().to_owned();
+        if field.inner.is_empty() {
+            flat.push((field.name.to_owned(), text));
+        } else {
+            for (path, text) in flatten(field.inner) {
+                flat.push((format!("{}.{path}", field.name), text));
+            }
+        }
+    }
+    flat
+}
+
+/// Declares an answer. `[Inner]` behind a type names the answer that it holds.
+macro_rules! answer {
+    (@inner) => { &[] };
+    (@inner $inner:ident) => { $inner::FIELDS };
+    (
+        $(#[doc = $about:literal])+
+        pub(super) struct $name:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $(#[serde($($serde:tt)+)])?
+                $field:ident: $type:ty $([$inner:ident])?,
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, serde::Serialize)]
+        pub(super) struct $name {
+            $(
+                $(#[doc = $doc])+
+                $(#[serde($($serde)+)])?
+                pub(super) $field: $type,
+            )+
+        }
+
+        impl $name {
+            /// The fields with their documentation.
+            pub(super) const FIELDS: &[$crate::serve::document::Field] = &[
+                $($crate::serve::document::Field {
+                    name: stringify!($field),
+                    docs: &[$($doc),+],
+                    inner: $crate::serve::document::answer!(@inner $($inner)?),
+                },)+
+            ];
+        }
+    };
+}
+pub(super) use answer;

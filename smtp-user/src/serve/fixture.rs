@@ -1,0 +1,120 @@
+//! A made-up snapshot whose figures add up, for tests.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, SystemTime};
+
+use smtp_common::counter::{Counter, Skip};
+use smtp_common::flow::Totals;
+
+use crate::model::{
+    AttachMode, Drain, Identity, ObservationPoint, Scope, Snapshot, SourceRow, Tally,
+};
+
+/// A source with `connections` connections of one packet of 40 bytes each; its number makes its
+/// address.
+pub(super) fn row(number: u32, connections: u64) -> SourceRow {
+    SourceRow {
+        address: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number)),
+        scope: Scope::Remote,
+        total: Totals {
+            connections,
+            c2s_packets: connections,
+            c2s_bytes: 40 * connections,
+            ..Totals::default()
+        },
+        window: Totals::default(),
+    }
+}
+
+/// Four sources: a local client, two remote ones of which one is active, and a server.
+pub(super) fn rows() -> Vec<SourceRow> {
+    let client = |address: &str, scope, connections| SourceRow {
+        address: address.parse().expect("an address"),
+        scope,
+        ..row(0, connections)
+    };
+    let mut first = client("198.51.100.1", Scope::Remote, 5);
+    first.window.connections = 3;
+    first.window.c2s_packets = 3;
+    first.window.c2s_bytes = 120;
+    let mut own = client("192.0.2.7", Scope::Local, 100);
+    own.total.answered = 90;
+    own.total.refused = 4;
+    own.total.syn_retx = 2;
+    own.total.c2s_packets = 110;
+    own.total.s2c_packets = 1;
+    own.total.s2c_bytes = 10;
+    own.window.connections = 1;
+    let mut server = client("2001:db8::25", Scope::Remote, 0);
+    server.total.s2c_packets = 100;
+    server.total.s2c_bytes = 9000;
+    vec![first, server, own, client("198.51.100.2", Scope::Remote, 5)]
+}
+
+/// A snapshot with these sources: one driver and one skb interface, 10 s windows, the last drain
+/// just now.
+pub(super) fn snapshot(sources: Vec<SourceRow>) -> Snapshot {
+    let now = SystemTime::now();
+    let mut since_start = Tally {
+        frames: 1000,
+        overflow: Totals {
+            connections: 1,
+            c2s_packets: 1,
+            c2s_bytes: 40,
+            ..Totals::default()
+        },
+        spilled: 7,
+        ..Tally::default()
+    };
+    for source in &sources {
+        since_start.sources.merge(&source.total);
+    }
+    let segments = since_start.sources.packets() + since_start.overflow.packets();
+    since_start.segment_bytes = since_start.sources.bytes() + since_start.overflow.bytes();
+    since_start.outcomes[Counter::Segment.index()] = segments;
+    since_start.frames = since_start.frames.max(segments);
+    since_start.outcomes[Counter::Skip(Skip::NotIp).index()] =
+        (since_start.frames - segments).min(8);
+    since_start.outcomes[Counter::Skip(Skip::NotTcp).index()] =
+        (since_start.frames - segments).saturating_sub(8);
+    Snapshot {
+        identity: Identity {
+            started_at: now - Duration::from_secs(100),
+            kernel: "6.18.0".to_owned(),
+            ports: vec![25],
+            window: Duration::from_secs(10),
+            table_lines: 1 << 17,
+            cpus: 2,
+            table_bytes: 18 << 20,
+        },
+        points: vec![
+            ObservationPoint {
+                interface: "eth0".to_owned(),
+                index: 2,
+                mode: AttachMode::Driver,
+                program: "xdp",
+                fallback: None,
+            },
+            ObservationPoint {
+                interface: "eth1".to_owned(),
+                index: 3,
+                mode: AttachMode::Skb,
+                program: "xdp",
+                fallback: Some("driver with section xdp: not supported".to_owned()),
+            },
+        ],
+        last_drain: Some(Drain {
+            at: now,
+            duration: Duration::from_millis(12),
+            flip: Duration::from_millis(5),
+            sources: 2,
+            lines_used: 3,
+        }),
+        drains: 10,
+        drain_failures: 0,
+        last_window: Tally::default(),
+        since_start,
+        sources,
+        untracked: Totals::default(),
+    }
+}

@@ -1,0 +1,345 @@
+//! The table of metrics: name, help, type, labels, and where the samples come from.
+//!
+//! Contract: a metric is here or it is nowhere; the page, its tests and its documentation are made
+//! from this table.
+#![forbid(unsafe_code)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use smtp_common::counter::Skip;
+use smtp_common::flow::Totals;
+
+use super::super::api::all_segments;
+use super::process::Process;
+use crate::model::{AttachMode, Drain, Identity, Snapshot, Tally};
+
+/// What a value means over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows, from 0 at the start of the agent.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A metric.
+pub struct Metric {
+    /// Its name, as it is scraped.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// What its values mean.
+    pub kind: Type,
+    /// The labels that each sample has.
+    pub labels: &'static [&'static str],
+    pub(super) samples: fn(&Scrape<'_>, &mut Samples),
+}
+
+/// What samples are made from.
+pub(super) struct Scrape<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) process: Process,
+}
+
+impl Scrape<'_> {
+    const fn identity(&self) -> &Identity {
+        &self.snapshot.identity
+    }
+
+    const fn tally(&self) -> &Tally {
+        &self.snapshot.since_start
+    }
+
+    fn all(&self) -> Totals {
+        all_segments(self.tally())
+    }
+
+    /// Something of the last drain, or `before` the first.
+    fn drained<T>(&self, before: T, value: impl FnOnce(Drain) -> T) -> T {
+        self.snapshot.last_drain.map_or(before, value)
+    }
+}
+
+/// The samples of one metric: values of the labels, and the value.
+#[derive(Default)]
+pub(super) struct Samples(pub(super) Vec<(Vec<String>, Value)>);
+
+/// The value of a sample.
+#[derive(Clone, Copy)]
+pub(super) enum Value {
+    Integer(u64),
+    Float(f64),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl Samples {
+    fn one(&mut self, value: impl Into<Value>) {
+        self.0.push((Vec::new(), value.into()));
+    }
+
+    fn with(&mut self, labels: &[&str], value: impl Into<Value>) {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        self.0.push((labels, value.into()));
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    samples: fn(&Scrape<'_>, &mut Samples),
+) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Type::Counter,
+        labels,
+        samples,
+    }
+}
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    samples: fn(&Scrape<'_>, &mut Samples),
+) -> Metric {
+    Metric {
+        kind: Type::Gauge,
+        ..counter(name, help, labels, samples)
+    }
+}
+
+/// Every metric, in the order of the page.
+pub const METRICS: &[Metric] = &[
+    gauge(
+        "smtpflow_build_info",
+        "Always 1; the version is a label.",
+        &["version"],
+        |_, to| to.with(&[env!("CARGO_PKG_VERSION")], 1),
+    ),
+    gauge(
+        "smtpflow_start_time_seconds",
+        "When the agent started, in seconds since 1970.",
+        &[],
+        |scrape, to| to.one(unix_seconds(scrape.identity().started_at)),
+    ),
+    gauge(
+        "smtpflow_window_seconds",
+        "Length of a window.",
+        &[],
+        |scrape, to| to.one(scrape.identity().window.as_secs_f64()),
+    ),
+    gauge(
+        "smtpflow_xdp_attached",
+        "1 for each interface that is counted on, with its mode.",
+        &["interface", "mode"],
+        |scrape, to| {
+            for point in &scrape.snapshot.points {
+                to.with(&[&point.interface, point.mode.name()], 1);
+            }
+        },
+    ),
+    gauge(
+        "smtpflow_xdp_fallback",
+        "1 if an interface is counted on in skb mode because driver mode was refused.",
+        &["interface"],
+        |scrape, to| {
+            for point in &scrape.snapshot.points {
+                let fallback = point.mode == AttachMode::Skb && point.fallback.is_some();
+                to.with(&[&point.interface], u64::from(fallback));
+            }
+        },
+    ),
+    counter(
+        "smtpflow_frames_total",
+        "Frames seen.",
+        &[],
+        |scrape, to| to.one(scrape.tally().frames),
+    ),
+    counter(
+        "smtpflow_skipped_total",
+        "Frames that were not counted, by reason.",
+        &["reason"],
+        |scrape, to| {
+            for skip in Skip::ALL {
+                to.with(&[skip.name()], scrape.tally().skipped(skip));
+            }
+        },
+    ),
+    counter(
+        "smtpflow_segments_total",
+        "TCP segments to mail ports (c2s) and from mail ports (s2c).",
+        &["direction"],
+        |scrape, to| {
+            let all = scrape.all();
+            to.with(&["c2s"], all.c2s_packets);
+            to.with(&["s2c"], all.s2c_packets);
+        },
+    ),
+    counter(
+        "smtpflow_segment_bytes_total",
+        "Layer-3 bytes of these segments.",
+        &["direction"],
+        |scrape, to| {
+            let all = scrape.all();
+            to.with(&["c2s"], all.c2s_bytes);
+            to.with(&["s2c"], all.s2c_bytes);
+        },
+    ),
+    counter(
+        "smtpflow_connections_total",
+        "Connections opened to mail ports.",
+        &[],
+        |scrape, to| to.one(scrape.all().connections),
+    ),
+    counter(
+        "smtpflow_syn_retransmissions_total",
+        "SYNs that were sent again.",
+        &[],
+        |scrape, to| to.one(scrape.all().syn_retx),
+    ),
+    counter(
+        "smtpflow_answered_total",
+        "SYN-ACKs from mail ports.",
+        &[],
+        |scrape, to| to.one(scrape.all().answered),
+    ),
+    counter(
+        "smtpflow_refused_total",
+        "Resets from mail ports that answered a SYN.",
+        &[],
+        |scrape, to| to.one(scrape.all().refused),
+    ),
+    gauge(
+        "smtpflow_conservation_error",
+        "By how much counts do not add up, in packets and bytes; must be 0.",
+        &[],
+        |scrape, to| to.one(scrape.tally().conservation_error()),
+    ),
+    counter(
+        "smtpflow_overflow_packets_total",
+        "Segments that found no place in the table, so that their sources are not known.",
+        &[],
+        |scrape, to| to.one(scrape.tally().overflow.packets()),
+    ),
+    counter(
+        "smtpflow_overflow_bytes_total",
+        "Layer-3 bytes of these segments.",
+        &[],
+        |scrape, to| to.one(scrape.tally().overflow.bytes()),
+    ),
+    counter(
+        "smtpflow_spilled_total",
+        "Counts of own hosts that went to the spill, because their set was full.",
+        &[],
+        |scrape, to| to.one(scrape.tally().spilled),
+    ),
+    counter(
+        "smtpflow_spill_refused_total",
+        "Counts of own hosts that went to overflow, because the spill was full as well.",
+        &[],
+        |scrape, to| to.one(scrape.tally().spill_refused),
+    ),
+    gauge(
+        "smtpflow_sources",
+        "Sources in the last window.",
+        &[],
+        |scrape, to| to.one(scrape.drained(0, |drain| drain.sources)),
+    ),
+    gauge(
+        "smtpflow_sources_kept",
+        "Sources kept since the start.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.sources.len() as u64),
+    ),
+    counter(
+        "smtpflow_untracked_packets_total",
+        "Segments of sources that came when the list of sources was full.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.untracked.packets()),
+    ),
+    gauge(
+        "smtpflow_table_lines",
+        "Lines in one half of the table of sources, over all CPUs.",
+        &[],
+        |scrape, to| to.one(scrape.identity().table_lines),
+    ),
+    gauge(
+        "smtpflow_table_lines_used",
+        "Lines of these that were in use in the last window.",
+        &[],
+        |scrape, to| to.one(scrape.drained(0, |drain| drain.lines_used)),
+    ),
+    gauge(
+        "smtpflow_table_memory_bytes",
+        "Kernel memory of all tables together.",
+        &[],
+        |scrape, to| to.one(scrape.identity().table_bytes),
+    ),
+    counter(
+        "smtpflow_drains_total",
+        "Drains of the kernel's tables.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.drains),
+    ),
+    counter(
+        "smtpflow_drain_failures_total",
+        "Drains that failed; their counts came with the next one.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.drain_failures),
+    ),
+    gauge(
+        "smtpflow_drain_duration_seconds",
+        "How long the last drain took.",
+        &[],
+        |scrape, to| to.one(scrape.drained(0.0, |drain| drain.duration.as_secs_f64())),
+    ),
+    gauge(
+        "smtpflow_flip_duration_seconds",
+        "How long the flip of the last drain took.",
+        &[],
+        |scrape, to| to.one(scrape.drained(0.0, |drain| drain.flip.as_secs_f64())),
+    ),
+    gauge(
+        "smtpflow_last_drain_timestamp_seconds",
+        "When the last drain ended, in seconds since 1970; 0 before the first.",
+        &[],
+        |scrape, to| to.one(scrape.drained(0.0, |drain| unix_seconds(drain.at))),
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        "Memory of the agent itself.",
+        &[],
+        |scrape, to| to.one(scrape.process.resident_bytes),
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        "CPU time of the agent itself.",
+        &[],
+        |scrape, to| to.one(scrape.process.cpu_seconds),
+    ),
+    gauge(
+        "process_open_fds",
+        "Open file descriptors of the agent.",
+        &[],
+        |scrape, to| to.one(scrape.process.open_fds),
+    ),
+];
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}

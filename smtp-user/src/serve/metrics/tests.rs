@@ -1,0 +1,151 @@
+//! The metrics page, in both formats.
+
+use std::collections::BTreeSet;
+
+use axum::http::HeaderValue;
+
+use super::super::fixture;
+use super::*;
+
+fn pages() -> (String, String) {
+    let open = open_metrics(Arc::new(fixture::snapshot(fixture::rows()))).expect("a page");
+    let plain = plain_text(&open);
+    (open, plain)
+}
+
+/// The names of the samples of a page.
+fn sampled(page: &str) -> BTreeSet<&str> {
+    page.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect()
+}
+
+#[test]
+fn every_metric_of_the_table_is_on_the_page_and_no_other() {
+    let (open, plain) = pages();
+    let names: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    assert_eq!(names.len(), METRICS.len(), "a name stands there twice");
+    assert_eq!(sampled(&open), names);
+    assert_eq!(sampled(&plain), names);
+}
+
+#[test]
+fn names_follow_the_rules_of_prometheus() {
+    for metric in METRICS {
+        let Metric {
+            name, help, kind, ..
+        } = metric;
+        assert_eq!(
+            name.ends_with("_total"),
+            *kind == Type::Counter,
+            "{name}: counters end in _total, gauges do not"
+        );
+        assert!(
+            name.starts_with("smtpflow_") || name.starts_with("process_"),
+            "{name}"
+        );
+        assert!(
+            help.ends_with('.') && !help.contains(['\n', '"', '\\']),
+            "{name}: {help}"
+        );
+        for bad in ["addr", "source", "client", "ip"] {
+            assert!(
+                !metric.labels.contains(&bad),
+                "{name} has an address as a label"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_text_format_says_types_in_full_names_and_has_no_end() {
+    let (open, plain) = pages();
+    assert!(open.ends_with("# EOF\n"));
+    assert!(open.contains("# TYPE smtpflow_frames counter\n"));
+    assert!(!plain.contains("# EOF"));
+    assert!(plain.contains("# TYPE smtpflow_frames_total counter\n"));
+    assert!(plain.contains("# HELP smtpflow_frames_total Frames seen.\n"));
+    assert!(plain.contains("# TYPE smtpflow_sources gauge\n"));
+    for page in [&open, &plain] {
+        for line in [
+            "smtpflow_frames_total 1000",
+            "smtpflow_segments_total{direction=\"c2s\"} 121",
+            "smtpflow_segment_bytes_total{direction=\"s2c\"} 9010",
+            "smtpflow_skipped_total{reason=\"not_tcp\"} 770",
+            "smtpflow_xdp_attached{interface=\"eth0\",mode=\"driver\"} 1",
+            "smtpflow_xdp_fallback{interface=\"eth0\"} 0",
+            "smtpflow_xdp_fallback{interface=\"eth1\"} 1",
+            "smtpflow_conservation_error 0",
+            "smtpflow_window_seconds 10.0",
+            "smtpflow_sources_kept 4",
+        ] {
+            assert!(page.lines().any(|l| l == line), "no {line} in:\n{page}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_series_does_not_depend_on_the_traffic() {
+    let rows = (0..100_000)
+        .map(|i| fixture::row(i, u64::from(i)))
+        .collect();
+    let page = open_metrics(Arc::new(fixture::snapshot(rows))).expect("a page");
+    let series = page.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series <= 300, "{series} series");
+    let few = pages().0;
+    assert_eq!(
+        series,
+        few.lines().filter(|line| !line.starts_with('#')).count()
+    );
+}
+
+#[test]
+fn before_the_first_drain_every_metric_is_there_as_well() {
+    let mut snapshot = fixture::snapshot(Vec::new());
+    snapshot.last_drain = None;
+    let page = open_metrics(Arc::new(snapshot)).expect("a page");
+    assert_eq!(sampled(&page).len(), METRICS.len());
+    assert!(page.contains("smtpflow_last_drain_timestamp_seconds 0.0\n"));
+}
+
+#[test]
+fn odd_interface_names_are_escaped() {
+    let mut snapshot = fixture::snapshot(Vec::new());
+    snapshot.points[0].interface = "e\"th\\0".to_owned();
+    let page = open_metrics(Arc::new(snapshot)).expect("a page");
+    assert!(page.contains("interface=\"e\\\"th\\\\0\""), "{page}");
+}
+
+#[test]
+fn the_format_is_chosen_by_accept() {
+    for (accept, open) in [
+        (None, false),
+        (Some("*/*"), false),
+        (Some("text/plain"), false),
+        (Some("text/html,application/xhtml+xml,*/*;q=0.8"), false),
+        (Some("application/openmetrics-text"), true),
+        (
+            Some("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+            true,
+        ),
+        (
+            Some("application/openmetrics-text;q=0.1,text/plain;q=0.9"),
+            false,
+        ),
+        (Some("application/openmetrics-text;q=0"), false),
+        // As Prometheus 2 and 3 ask.
+        (
+            Some(
+                "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            ),
+            true,
+        ),
+    ] {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        }
+        assert_eq!(wants_open_metrics(&headers), open, "{accept:?}");
+    }
+}

@@ -1,0 +1,374 @@
+//! The HTTP server: page, metrics and API, all read-only.
+//!
+//! Contract: every answer is made from one [`Snapshot`], so its figures fit together; no request can
+//! hold up a drain. Clients cannot hold the server up either: headers have to be there within
+//! [`HEADER_TIME`], an answer within [`REQUEST_TIME`], a connection ends after [`CONNECTION_TIME`],
+//! and there are at most [`CONNECTIONS`] of them, [`CONNECTIONS_PER_CLIENT`] for one address.
+//! Whoever does not come from loopback needs the token ([`auth`]).
+#![forbid(unsafe_code)]
+
+mod api;
+pub mod auth;
+mod document;
+pub mod metrics;
+mod page;
+mod problem;
+mod sources;
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt as _;
+
+use self::auth::{Host, Token};
+use self::problem::Problem;
+use crate::config;
+use crate::failure::{Failure, Kind};
+use crate::model::Snapshot;
+
+pub use self::api::{ready_fields, status_fields};
+pub use self::sources::sources_fields;
+
+/// Most connections at a time; further ones wait to be accepted.
+const CONNECTIONS: usize = 256;
+/// Most connections at a time from one address; further ones are closed.
+const CONNECTIONS_PER_CLIENT: usize = 32;
+/// The longest that a client may take to send the headers of a request.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+/// The longest that the making of an answer may take.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// The longest life of a connection, so that clients that read nothing do not stay.
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// What is left to requests under way when the agent ends.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
+/// The largest request head, in bytes.
+const HEAD_SIZE: usize = 16 << 10;
+/// Answers that look at all sources at a time: each keeps one CPU busy.
+const SCANS: usize = 2;
+
+/// On every answer: no script, style or connection but our own, no frame, no guessing of types.
+const SECURITY_HEADERS: [(&str, &str); 4] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+         img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+/// Where to serve, and to whom.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address that the listener is bound to.
+    pub listen: SocketAddr,
+    /// What clients that do not come from loopback have to send.
+    pub token: Option<Token>,
+}
+
+/// Takes the port, before anything else is done that would have to be undone.
+pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
+    let config::Serve { listen, token_file } = config;
+    let token = token_file.as_deref().map(Token::load).transpose()?;
+    if token.is_none() && !listen.ip().to_canonical().is_loopback() {
+        return Err(Failure::new(
+            Kind::BadConfig,
+            format!(
+                "cannot serve on {listen} without a token: everybody who reaches it could read who \
+                 sends mail; name a file with one (serve.token_file), or listen on \
+                 127.0.0.1:{} and come through SSH or a proxy",
+                listen.port()
+            ),
+        ));
+    }
+    let listener = TcpListener::bind(listen).map_err(|error| {
+        let (kind, way_out) = match error.kind() {
+            ErrorKind::AddrInUse => (
+                Kind::Unavailable,
+                "see who has it (ss -ltnp), or choose another port with --listen ADDR:PORT",
+            ),
+            ErrorKind::AddrNotAvailable => (
+                Kind::Unavailable,
+                "no interface has this address (ip address); choose another with --listen ADDR:PORT",
+            ),
+            ErrorKind::PermissionDenied => (
+                Kind::NoPermission,
+                "ports below 1024 are for root; choose another with --listen ADDR:PORT",
+            ),
+            _ => (
+                Kind::Unavailable,
+                "choose another address with --listen ADDR:PORT",
+            ),
+        };
+        Failure::new(
+            kind,
+            format!("cannot serve on {listen}: {error}; {way_out}"),
+        )
+    })?;
+    // Port 0 means any: what clients have to name is the one that it became.
+    let listen = listener
+        .local_addr()
+        .context("cannot ask for the address of the listener")?;
+    Ok((listener, Options { listen, token }))
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct App {
+    options: Arc<Options>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    scans: Arc<Semaphore>,
+}
+
+impl App {
+    /// The newest figures.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// Does something that looks at all sources, where it holds up nobody.
+    async fn scan<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Snapshot) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = self.scans.clone().acquire_owned().await;
+        let snapshot = self.snapshot();
+        tokio::task::spawn_blocking(move || {
+            // Held by the work itself, which goes on when the client does not wait for it.
+            let _permit = permit;
+            work(&snapshot)
+        })
+        .await
+        .map_err(|error| Problem::internal(&error))
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct Peer(IpAddr);
+
+/// Serves until `shutdown` becomes true or its sender is gone.
+pub async fn serve(
+    listener: TcpListener,
+    options: Options,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    listener
+        .set_nonblocking(true)
+        .context("cannot use the listener")?;
+    let listener =
+        tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
+    accept(&listener, &router(options, snapshots), &mut shutdown).await;
+    Ok(())
+}
+
+/// Accepts connections until the end, then waits for those under way.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    router: &Router,
+    shutdown: &mut watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let clients = Arc::new(Clients::default());
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            _ = shutdown.wait_for(|down| *down) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, peer)) => {
+                let peer = peer.ip().to_canonical();
+                // Without a place for its address it is closed by being dropped.
+                if let Some(client) = clients.enter(peer) {
+                    let (router, shutdown) = (router.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        connection(stream, peer, router, shutdown).await;
+                        drop((place, client));
+                    });
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, for example; trying again at once would only burn the CPU.
+                tracing::warn!("cannot accept a connection: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(SHUTDOWN_TIME, all).await.is_err() {
+        tracing::info!("closing HTTP connections that did not end by themselves");
+    }
+}
+
+/// Serves one connection to its end.
+async fn connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    // Answers are written in one piece, so waiting for more to send only delays them.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        // Without a timer, the limit below is silently none.
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(HEAD_SIZE);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    tokio::select! {
+        // Errors are the client's: gone, too slow, not HTTP.
+        _ = served.as_mut() => return,
+        _ = shutdown.wait_for(|down| *down) => {}
+        () = sleep(CONNECTION_TIME) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = timeout(REQUEST_TIME, served).await;
+}
+
+/// How many connections each address has. A std mutex: held for one look-up, never across an await.
+#[derive(Debug, Default)]
+struct Clients(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection of an address; given back when dropped.
+#[derive(Debug)]
+struct Client {
+    clients: Arc<Clients>,
+    address: IpAddr,
+}
+
+impl Clients {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Client> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= CONNECTIONS_PER_CLIENT {
+            return None;
+        }
+        *count += 1;
+        Some(Client {
+            clients: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut counts = self
+            .clients
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// All routes, behind the guard, with the security headers on every answer.
+fn router(options: Options, snapshots: watch::Receiver<Arc<Snapshot>>) -> Router {
+    let app = App {
+        options: Arc::new(options),
+        snapshots,
+        scans: Arc::new(Semaphore::new(SCANS)),
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(api::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/sources", get(sources::sources))
+        .route("/", get(page::index))
+        .route("/app.js", get(page::script))
+        .route("/style.css", get(page::style))
+        .route("/icon.svg", get(page::icon))
+        .fallback(problem::not_found)
+        .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .layer(middleware::map_response(harden))
+        .with_state(app)
+}
+
+/// Lets a request through, or says why not; and does not wait for its answer for ever.
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let problem = Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!(
+                "method {} is not allowed: everything here is read with GET",
+                request.method()
+            ),
+        );
+        return ([(header::ALLOW, "GET, HEAD")], problem).into_response();
+    }
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let host = Host::of(&request);
+    let authorization = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes);
+    let path = request.uri().path();
+    if let Err(denied) = auth::check(&app.options, peer, path, &host, authorization) {
+        return denied.into_response();
+    }
+    timeout(REQUEST_TIME, next.run(request))
+        .await
+        .unwrap_or_else(|_| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests are under way; try again".to_owned(),
+            )
+            .into_response()
+        })
+}
+
+/// Adds the security headers, and forbids caching where nothing else is said.
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+//! The server as clients meet it, over real sockets on loopback.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream as Socket;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::*;
+
+/// A running server with a made-up snapshot, stopped when dropped.
+struct Server {
+    address: SocketAddr,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    shutdown: watch::Sender<bool>,
+    runtime: tokio::runtime::Runtime,
+    serving: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let (listener, options) = bind(&config::Serve {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            token_file: None,
+        })
+        .expect("a free port");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (snapshots, receiver) = watch::channel(Arc::new(fixture::snapshot(fixture::rows())));
+        let (shutdown, stop) = watch::channel(false);
+        let address = options.listen;
+        let serving = runtime.spawn(serve(listener, options, receiver, stop));
+        Self {
+            address,
+            snapshots,
+            shutdown,
+            runtime,
+            serving,
+        }
+    }
+
+    fn connect(&self) -> Socket {
+        let socket = Socket::connect(self.address).expect("a connection");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a limit");
+        socket
+    }
+
+    /// Sends a request and returns status, head and body.
+    fn send(&self, request: &str) -> (u16, String, String) {
+        let mut socket = self.connect();
+        socket.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status");
+        (
+            status.parse().expect("a number"),
+            head.to_ascii_lowercase(),
+            body.to_owned(),
+        )
+    }
+
+    fn get(&self, path: &str) -> (u16, String, String) {
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        ))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, head, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+}
+
+/// The paths of all values, those in lists once.
+fn paths(value: &Value, prefix: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if prefix.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{prefix}.{name}")
+                };
+                paths(value, &path, found);
+            }
+        }
+        Value::Array(items) if items.first().is_some_and(Value::is_object) => {
+            paths(&items[0], prefix, found);
+        }
+        _ => found.push(prefix.to_owned()),
+    }
+}
+
+#[test]
+fn answers_have_the_documented_fields_and_no_other() {
+    let server = Server::start();
+    for (path, fields) in [
+        ("/api/v1/status", status_fields()),
+        ("/api/v1/sources", sources_fields()),
+        ("/readyz", ready_fields()),
+    ] {
+        let mut have = Vec::new();
+        paths(&server.json(path), "", &mut have);
+        have.sort();
+        let mut documented: Vec<String> = fields.iter().map(|(path, _)| path.clone()).collect();
+        documented.sort();
+        assert_eq!(have, documented, "{path}");
+        for (field, text) in fields {
+            assert!(text.len() > 3, "{path} {field} is documented as {text:?}");
+        }
+    }
+}
+
+#[test]
+fn status_says_what_the_snapshot_says() {
+    let server = Server::start();
+    let status = server.json("/api/v1/status");
+    for (pointer, expected) in [
+        ("/schema", Value::from(1)),
+        ("/ports/0", 25.into()),
+        ("/window_seconds", 10.0.into()),
+        ("/interfaces/0/mode", "driver".into()),
+        ("/interfaces/0/fallback", Value::Null),
+        ("/interfaces/1/mode", "skb".into()),
+        ("/totals/connections", 111.into()),
+        ("/totals/c2s_packets", 121.into()),
+        ("/overflow/packets", 1.into()),
+        ("/conservation/error", 0.into()),
+        ("/conservation/frames", 1000.into()),
+        ("/skipped/not_tcp", 770.into()),
+        ("/skipped/ipv6_mapped", 0.into()),
+        ("/table/spilled", 7.into()),
+        ("/sources_kept", 4.into()),
+        ("/last_drain/duration_seconds", 0.012.into()),
+    ] {
+        assert_eq!(status.pointer(pointer), Some(&expected), "{pointer}");
+    }
+    let at = status["last_drain"]["at"].as_str().expect("text");
+    assert!(
+        at.parse::<jiff::Timestamp>().is_ok() && at.ends_with('Z'),
+        "{at}"
+    );
+}
+
+#[test]
+fn sources_are_sorted_and_a_bad_query_is_refused() {
+    let server = Server::start();
+    let sources = server.json("/api/v1/sources?limit=1&filter=scope%3Alocal");
+    assert_eq!(sources["total"], 1);
+    assert_eq!(sources["sources"][0]["addr"], "192.0.2.7");
+    assert_eq!(sources["sources"][0]["total"]["answered"], 90);
+    let (status, _, body) = server.get("/api/v1/sources?sort=size");
+    assert_eq!(status, 400);
+    let problem: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(problem["parameter"], "sort");
+}
+
+#[test]
+fn readiness_needs_interfaces_and_fresh_drains() {
+    let server = Server::start();
+    assert_eq!(server.json("/readyz")["ready"], true);
+    let changes: [fn(&mut Snapshot); 3] = [
+        |snapshot| snapshot.points.clear(),
+        |snapshot| snapshot.last_drain = None,
+        |snapshot| snapshot.identity.window = Duration::from_nanos(1),
+    ];
+    for change in changes {
+        let mut snapshot = fixture::snapshot(fixture::rows());
+        change(&mut snapshot);
+        server.snapshots.send_replace(Arc::new(snapshot));
+        let (status, _, body) = server.get("/readyz");
+        assert_eq!(status, 503, "{body}");
+        let ready: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(ready["ready"], false);
+    }
+    // Being alive has no such condition.
+    assert_eq!(server.get("/healthz").0, 200);
+}
+
+#[test]
+fn every_answer_carries_the_security_headers() {
+    let server = Server::start();
+    for (path, expected) in [
+        ("/", 200),
+        ("/app.js", 200),
+        ("/style.css", 200),
+        ("/icon.svg", 200),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/api/v1/status", 200),
+        ("/api/v1/sources?limit=x", 400),
+        ("/nothing", 404),
+    ] {
+        let (status, head, _) = server.get(path);
+        assert_eq!(status, expected, "{path}");
+        for (name, value) in SECURITY_HEADERS {
+            assert!(
+                head.contains(&format!("{name}: {}", value.to_ascii_lowercase())),
+                "{name} at {path}: {head}"
+            );
+        }
+        assert!(head.contains("cache-control: no-"), "{path}: {head}");
+    }
+}
+
+#[test]
+fn metrics_come_in_both_formats() {
+    let server = Server::start();
+    let (_, head, body) = server.get("/metrics");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    assert!(body.contains("smtpflow_connections_total 111\n"));
+    let (_, head, body) = server.send(&format!(
+        "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+         Accept: application/openmetrics-text\r\n\r\n",
+        server.address
+    ));
+    assert!(
+        head.contains("application/openmetrics-text; version=1.0.0"),
+        "{head}"
+    );
+    assert!(body.ends_with("# EOF\n"));
+}
+
+#[test]
+fn only_reading_is_allowed_and_only_under_our_own_name() {
+    let server = Server::start();
+    for (request, expected) in [
+        (
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n",
+            405,
+        ),
+        ("DELETE /nothing HTTP/1.1\r\nHost: localhost\r\n", 405),
+        ("HEAD / HTTP/1.1\r\nHost: localhost\r\n", 200),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\n", 421),
+        (
+            "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n",
+            421,
+        ),
+        ("GET / HTTP/1.1\r\n", 421),
+        ("GET / HTTP/1.0\r\n", 200),
+    ] {
+        let (status, head, _) = server.send(&format!("{request}Connection: close\r\n\r\n"));
+        assert_eq!(status, expected, "{request}");
+        if expected == 405 {
+            assert!(head.contains("allow: get, head"), "{head}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_path_is_told_with_those_that_exist() {
+    let (status, _, body) = Server::start().get("/api/v2/status");
+    assert_eq!(status, 404);
+    let problem: Value = serde_json::from_str(&body).expect("JSON");
+    let text = problem["error"].as_str().expect("text");
+    assert!(
+        text.contains("/api/v2/status") && text.contains("/api/v1/status"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_client_that_dawdles_with_its_headers_is_cut_off() {
+    let server = Server::start();
+    let mut socket = server.connect();
+    let start = Instant::now();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: local")
+        .expect("sent");
+    let mut answer = Vec::new();
+    // Closed with or without a last word; a reset is an end as well.
+    let _ = socket.read_to_end(&mut answer);
+    let time = start.elapsed();
+    assert!(
+        (HEADER_TIME - Duration::from_secs(1)..HEADER_TIME * 2).contains(&time),
+        "{time:?}"
+    );
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn one_address_cannot_take_all_connections() {
+    let server = Server::start();
+    let held: Vec<Socket> = (0..CONNECTIONS_PER_CLIENT)
+        .map(|_| server.connect())
+        .collect();
+    // Accepted in order, so when this one is looked at, all before it have been.
+    let mut refused = server.connect();
+    let mut answer = Vec::new();
+    let _ = refused.write_all(b"GET /healthz HTTP/1.0\r\n\r\n");
+    let _ = refused.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    drop(held);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        let mut answer = String::new();
+        let mut socket = server.connect();
+        let _ = socket.write_all(b"GET /healthz HTTP/1.0\r\n\r\n");
+        let _ = socket.read_to_string(&mut answer);
+        if answer.contains("200 OK") {
+            return;
+        }
+    }
+    panic!("places are not given back");
+}
+
+#[test]
+fn the_end_does_not_wait_for_idle_clients() {
+    let server = Server::start();
+    let idle = server.connect();
+    let mut waiting = server.connect();
+    waiting
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("sent");
+    let mut first = [0; 4];
+    waiting.read_exact(&mut first).expect("answered");
+    let start = Instant::now();
+    server.shutdown.send_replace(true);
+    let Server {
+        runtime, serving, ..
+    } = server;
+    runtime
+        .block_on(async { timeout(Duration::from_secs(8), serving).await })
+        .expect("it ends")
+        .expect("without a panic")
+        .expect("without an error");
+    assert!(start.elapsed() < SHUTDOWN_TIME + Duration::from_secs(1));
+    drop(idle);
+}
+
+#[test]
+fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
+    let server = Server::start();
+    let refused = |listen: &str| {
+        bind(&config::Serve {
+            listen: listen.parse().expect("an address"),
+            token_file: None,
+        })
+        .expect_err(listen)
+    };
+    let failure = refused(&server.address.to_string());
+    assert_eq!(failure.kind, Kind::Unavailable);
+    let text = failure.to_string();
+    assert!(
+        text.contains(&server.address.to_string()) && text.contains("--listen"),
+        "{text}"
+    );
+
+    for public in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+        let failure = refused(public);
+        assert_eq!(failure.kind, Kind::BadConfig);
+        assert!(failure.to_string().contains("token"), "{failure}");
+    }
+}
