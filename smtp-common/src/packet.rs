@@ -279,7 +279,9 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     fn at(self, offset: usize) -> Self {
         Self {
-            cursor: self.cursor.wrapping_add(offset & core::hint::black_box(0x7fff)),
+            cursor: self
+                .cursor
+                .wrapping_add(offset & core::hint::black_box(0x7fff)),
             ..self
         }
     }

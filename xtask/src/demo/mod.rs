@@ -1,0 +1,231 @@
+//! `cargo xtask demo`: real mail software in network namespaces, smtpflow on the gateway between them,
+//! and a table that shows who sends mail like a spammer.
+//!
+//! The agent is started before the first client and asked for its last table after the last one, so
+//! that every session is counted; at the end its counts are compared with what the clients did, and
+//! any difference makes the demo fail. Everything is removed at the end, on Ctrl-C, and, if this
+//! process was killed, at the next start.
+
+mod table;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::interrupt;
+use xtask::lab::{Agent, AgentOptions, Lab, Topology};
+
+use crate::build::BuildArgs;
+use crate::{apt, build};
+use traffic::{Comparison, Host, Traffic};
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Stop after this many seconds [default: at Ctrl-C, at most an hour]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
+}
+
+/// Namespaces of the demo start with this.
+const PREFIX: &str = "sfdemo";
+const PINS: &str = "/sys/fs/bpf/smtpflow-demo";
+const WINDOW: &str = "2s";
+/// The tag between gateway and servers.
+const VLAN: u16 = 125;
+/// Server addresses: the MTA, one where nothing listens, and the sinks.
+const MTA: u16 = 0;
+const CLOSED: u16 = 1;
+const SINKS: std::ops::Range<u16> = 2..42;
+
+const LONGEST: Duration = Duration::from_secs(3600);
+const READY: Duration = Duration::from_secs(60);
+const DRAINED: Duration = Duration::from_secs(30);
+/// How often the table is drawn: on a terminal in place, elsewhere one below the other.
+const REDRAW: Duration = Duration::from_secs(1);
+const REPRINT: Duration = Duration::from_secs(10);
+/// Rows of the live table, and all that the last comparison may need.
+const ROWS: &str = "/api/v1/sources?sort=connections&order=desc&limit=12";
+const ALL_ROWS: &str = "/api/v1/sources?sort=connections&order=desc&limit=1000";
+
+/// Runs the demo. Fails when a count is not what was sent.
+pub fn run(args: &DemoArgs) -> Result<ExitCode> {
+    apt::require_root("`cargo xtask demo`", "cargo xtask demo")?;
+    let binary = build::build(&BuildArgs { release: false })?;
+    apt::provide("the demo", &[apt::LABORATORY])?;
+
+    let lab = Lab::gateway(
+        PREFIX,
+        Topology {
+            servers: SINKS.end,
+            server_vlan: Some(VLAN),
+            ..Topology::default()
+        },
+    )?;
+    if !lab.leftovers().is_empty() {
+        println!("left by an earlier run, removed: {}", lab.leftovers());
+    }
+    let hosts = traffic::hosts(&lab)?;
+    println!(
+        "laboratory: {} clients - gateway - {} server addresses, IPv4 and IPv6, \
+         VLAN {VLAN} towards the servers",
+        hosts.len(),
+        SINKS.end
+    );
+    let mta = [IpAddr::from(lab.server_v4(MTA)), lab.server_v6(MTA).into()];
+    let _postfix = lab.postfix(&mta)?;
+    let sinks: Vec<SocketAddr> = SINKS
+        .map(|index| SocketAddr::new(lab.server_v4(index).into(), 25))
+        .collect();
+    let _sinks = lab.sinks(&sinks, &[])?;
+    println!(
+        "servers: postfix on {} and {}, smtp-sink on {} addresses, nothing on {}",
+        mta[0],
+        mta[1],
+        sinks.len(),
+        lab.server_v4(CLOSED)
+    );
+    let mut agent = start_agent(&lab, binary)?;
+    println!("the page: http://{}/", agent.listen());
+
+    let names = names(&lab, &hosts);
+    let traffic = Traffic::new(&lab, &hosts, &sinks);
+    let limit = args.seconds.map_or(LONGEST, Duration::from_secs);
+    let watched = thread::scope(|scope| {
+        traffic.start(scope);
+        let watched = watch(&mut agent, &names, limit);
+        // Also after an error: the scope ends only when the clients have.
+        traffic.stop();
+        watched
+    });
+    watched.context("the live table ended early")?;
+    finish(&lab, &mut agent, &names, &hosts)
+}
+
+fn start_agent(lab: &Lab, binary: PathBuf) -> Result<Agent> {
+    let options = AgentOptions {
+        binary,
+        window: WINDOW.to_owned(),
+        pins: PINS.into(),
+        ..AgentOptions::new(lab)?
+    };
+    let mut agent = lab.agent(&options)?;
+    agent.wait_ready(READY)?;
+    lab.gateway_offloads_off()?;
+    Ok(agent)
+}
+
+/// Draws the table until time is up or the user asks to stop.
+fn watch(agent: &mut Agent, names: &BTreeMap<String, String>, limit: Duration) -> Result<()> {
+    let terminal = std::io::stdout().is_terminal();
+    let pause = if terminal { REDRAW } else { REPRINT };
+    let begun = Instant::now();
+    let mut drawn: Option<Instant> = None;
+    while begun.elapsed() < limit && !interrupt::requested() {
+        if drawn.is_none_or(|at| at.elapsed() >= pause) {
+            let text = table::render(
+                &agent.json("/api/v1/status")?,
+                &agent.json(ROWS)?,
+                names,
+                agent.listen(),
+            );
+            let text = if terminal {
+                // A blank screen the first time; then home, the table with the rest of each line
+                // erased, and all below it erased: no flicker.
+                let blank = if drawn.is_none() { "\x1b[2J" } else { "" };
+                format!("{blank}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+            } else {
+                text
+            };
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{text}")
+                .and_then(|()| out.flush())
+                .context("cannot write the table")?;
+            drawn = Some(Instant::now());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Takes the last table, ends the agent, and compares.
+fn finish(
+    lab: &Lab,
+    agent: &mut Agent,
+    names: &BTreeMap<String, String>,
+    hosts: &[Host],
+) -> Result<ExitCode> {
+    println!("\nthe clients have stopped; waiting for the last window");
+    agent.wait_drained(DRAINED)?;
+    let status = agent.json("/api/v1/status")?;
+    let sources = agent.json(ALL_ROWS)?;
+    let ended = agent.stop()?;
+    ensure!(
+        ended.success(),
+        "the agent ended badly ({ended}): {}",
+        agent.process().log_text()
+    );
+    println!(
+        "{}",
+        table::render(&status, &sources, names, agent.listen())
+    );
+
+    let mut exact = true;
+    let mut spammer = String::new();
+    for host in hosts {
+        let Comparison {
+            exact: same,
+            sent,
+            counted,
+            text,
+        } = host.compare(&sources);
+        exact &= same;
+        println!("{text}");
+        if host.spams() {
+            spammer = format!(
+                "the spamming host is {}: sent {sent} sessions, counted {counted}",
+                host.address()
+            );
+        }
+    }
+    for (namespace, interface) in [
+        ("gateway", xtask::lab::GATEWAY_CLIENT_SIDE),
+        ("gateway", xtask::lab::GATEWAY_SERVER_SIDE),
+    ] {
+        let drops = lab.drops(namespace, interface)?;
+        if drops > 0 {
+            println!("note: {interface} dropped {drops} frames");
+        }
+    }
+    println!("{spammer}");
+    Ok(if exact {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("error: the counts above are not what was sent");
+        ExitCode::FAILURE
+    })
+}
+
+/// Who has which address, for the table.
+fn names(lab: &Lab, hosts: &[Host]) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for host in hosts {
+        names.insert(host.address().to_string(), host.title().to_owned());
+    }
+    names.insert(lab.server_v4(MTA).to_string(), "server: postfix".into());
+    names.insert(lab.server_v6(MTA).to_string(), "server: postfix".into());
+    names.insert(
+        lab.server_v4(CLOSED).to_string(),
+        "server: port closed".into(),
+    );
+    for index in SINKS {
+        names.insert(lab.server_v4(index).to_string(), "server: smtp-sink".into());
+    }
+    names
+}

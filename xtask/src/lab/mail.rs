@@ -1,0 +1,293 @@
+//! Real mail software in a laboratory: postfix's sink, its message source, postfix itself, and swaks.
+//!
+//! Nothing here touches the machine's own postfix: the MTA is a private instance with its own
+//! configuration, queue and data, and it throws away all that it accepts.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use nix::unistd::{User, chown};
+
+use super::{Lab, Process};
+use crate::command;
+
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(20);
+/// Where Debian keeps postfix's daemons.
+const DAEMONS: &str = "/usr/lib/postfix/sbin";
+
+/// Messages for `smtp-source` to send: one connection per message.
+#[derive(Debug, Clone, Copy)]
+pub struct Messages {
+    /// How many; each is sent over a connection of its own unless `reuse`.
+    pub count: u32,
+    /// How many connections at the same time.
+    pub parallel: u32,
+    /// The size of a message's body in bytes.
+    pub size: u32,
+    /// Send all of them over `parallel` connections instead of one each.
+    pub reuse: bool,
+}
+
+impl Default for Messages {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            parallel: 1,
+            size: 1000,
+            reuse: false,
+        }
+    }
+}
+
+impl Messages {
+    fn arguments(self, target: SocketAddr) -> Vec<String> {
+        let Self {
+            count,
+            parallel,
+            size,
+            reuse,
+        } = self;
+        let mut line = format!(
+            "-m {count} -s {parallel} -l {size} -M client.example -f sender@client.example \
+             -t someone@server.example"
+        );
+        if reuse {
+            line.push_str(" -d");
+        }
+        line.push_str(&format!(" inet:{target}"));
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+/// A private postfix instance.
+#[derive(Debug)]
+pub struct Postfix {
+    master: Process,
+    log: std::path::PathBuf,
+}
+
+impl Postfix {
+    /// What it wrote to its log until now.
+    pub fn log_text(&self) -> String {
+        command::read_lossy(&self.log)
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) -> Result<()> {
+        self.master
+            .stop(Signal::SIGTERM, Duration::from_secs(10))
+            .map(drop)
+    }
+}
+
+impl Lab {
+    /// Starts `smtp-sink` in the servers' namespace on each of `addresses` and waits until all
+    /// listen. `extra` are further options, such as `-r RCPT` to reject.
+    pub fn sinks(&self, addresses: &[SocketAddr], extra: &[&str]) -> Result<Vec<Process>> {
+        let sinks = addresses
+            .iter()
+            .map(|address| {
+                let place = format!("inet:{address}");
+                // As root it insists on a user to become.
+                let mut args = vec!["-u", "nobody"];
+                args.extend(extra);
+                args.extend([place.as_str(), "256"]);
+                self.spawn("servers", "smtp-sink", &args)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for (address, sink) in addresses.iter().zip(&sinks) {
+            self.wait_listening("servers", *address, START)
+                .with_context(|| {
+                    format!("smtp-sink on {address} did not start: {}", sink.log_text())
+                })?;
+        }
+        Ok(sinks)
+    }
+
+    /// Starts a private postfix in the servers' namespace on port 25 of `addresses`. It accepts mail
+    /// for everybody from everybody and discards it.
+    pub fn postfix(&self, addresses: &[IpAddr]) -> Result<Postfix> {
+        ensure!(
+            Path::new(DAEMONS).join("master").exists(),
+            "no postfix in {DAEMONS}: install Debian's package postfix"
+        );
+        let home = self.folder().join("postfix");
+        let (config, queue, data) = (home.join("etc"), home.join("queue"), home.join("data"));
+        for folder in [&config, &queue, &data] {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        }
+        let user = User::from_name("postfix")
+            .context("cannot look up the user postfix")?
+            .context("no user postfix: is Debian's package postfix installed?")?;
+        chown(&data, Some(user.uid), None)
+            .with_context(|| format!("cannot give {} to postfix", data.display()))?;
+        let log = home.join("maillog");
+        for (name, text) in [
+            ("main.cf", main_cf(&home, addresses)),
+            ("master.cf", MASTER_CF.to_owned()),
+        ] {
+            let file = config.join(name);
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        // Makes the queue's folders with the owners that the daemons insist on. It looks for the
+        // addresses too, so it must run where they are.
+        let place = config.to_string_lossy();
+        self.run(
+            "servers",
+            "postfix",
+            &["-c", &place, "check"],
+            Duration::from_secs(30),
+        )
+        .with_context(|| {
+            let said = command::read_lossy(&log);
+            format!("the private postfix instance does not pass its own check: {said}")
+        })?;
+
+        let master = format!("{DAEMONS}/master");
+        let mut command = self.command("servers", &master, &["-d", "-c"]);
+        command.arg(&config);
+        let postfix = Postfix {
+            master: self.start(&mut command, "master")?,
+            log,
+        };
+        for address in addresses {
+            self.wait_listening("servers", SocketAddr::new(*address, 25), START)
+                .with_context(|| format!("postfix did not start: {}", postfix.log_text()))?;
+        }
+        Ok(postfix)
+    }
+
+    /// Starts `smtp-source` in `client`'s namespace. It ends by itself; status 0 means that every
+    /// session was made and every message accepted.
+    pub fn smtp_source(
+        &self,
+        client: &str,
+        target: SocketAddr,
+        messages: Messages,
+    ) -> Result<Process> {
+        let args = messages.arguments(target);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.spawn(client, "smtp-source", &args)
+    }
+
+    /// Sends messages with `smtp-source` and waits until all are accepted. It leaves no log behind and
+    /// may be called any number of times.
+    pub fn send(
+        &self,
+        client: &str,
+        target: SocketAddr,
+        messages: Messages,
+        limit: Duration,
+    ) -> Result<()> {
+        let args = messages.arguments(target);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.run(client, "smtp-source", &args, limit).map(drop)
+    }
+
+    /// Sends one message with swaks from `client`'s namespace and waits for it. `extra` are further
+    /// options, such as `--body`.
+    pub fn swaks(&self, client: &str, target: SocketAddr, extra: &[&str]) -> Result<()> {
+        let (server, port) = (target.ip().to_string(), target.port().to_string());
+        let mut args = vec!["--server", &server, "--port", &port, "--hide-all"];
+        args.push(if target.is_ipv6() { "-6" } else { "-4" });
+        args.extend(["--helo", "client.example", "--timeout", "15"]);
+        args.extend([
+            "--from",
+            "user@client.example",
+            "--to",
+            "friend@server.example",
+        ]);
+        args.extend(extra);
+        self.run(client, "swaks", &args, Duration::from_secs(60))
+            .map(drop)
+    }
+}
+
+fn main_cf(home: &Path, addresses: &[IpAddr]) -> String {
+    let home = home.display();
+    let interfaces: Vec<String> = addresses
+        .iter()
+        .map(|address| match address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        })
+        .collect();
+    let interfaces = interfaces.join(", ");
+    format!(
+        "compatibility_level = 3.6
+queue_directory = {home}/queue
+data_directory = {home}/data
+maillog_file = {home}/maillog
+maillog_file_prefixes = {home}
+mail_owner = postfix
+setgid_group = postdrop
+command_directory = /usr/sbin
+daemon_directory = {DAEMONS}
+meta_directory = /etc/postfix
+shlib_directory = /usr/lib/postfix
+myhostname = mta.example
+mydestination =
+local_recipient_maps =
+alias_maps =
+alias_database =
+inet_interfaces = {interfaces}
+inet_protocols = all
+# Everybody in the laboratory may relay, and there is no DNS to ask.
+mynetworks = 0.0.0.0/0 [::]/0
+smtpd_peername_lookup = no
+# Nothing that is accepted goes anywhere.
+local_transport = discard:
+default_transport = discard:
+"
+    )
+}
+
+/// The services that accepting and discarding needs; no chroot, since the folder is the laboratory's.
+const MASTER_CF: &str = "\
+smtp      inet       n  -  n  -      -  smtpd
+cleanup   unix       n  -  n  -      0  cleanup
+qmgr      unix       n  -  n  300    1  qmgr
+tlsmgr    unix       -  -  n  1000?  1  tlsmgr
+rewrite   unix       -  -  n  -      -  trivial-rewrite
+bounce    unix       -  -  n  -      0  bounce
+defer     unix       -  -  n  -      0  bounce
+trace     unix       -  -  n  -      0  bounce
+proxymap  unix       -  -  n  -      -  proxymap
+error     unix       -  -  n  -      -  error
+retry     unix       -  -  n  -      -  error
+discard   unix       -  -  n  -      -  discard
+anvil     unix       -  -  n  -      1  anvil
+postlog   unix-dgram n  -  n  -      1  postlogd
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_told_what_to_send_where() {
+        let target = "[2001:db8:5::a]:25".parse().expect("an address");
+        let messages = Messages {
+            count: 7,
+            reuse: true,
+            ..Messages::default()
+        };
+        let line = messages.arguments(target).join(" ");
+        assert!(line.starts_with("-m 7 -s 1 -l 1000 "), "{line}");
+        assert!(line.ends_with(" -d inet:[2001:db8:5::a]:25"), "{line}");
+    }
+
+    #[test]
+    fn the_mta_listens_where_it_is_told_and_delivers_nothing() {
+        let addresses = ["203.0.113.10", "2001:db8:5::a"].map(|a| a.parse().expect("an address"));
+        let text = main_cf(Path::new("/run/x"), &addresses);
+        assert!(text.contains("inet_interfaces = 203.0.113.10, [2001:db8:5::a]\n"));
+        assert!(text.contains("default_transport = discard:\n"));
+    }
+}

@@ -1,0 +1,13 @@
+//! What the developer tasks and the integration tests share.
+//!
+//! [`lab`] makes a laboratory of network namespaces with real mail software in it, [`command`] runs
+//! programs with a limit in time and errors that can be acted on, [`interrupt`] turns Ctrl-C into
+//! something that can be asked for, so that whatever was made is also removed.
+//!
+//! The verbs of `cargo xtask` are modules of the binary, one file each.
+
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod interrupt;
+pub mod lab;

@@ -1,0 +1,81 @@
+//! `cargo xtask VERB`: set-up, build, demo and tests of smtpflow. The command line is here; each verb
+//! is a file.
+
+#![forbid(unsafe_code)]
+
+mod apt;
+mod build;
+mod demo;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "smtpflow's developer tasks"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find or install what compiles the kernel program
+    Setup,
+    /// Set up, then build smtpflow
+    Build(build::BuildArgs),
+    /// Build smtpflow and run it: cargo xtask run -- run --interface eth0
+    Run(build::RunArgs),
+    /// Count real mail traffic in a laboratory of network namespaces (needs root)
+    Demo(demo::DemoArgs),
+    /// Run all checks and tests (needs root)
+    Test(test::TestArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    xtask::interrupt::watch()?;
+    match verb {
+        Verb::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Verb::Build(args) => build::build(&args).map(|_| ExitCode::SUCCESS),
+        Verb::Run(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_dashes_goes_to_smtpflow() {
+        let cli = Cli::try_parse_from(["xtask", "run", "--", "replay", "--json", "x.pcap"]);
+        assert!(matches!(cli.expect("good words").verb, Verb::Run(_)));
+        assert!(Cli::try_parse_from(["xtask", "run", "replay"]).is_err());
+    }
+}

@@ -1,0 +1,347 @@
+//! `cargo xtask test`: every check and test of the project, one line per stage with its time, and at
+//! last `N passed, N failed` alone on a line.
+//!
+//! [`STAGES`] is the list; after it comes one stage per file of `tests/tests`, so that a new file is
+//! a new stage. A stage that fails does not stop the others, except those that need it. What a stage
+//! wrote is in `target/xtask/STAGE.log`; the end of it is shown when the stage fails.
+
+mod report;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use xtask::command::{self, Ended};
+use xtask::interrupt;
+
+use crate::{apt, setup, workspace};
+use report::Counts;
+
+/// Arguments of `test`.
+#[derive(Debug, clap::Args)]
+pub struct TestArgs {
+    /// Run only this stage and those that it needs; may be given several times
+    #[arg(long = "stage", value_name = "NAME")]
+    stages: Vec<String>,
+    /// Show the stages and end
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a stage does.
+#[derive(Debug, Clone)]
+enum Work {
+    /// A function of this program.
+    Call(fn() -> Result<()>),
+    /// Cargo with these arguments; it passes or it fails.
+    Check(&'static [&'static str]),
+    /// Cargo with these arguments; its tests are counted.
+    Tests(&'static [&'static str]),
+    /// The tests of one file of `tests/tests`. They share the machine's kernel: one at a time.
+    File,
+}
+
+#[derive(Debug, Clone)]
+struct Stage {
+    name: String,
+    needs: &'static [&'static str],
+    limit: Duration,
+    work: Work,
+}
+
+/// The stages before the integration tests: name, what must have passed, minutes, work. The limits
+/// are for a cold build on two slow cores.
+const STAGES: &[(&str, &[&str], u64, Work)] = &[
+    ("setup", &[], 30, Work::Call(setup::run)),
+    ("packages", &[], 30, Work::Call(packages)),
+    ("fmt", &[], 5, Work::Check(FMT)),
+    ("build", &["setup"], 30, Work::Check(&["build", "--locked"])),
+    ("clippy", &["setup"], 30, Work::Check(CLIPPY)),
+    ("clippy-ebpf", &[], 15, Work::Check(CLIPPY_EBPF)),
+    ("unit", &["setup"], 30, Work::Tests(UNIT)),
+];
+
+const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
+
+const CLIPPY: &[&str] = &[
+    "clippy",
+    "--locked",
+    "--all-targets",
+    "--package=smtp-common",
+    "--package=smtp-user",
+    "--package=xtask",
+    "--package=smtpflow-tests",
+    "--",
+    "--deny=warnings",
+];
+
+// Apart from the rest: together with a std crate, its panic handler would be defined twice. For the
+// host, since the compiler for the bpf target has no clippy; a host program without std cannot unwind.
+const CLIPPY_EBPF: &[&str] = &[
+    "clippy",
+    "--config=profile.dev.panic='abort'",
+    "--locked",
+    "--package=smtp-ebpf",
+    "--",
+    "--deny=warnings",
+];
+
+const UNIT: &[&str] = &[
+    "test",
+    "--locked",
+    // Or the packages behind a failure would not be counted.
+    "--no-fail-fast",
+    "--package=smtp-common",
+    "--package=smtp-user",
+    "--package=xtask",
+];
+
+/// What the integration tests need, and how long one file of them may take.
+const FILE_NEEDS: &[&str] = &["packages", "build"];
+const FILE_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// How a stage ended.
+#[derive(Debug)]
+struct Outcome {
+    counts: Counts,
+    /// Why it failed, with what it wrote last.
+    problem: Option<String>,
+}
+
+/// Runs the stages and says how many tests passed and failed.
+pub fn run(args: &TestArgs) -> Result<ExitCode> {
+    let stages = chosen(all_stages()?, &args.stages)?;
+    if args.list {
+        for stage in &stages {
+            println!("{}", stage.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    apt::require_root("`cargo xtask test`", "cargo xtask test")?;
+    let begun = Instant::now();
+    let mut total = Counts::default();
+    let mut failed: Vec<&str> = Vec::new();
+    for stage in &stages {
+        if interrupt::requested() {
+            println!("stopped on request");
+            total.failed += 1;
+            break;
+        }
+        let missing = stage.needs.iter().find(|need| failed.contains(need));
+        let outcome = match missing {
+            Some(need) => Outcome {
+                counts: Counts::one_failed(),
+                problem: Some(format!("not run: it needs the stage {need}")),
+            },
+            None => perform(stage),
+        };
+        total.add(outcome.counts);
+        if let Some(problem) = outcome.problem {
+            failed.push(&stage.name);
+            println!("{}\n", indent(&problem));
+        }
+    }
+    println!("{:<14} {:>8}", "total", seconds(begun.elapsed()));
+    println!("{total}");
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The table and the files of `tests/tests`.
+fn all_stages() -> Result<Vec<Stage>> {
+    let mut stages: Vec<Stage> = STAGES
+        .iter()
+        .map(|(name, needs, minutes, work)| Stage {
+            name: (*name).to_owned(),
+            needs,
+            limit: Duration::from_secs(minutes * 60),
+            work: work.clone(),
+        })
+        .collect();
+    let folder = workspace::root().join("tests/tests");
+    let mut files: Vec<String> = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            Some(name.strip_suffix(".rs")?.to_owned())
+        })
+        .collect();
+    files.sort();
+    stages.extend(files.into_iter().map(|name| Stage {
+        name,
+        needs: FILE_NEEDS,
+        limit: FILE_LIMIT,
+        work: Work::File,
+    }));
+    Ok(stages)
+}
+
+fn chosen(all: Vec<Stage>, names: &[String]) -> Result<Vec<Stage>> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| all.iter().all(|stage| stage.name != **name))
+    {
+        let have: Vec<&str> = all.iter().map(|stage| stage.name.as_str()).collect();
+        bail!("no stage {unknown} (have: {})", have.join(", "));
+    }
+    // What a stage needs comes before it, so one pass from the back finds all that is wanted.
+    let mut wanted = names.to_vec();
+    let mut stages: Vec<Stage> = all
+        .into_iter()
+        .rev()
+        .filter(|stage| {
+            let take = names.is_empty() || wanted.contains(&stage.name);
+            if take {
+                wanted.extend(stage.needs.iter().map(|need| (*need).to_owned()));
+            }
+            take
+        })
+        .collect();
+    stages.reverse();
+    Ok(stages)
+}
+
+fn perform(stage: &Stage) -> Outcome {
+    let begun = Instant::now();
+    // On a terminal the name stands there while the stage runs; stages that speak have their say first.
+    let live = std::io::stdout().is_terminal() && !matches!(stage.work, Work::Call(_));
+    if live {
+        print!("{:<14} ...\r", stage.name);
+        // A terminal that cannot be written to is no reason to stop testing.
+        let _ = std::io::stdout().flush();
+    }
+    let outcome = attempt(stage).unwrap_or_else(|error| Outcome {
+        counts: Counts::one_failed(),
+        problem: Some(format!("{error:#}")),
+    });
+    let word = if outcome.problem.is_some() {
+        "FAILED"
+    } else {
+        "ok"
+    };
+    let counted = match stage.work {
+        Work::Tests(_) | Work::File => format!("{}", outcome.counts),
+        Work::Call(_) | Work::Check(_) => String::new(),
+    };
+    let line = format!(
+        "{:<14} {:>8}  {word:<6} {counted}",
+        stage.name,
+        seconds(begun.elapsed())
+    );
+    println!("{}", line.trim_end());
+    outcome
+}
+
+fn attempt(stage: &Stage) -> Result<Outcome> {
+    let file = [
+        "test",
+        "--locked",
+        "--package=smtpflow-tests",
+        "--test",
+        stage.name.as_str(),
+        "--",
+        "--test-threads=1",
+    ];
+    let (arguments, counted): (&[&str], bool) = match &stage.work {
+        Work::Call(function) => {
+            return function().map(|()| Outcome {
+                counts: Counts::one_passed(),
+                problem: None,
+            });
+        }
+        Work::Check(arguments) => (arguments, false),
+        Work::Tests(arguments) => (arguments, true),
+        Work::File => (&file, true),
+    };
+    let log = workspace::log(&stage.name)?;
+    let mut command = workspace::cargo(arguments)?;
+    command
+        .env("CARGO_TERM_COLOR", "never")
+        .env("PATH", path_with_tools()?);
+    let ended = command::logged(&mut command, &log, stage.limit)?;
+    let text = command::read_lossy(&log);
+    let (counts, why) = report::judge(ended_well(ended), counted.then_some(&text));
+    let problem = why.map(|why| {
+        let why = match ended {
+            Ended::Exited(status) => format!("{why} ({status})"),
+            Ended::TimedOut => format!("killed after {} s", stage.limit.as_secs()),
+            Ended::Interrupted => "stopped on request".to_owned(),
+        };
+        format!(
+            "{why}; the end of {}:\n{}",
+            log.display(),
+            command::tail(&text, 80)
+        )
+    });
+    Ok(Outcome { counts, problem })
+}
+
+fn ended_well(ended: Ended) -> bool {
+    matches!(ended, Ended::Exited(status) if status.success())
+}
+
+/// PATH with the folder of unpacked tools in front, and those of the administrator behind.
+fn path_with_tools() -> Result<std::ffi::OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(workspace::own_folder()?.join("tools"))
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin", "/sbin"].map(Into::into));
+    std::env::join_paths(folders).context("PATH holds a folder that cannot be listed")
+}
+
+/// The stage `packages`.
+fn packages() -> Result<()> {
+    apt::provide("the tests", &[apt::LABORATORY, apt::ORACLES])?;
+    apt::provide_promtool()
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn indent(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stage_needs_comes_before_it() {
+        for (at, (name, needs, _, _)) in STAGES.iter().enumerate() {
+            for need in *needs {
+                assert!(
+                    STAGES[..at].iter().any(|(earlier, ..)| earlier == need),
+                    "{name} needs {need}, which does not come before it"
+                );
+            }
+        }
+        for need in FILE_NEEDS {
+            assert!(STAGES.iter().any(|(name, ..)| name == need), "{need}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_stage_is_refused_with_the_known_ones() {
+        let all = || all_stages().expect("the folder is there");
+        let error = chosen(all(), &["nonsense".into()]).expect_err("no such stage");
+        assert!(format!("{error}").contains("clippy"), "{error}");
+    }
+
+    #[test]
+    fn a_chosen_stage_brings_what_it_needs() {
+        let names = |stage: &str| -> Vec<String> {
+            let all = all_stages().expect("the folder is there");
+            let stages = chosen(all, &[stage.to_owned()]).expect("a stage");
+            stages.into_iter().map(|stage| stage.name).collect()
+        };
+        assert_eq!(names("fmt"), ["fmt"]);
+        assert_eq!(names("unit"), ["setup", "unit"]);
+    }
+}

@@ -1,0 +1,44 @@
+//! Where things are: the workspace, its target folder, the logs, cargo.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+/// The workspace's root folder. Cargo says where this package is when it runs the task; the place
+/// where it was compiled is the answer for a task that is run by itself.
+pub fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map_or(package.clone(), Path::to_path_buf)
+}
+
+/// The target folder that this program was built into, and that its own builds therefore use.
+pub fn target() -> Result<PathBuf> {
+    let me = std::env::current_exe().context("cannot find out where this program is")?;
+    me.ancestors()
+        .nth(2)
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} is not in a target folder", me.display()))
+}
+
+/// The folder for logs and tools of the tasks.
+pub fn own_folder() -> Result<PathBuf> {
+    Ok(target()?.join("xtask"))
+}
+
+/// The log file of a step.
+pub fn log(step: &str) -> Result<PathBuf> {
+    Ok(own_folder()?.join(format!("{step}.log")))
+}
+
+/// The cargo that runs this task, in the workspace, building into the same target folder.
+pub fn cargo(args: &[&str]) -> Result<Command> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", target()?);
+    Ok(command)
+}
