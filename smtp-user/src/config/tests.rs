@@ -1,5 +1,9 @@
 //! The configuration's tests: what is accepted, what is refused and with which words.
 
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
 use super::*;
 
 /// The error of a text, without its name.
@@ -232,4 +236,85 @@ fn a_file_that_is_no_text_is_refused_with_its_place() {
         failure.to_string().contains("smtpflow.toml:2:2:"),
         "{failure}"
     );
+}
+
+/// Configurations that a user could mean.
+fn valid() -> impl Strategy<Value = Config> {
+    let modes = [AttachChoice::Auto, AttachChoice::Driver, AttachChoice::Skb];
+    let meter = (
+        proptest::collection::hash_set("[a-z][a-z0-9.-]{0,14}", 0..4),
+        proptest::sample::select(modes.to_vec()),
+        1_000..=600_000u64,
+        proptest::option::of("[a-z]{1,8}"),
+        any::<bool>(),
+        proptest::collection::hash_set(1..=u16::MAX, 1..=4),
+    );
+    let meter = meter.prop_map(
+        |(interfaces, mode, window, netns, keep_attached, ports)| Meter {
+            interfaces: interfaces.into_iter().collect(),
+            mode,
+            window: Duration::from_millis(window),
+            netns,
+            keep_attached,
+            ports: ports.into_iter().collect(),
+            ..Meter::default()
+        },
+    );
+    let table = (proptest::option::of(6..=22u32), 10..=26u32, 1..=1u32 << 20);
+    let table = table.prop_map(|(sets, slots, spill)| Table {
+        sets_per_cpu: sets.map(|log2| 1 << log2),
+        syn_slots: 1 << slots,
+        spill,
+    });
+    let prefix = (any::<[u8; 4]>(), 0..=32u8).prop_map(|(octets, length)| {
+        IpNet::new(IpAddr::from(octets), length)
+            .expect("a length")
+            .trunc()
+    });
+    let networks = proptest::collection::hash_set(prefix, 0..4);
+    let networks = networks.prop_map(|local| Networks {
+        local: local.into_iter().collect(),
+    });
+    (meter, table, networks, 1..=1u32 << 24, 1..=u16::MAX).prop_map(
+        |(meter, table, networks, sources, port)| Config {
+            meter,
+            table,
+            networks,
+            history: History { sources },
+            serve: Serve {
+                listen: (Ipv4Addr::LOCALHOST, port).into(),
+                token_file: None,
+            },
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_is_read_back_as_it_was(config in valid()) {
+        prop_assert!(config.validate().is_ok(), "{:?}", config.validate());
+        let text = config.to_toml();
+        let read = Config::from_toml("printed", &text);
+        prop_assert_eq!(read.ok(), Some(config), "{}", text);
+    }
+
+    #[test]
+    fn a_damaged_text_is_read_or_refused_with_its_place(
+        config in valid(),
+        at in any::<proptest::sample::Index>(),
+        with in "[\\[\\]=\"a-z0-9\n. ]{0,4}",
+    ) {
+        let mut text = config.to_toml();
+        let at = at.index(text.len());
+        prop_assume!(text.is_char_boundary(at));
+        text.insert_str(at, &with);
+        if let Err(failure) = Config::from_toml("damaged", &text) {
+            prop_assert_eq!(failure.kind, Kind::BadConfig);
+            let message = failure.to_string();
+            let mut place = message.strip_prefix("damaged:").expect("the name").split(':');
+            let line: usize = place.next().and_then(|n| n.parse().ok()).expect("a line");
+            let column: usize = place.next().and_then(|n| n.parse().ok()).expect("a column");
+            prop_assert!(line >= 1 && line <= text.lines().count() + 1 && column >= 1, "{}", message);
+        }
+    }
 }
