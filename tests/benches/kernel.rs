@@ -10,8 +10,8 @@ use smtp_user::meter::xdp::pass::PassProgram;
 use smtpflow_tests::packets::{Flags, Frame, client, server, six};
 use smtpflow_tests::{meter, options};
 
-const ROUNDS: usize = 11;
-const REPEAT: u32 = 20_000_000;
+const ROUNDS: usize = 7;
+const REPEAT: u32 = 10_000_000;
 
 fn main() {
     let mut frames: Vec<(&str, Vec<u8>)> = vec![
