@@ -4,6 +4,7 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod oracle;
 pub mod packets;
 
 use std::path::{Path, PathBuf};
@@ -52,3 +53,22 @@ pub fn meter(options: &Options) -> XdpMeter {
 
 /// The port of SMTP.
 pub const SMTP: MailPorts = MailPorts::new([25, 0, 0, 0]);
+
+/// A file of `tests/data`.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data")
+        .join(name)
+}
+
+/// Connections, packets and bytes of each capture in `tests/data`, as the README there has them.
+pub const ANSWERS: [(&str, u64, u64, u64); 8] = [
+    ("smtp.pcap", 2, 80, 25_774),
+    ("smtp-one-side-only.pcap", 1, 19, 19_526),
+    ("smtp-attachment-msg.pcap", 1, 17, 1_920),
+    ("ipv6.pcap", 1, 17, 1_294),
+    ("smtp-bdat-cmd-invalid.pcapng", 3, 66, 4_532),
+    ("smtp-many-addresses.pcap", 1, 2_508, 242_992),
+    ("truncated-header.pcap", 1, 24, 1_589),
+    ("connect-with-smtp.pcap", 0, 0, 0),
+];

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use smtp_common::flow::Totals;
@@ -11,27 +10,9 @@ use smtp_user::meter::Meter;
 use smtp_user::meter::pcap::PcapMeter;
 use smtp_user::meter::xdp::{FRAGS, PLAIN, Section};
 use smtp_user::model::Tally;
-use smtpflow_tests::{SMTP, capture, meter, options};
-
-/// Connections, packets and bytes of each file, as its README has them.
-const ANSWERS: [(&str, u64, u64, u64); 8] = [
-    ("smtp.pcap", 2, 80, 25_774),
-    ("smtp-one-side-only.pcap", 1, 19, 19_526),
-    ("smtp-attachment-msg.pcap", 1, 17, 1_920),
-    ("ipv6.pcap", 1, 17, 1_294),
-    ("smtp-bdat-cmd-invalid.pcapng", 3, 66, 4_532),
-    ("smtp-many-addresses.pcap", 1, 2_508, 242_992),
-    ("truncated-header.pcap", 1, 24, 1_589),
-    ("connect-with-smtp.pcap", 0, 0, 0),
-];
+use smtpflow_tests::{ANSWERS, SMTP, capture, data, meter, options};
 
 type Table = (Tally, BTreeMap<IpAddr, Totals>);
-
-fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("data")
-        .join(name)
-}
 
 /// All windows that a meter has now, merged.
 fn merged(meter: &mut impl Meter, windows: usize) -> Table {
