@@ -1,6 +1,4 @@
-//! The smallest XDP program: lets every packet pass.
-//!
-//! What counting costs is measured against it, and in tests it is somebody else's program.
+//! The smallest XDP program: lets every packet pass. What counting costs is measured against it.
 #![no_std]
 #![no_main]
 #![expect(

@@ -1,10 +1,10 @@
-//! The bare program that costs are measured against, and that plays the stranger in tests.
+//! The bare program that costs are measured against.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use aya::Ebpf;
-use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pass-xdp"));
 
@@ -19,12 +19,6 @@ impl PassProgram {
         let mut ebpf = Ebpf::load(OBJECT).context("cannot load the bare program")?;
         program(&mut ebpf)?.load()?;
         Ok(Self { ebpf })
-    }
-
-    /// Puts it on an interface in the network namespace of this thread, in `skb` mode.
-    pub fn attach(&mut self, index: u32) -> anyhow::Result<()> {
-        program(&mut self.ebpf)?.attach_to_if_index(index, XdpMode::Skb)?;
-        Ok(())
     }
 
     /// How long `repeat` runs on this frame take.
