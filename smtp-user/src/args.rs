@@ -161,7 +161,13 @@ pub struct DoctorArgs {
     /// Network namespace of the interfaces, by name or by path
     #[arg(long, value_name = "NAME")]
     pub netns: Option<String>,
-    /// Configuration file to check the machine for
+    /// How it is going to be attached: auto, driver or skb
+    #[arg(long, value_enum)]
+    pub mode: Option<AttachChoice>,
+    /// Directory for pins, on bpffs [default: /sys/fs/bpf/smtpflow]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// Configuration file to check the machine for; flags win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Write JSON
@@ -309,6 +315,8 @@ impl DoctorArgs {
         let run = RunArgs {
             interface: self.interface,
             netns: self.netns,
+            mode: self.mode,
+            pins: self.pins,
             ..RunArgs::default()
         };
         let config = run.apply(load(self.config.as_ref())?);

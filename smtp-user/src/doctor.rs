@@ -16,7 +16,8 @@ use serde::Serialize;
 use smtp_common::table::Set;
 
 use crate::config::Config;
-use crate::failure::Kind;
+use crate::failure::{Failure, Kind};
+use crate::link::{Abilities, Link};
 use crate::{link, meter, privilege, serve};
 
 mod interface;
@@ -125,7 +126,9 @@ impl Report {
         text
     }
 
-    /// The same as JSON, with a newline at the end.
+    /// The same as JSON, with a newline at the end: `schema` (1), `works`, and `findings`, each with
+    /// `check`, `outcome` (`ok`, `warning` or `fails`), `text` and `way_out` (null where none is
+    /// needed). Scripts may rely on these names and outcomes, and not on the words of `text`.
     pub fn json(&self) -> String {
         let value = serde_json::json!({
             "schema": 1,
@@ -154,7 +157,7 @@ pub fn examine(options: &Options) -> Report {
     if release.is_some_and(|release| release < MAP_MEMORY_KERNEL) {
         findings.push(locked_memory(read("/proc/self/limits").as_deref()));
     }
-    match link::links_in(config.meter.netns.as_deref()) {
+    match interfaces(config) {
         Ok(links) => findings.extend(interface::all(config, &links, release)),
         Err(failure) => findings.push(Finding::fails(
             "interfaces",
@@ -163,6 +166,16 @@ pub fn examine(options: &Options) -> Report {
         )),
     }
     Report { findings }
+}
+
+/// All interfaces with what they can do, as the configured network namespace has them.
+fn interfaces(config: &Config) -> Result<Vec<(Link, Abilities)>, Failure> {
+    link::within(config.meter.netns.as_deref(), || {
+        let links = link::links()?;
+        let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+        let abilities = link::abilities(&indices);
+        Ok(links.into_iter().zip(abilities).collect())
+    })
 }
 
 /// The text of a file of the kernel's, without its newline.

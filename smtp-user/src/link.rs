@@ -5,27 +5,23 @@
 //! only itself, never the interface and never the list: kernels grow new ones.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use anyhow::Context as _;
+use netlink_packet_core::{Emitable as _, parse_string, parse_u8, parse_u32};
+use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use anyhow::{Context as _, anyhow, bail};
-use netlink_packet_core::{
-    Emitable as _, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator, parse_string,
-    parse_u8, parse_u32,
-};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType, LinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use crate::failure::{Failure, Kind};
 
-use crate::failure::{Failure, Kind, ResultExt as _};
+mod abilities;
+mod netlink;
+mod netns;
 
-/// Where iproute2 keeps the handles of named namespaces: today, and on systems where `/var/run` is
-/// a folder of its own.
-const NETNS_FOLDERS: [&str; 2] = ["/run/netns", "/var/run/netns"];
+pub use abilities::{Abilities, Merging, Offload, XdpSupport, abilities};
+use netlink::{About, Kernel, attributes};
+pub use netns::{enter_netns, within};
+
+/// Asks for interfaces (linux/rtnetlink.h).
+const RTM_GETLINK: u16 = 18;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,16 +69,7 @@ pub fn links() -> Result<Vec<Link>, Failure> {
 
 /// All interfaces of a network namespace (see [`enter_netns`]) or, without one, of this thread's.
 pub fn links_in(netns: Option<&str>) -> Result<Vec<Link>, Failure> {
-    let Some(netns) = netns else {
-        return links();
-    };
-    // On a thread of its own, for a thread does not come back.
-    std::thread::scope(|scope| {
-        scope
-            .spawn(|| enter_netns(netns).and_then(|()| links()))
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    within(netns, links)
 }
 
 /// The interface of this name, or a failure that names those that exist; `purpose` is what cannot
@@ -100,78 +87,16 @@ pub fn find<'a>(links: &'a [Link], name: &str, purpose: &str) -> Result<&'a Link
 }
 
 /// The names of these interfaces, for messages.
-pub fn names(links: &[Link]) -> String {
-    list(links.iter().map(|link| link.name.clone()))
+pub fn names<'a>(links: impl IntoIterator<Item = &'a Link>) -> String {
+    list(links.into_iter().map(|link| link.name.clone()))
 }
 
 /// One dump; `None` if it was disturbed.
 fn dump() -> anyhow::Result<Option<Vec<Link>>> {
-    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
-    socket.bind_auto().context("cannot bind a netlink socket")?;
-    let mut request = NetlinkMessage::new(
-        NetlinkHeader::default(),
-        NetlinkPayload::from(RouteNetlinkMessage::GetLink(LinkMessage::default())),
-    );
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    let kernel = SocketAddr::new(0, 0);
-    socket
-        .send_to(&bytes, &kernel, 0)
-        .context("cannot ask the kernel by netlink")?;
-
-    let mut dump = Dump::default();
-    while !dump.done {
-        let (datagram, sender) = match socket.recv_from_full() {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error).context("cannot read the kernel's answer by netlink"),
-        };
-        // Other processes can write to this socket as well.
-        if sender.port_number() == 0 {
-            dump.read(&datagram)?;
-        }
-    }
-    Ok((!dump.disturbed).then_some(dump.links))
-}
-
-/// What has been read of a dump.
-#[derive(Debug, Default)]
-struct Dump {
-    links: Vec<Link>,
-    /// The kernel says that the list changed while it wrote it down.
-    disturbed: bool,
-    done: bool,
-}
-
-impl Dump {
-    /// Reads the messages of one datagram.
-    fn read(&mut self, mut datagram: &[u8]) -> anyhow::Result<()> {
-        while !datagram.is_empty() && !self.done {
-            let message = NetlinkBuffer::new_checked(datagram)
-                .map_err(|error| anyhow!("the kernel's answer is no netlink message: {error}"))?;
-            self.disturbed |= message.flags() & NLM_F_DUMP_INTR != 0;
-            match message.message_type() {
-                NLMSG_DONE => self.done = true,
-                NLMSG_ERROR => {
-                    let code = message
-                        .payload()
-                        .first_chunk()
-                        .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-                    bail!(
-                        "the kernel refuses: {}",
-                        io::Error::from_raw_os_error(code.saturating_abs())
-                    );
-                }
-                _ => self.links.extend(link(message.payload())),
-            }
-            // Messages start at multiples of four bytes.
-            let next = (message.length() as usize).next_multiple_of(4);
-            datagram = datagram.get(next..).unwrap_or_default();
-        }
-        Ok(())
-    }
+    // Zeros ask for every interface (struct ifinfomsg of linux/rtnetlink.h).
+    let answer = Kernel::open(NETLINK_ROUTE)?.ask(RTM_GETLINK, About::All, &[0; 16])?;
+    let links = answer.messages.iter().filter_map(|message| link(message));
+    Ok((!answer.disturbed).then(|| links.collect()))
 }
 
 /// Attributes of a link (linux/if_link.h). The parser of netlink-packet-route gives up the whole
@@ -208,14 +133,14 @@ fn link(message: &[u8]) -> Option<Link> {
     };
     for (kind, value) in attributes(message.get(header.buffer_len()..)?) {
         match kind {
-            attribute::NAME => link.name = parse_string(&value).ok()?,
-            attribute::MTU => link.mtu = parse_u32(&value).unwrap_or_default(),
+            attribute::NAME => link.name = parse_string(value).ok()?,
+            attribute::MTU => link.mtu = parse_u32(value).unwrap_or_default(),
             attribute::INFO => {
-                link.kind = attributes(&value)
+                link.kind = attributes(value)
                     .find(|(kind, _)| *kind == attribute::INFO_KIND)
-                    .and_then(|(_, value)| parse_string(&value).ok());
+                    .and_then(|(_, value)| parse_string(value).ok());
             }
-            attribute::XDP => link.xdp = attached(&value),
+            attribute::XDP => link.xdp = attached(value),
             _ => {}
         }
     }
@@ -228,12 +153,12 @@ fn attached(value: &[u8]) -> Option<AttachedXdp> {
     let mut program_id = None;
     for (kind, value) in attributes(value) {
         match kind {
-            attribute::XDP_ATTACHED => mode = parse_u8(&value).unwrap_or_default(),
+            attribute::XDP_ATTACHED => mode = parse_u8(value).unwrap_or_default(),
             attribute::XDP_PROGRAM
             | attribute::XDP_DRIVER_PROGRAM
             | attribute::XDP_SKB_PROGRAM
             | attribute::XDP_HARDWARE_PROGRAM => {
-                program_id = program_id.or_else(|| parse_u32(&value).ok());
+                program_id = program_id.or_else(|| parse_u32(value).ok());
             }
             _ => {}
         }
@@ -252,90 +177,6 @@ fn attached(value: &[u8]) -> Option<AttachedXdp> {
     })
 }
 
-/// Kind and value of each attribute, up to the first that is broken.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, Vec<u8>)> {
-    NlasIterator::new(bytes).map_while(|attribute| {
-        let attribute = attribute.ok()?;
-        Some((attribute.kind(), attribute.value().to_vec()))
-    })
-}
-
-/// Moves the calling thread into a network namespace: sockets that it opens and interfaces that it
-/// sees are those of the namespace from now on. Other threads and the file system stay.
-///
-/// `name` is a name as `ip netns list` prints it, or an absolute path to a handle.
-pub fn enter_netns(name: &str) -> Result<(), Failure> {
-    let path = handle(name)?;
-    let file = File::open(&path).map_err(|error| {
-        let kind = match error.kind() {
-            io::ErrorKind::PermissionDenied => Kind::NoPermission,
-            _ => Kind::Failed,
-        };
-        Failure::new(
-            kind,
-            format!(
-                "cannot open network namespace {name} at {}: {error}",
-                path.display()
-            ),
-        )
-    })?;
-    match setns(&file, CloneFlags::CLONE_NEWNET) {
-        Ok(()) => Ok(()),
-        Err(Errno::EINVAL) => Err(Failure::new(
-            Kind::Failed,
-            format!(
-                "cannot enter network namespace {name}: {} is no handle of one; `ip netns add` \
-                 makes them, and /proc/PID/ns/net is the one of a process",
-                path.display()
-            ),
-        )),
-        Err(error) => Err(error)
-            .with_context(|| {
-                format!("cannot enter network namespace {name}: root or CAP_SYS_ADMIN is needed")
-            })
-            .kind(match error {
-                Errno::EPERM => Kind::NoPermission,
-                _ => Kind::Failed,
-            }),
-    }
-}
-
-/// The handle of a namespace.
-fn handle(name: &str) -> Result<PathBuf, Failure> {
-    if Path::new(name).is_absolute() {
-        return Ok(PathBuf::from(name));
-    }
-    // A name is one part of a path; anything else would leave the folder.
-    let is_name = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-    NETNS_FOLDERS
-        .iter()
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| is_name && path.exists())
-        .ok_or_else(|| {
-            Failure::new(
-                Kind::Failed,
-                format!(
-                    "cannot enter network namespace {name:?}: there is none of this name \
-                     (have: {}); an absolute path such as /proc/PID/ns/net works as well",
-                    list(netns_names().into_iter())
-                ),
-            )
-        })
-}
-
-/// The named network namespaces of this machine.
-fn netns_names() -> Vec<String> {
-    let mut names: Vec<String> = NETNS_FOLDERS
-        .iter()
-        .filter_map(|folder| std::fs::read_dir(folder).ok())
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
 /// Words in a message.
 fn list(words: impl Iterator<Item = String>) -> String {
     let words: Vec<String> = words.collect();
@@ -348,17 +189,8 @@ fn list(words: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::netlink::attribute as field;
     use super::*;
-
-    /// An attribute with its header and padding.
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + value.len()).expect("short");
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     /// The header of interface 7, which is up.
     fn header() -> Vec<u8> {
@@ -373,14 +205,14 @@ mod tests {
     #[test]
     fn a_link_is_read_from_its_attributes() {
         let mut message = header();
-        message.extend(attribute(attribute::NAME, b"eth7\0"));
-        message.extend(attribute(attribute::MTU, &9000_u32.to_ne_bytes()));
-        let kind = attribute(attribute::INFO_KIND, b"veth\0");
+        message.extend(field(attribute::NAME, b"eth7\0"));
+        message.extend(field(attribute::MTU, &9000_u32.to_ne_bytes()));
+        let kind = field(attribute::INFO_KIND, b"veth\0");
         // The kernel marks nested attributes with the upper bit.
-        message.extend(attribute(attribute::INFO | 0x8000, &kind));
-        let mut xdp = attribute(attribute::XDP_ATTACHED, &[1]);
-        xdp.extend(attribute(attribute::XDP_PROGRAM, &42_u32.to_ne_bytes()));
-        message.extend(attribute(attribute::XDP, &xdp));
+        message.extend(field(attribute::INFO | 0x8000, &kind));
+        let mut xdp = field(attribute::XDP_ATTACHED, &[1]);
+        xdp.extend(field(attribute::XDP_PROGRAM, &42_u32.to_ne_bytes()));
+        message.extend(field(attribute::XDP, &xdp));
         assert_eq!(
             link(&message),
             Some(Link {
@@ -401,9 +233,9 @@ mod tests {
     #[test]
     fn a_broken_attribute_costs_only_itself() {
         let mut message = header();
-        message.extend(attribute(attribute::NAME, b"eth7\0"));
-        message.extend(attribute(attribute::MTU, b"x"));
-        message.extend(attribute(attribute::XDP, &[9, 0, 2]));
+        message.extend(field(attribute::NAME, b"eth7\0"));
+        message.extend(field(attribute::MTU, b"x"));
+        message.extend(field(attribute::XDP, &[9, 0, 2]));
         let link = link(&message).expect("the link is there");
         assert_eq!((link.mtu, link.xdp), (0, None));
     }
@@ -411,7 +243,7 @@ mod tests {
     #[test]
     fn a_cut_message_is_no_link_and_no_panic() {
         let mut message = header();
-        message.extend(attribute(attribute::NAME, b"eth7\0"));
+        message.extend(field(attribute::NAME, b"eth7\0"));
         for length in 0..message.len() {
             // The last two bytes are padding.
             let expected = length >= 25;
@@ -421,40 +253,16 @@ mod tests {
 
     #[test]
     fn without_a_program_there_is_none() {
-        assert_eq!(attached(&attribute(attribute::XDP_ATTACHED, &[0])), None);
+        assert_eq!(attached(&field(attribute::XDP_ATTACHED, &[0])), None);
     }
 
     #[test]
     fn two_programs_are_multi() {
-        let mut xdp = attribute(attribute::XDP_ATTACHED, &[4]);
-        xdp.extend(attribute(
-            attribute::XDP_DRIVER_PROGRAM,
-            &8_u32.to_ne_bytes(),
-        ));
-        xdp.extend(attribute(attribute::XDP_SKB_PROGRAM, &9_u32.to_ne_bytes()));
+        let mut xdp = field(attribute::XDP_ATTACHED, &[4]);
+        xdp.extend(field(attribute::XDP_DRIVER_PROGRAM, &8_u32.to_ne_bytes()));
+        xdp.extend(field(attribute::XDP_SKB_PROGRAM, &9_u32.to_ne_bytes()));
         let attached = attached(&xdp).expect("attached");
         assert_eq!((attached.program_id, attached.mode.as_str()), (8, "multi"));
-    }
-
-    #[test]
-    fn the_end_of_a_dump_and_its_disturbance_are_seen() {
-        let mut done = vec![20, 0, 0, 0, 3, 0, 0x10, 0];
-        done.extend([0; 12]);
-        let mut dump = Dump::default();
-        dump.read(&done).expect("well formed");
-        assert!(dump.done && dump.disturbed);
-    }
-
-    #[test]
-    fn an_error_of_the_kernel_is_told() {
-        let mut error = vec![20, 0, 0, 0, 2, 0, 0, 0];
-        error.extend([0; 8]);
-        error.extend((-1_i32).to_ne_bytes());
-        let text = Dump::default()
-            .read(&error)
-            .expect_err("refused")
-            .to_string();
-        assert!(text.contains("not permitted"), "{text}");
     }
 
     #[test]
@@ -481,15 +289,5 @@ mod tests {
             failure.to_string(),
             "cannot attach to eth7: no such interface (have: lo)"
         );
-    }
-
-    #[test]
-    fn namespaces_are_names_or_absolute_paths() {
-        for bad in ["", ".", "..", "../x", "a/b", "surely-there-is-none"] {
-            let failure = enter_netns(bad).expect_err(bad);
-            assert!(failure.to_string().contains("have: "), "{failure}");
-        }
-        let failure = enter_netns("/dev/null").expect_err("no namespace");
-        assert!(failure.to_string().contains("/dev/null"), "{failure}");
     }
 }

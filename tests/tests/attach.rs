@@ -205,3 +205,78 @@ fn one_command_detaches_even_while_an_agent_runs_and_the_agent_says_so() {
     assert!(agent.stop().expect("the agent ends").success());
     assert!(!options.pins.exists(), "pins are left");
 }
+
+/// Runs the agent in another namespace and expects it to end by itself with this code; gives its
+/// words.
+fn refused(lab: &Lab, namespace: &str, options: &AgentOptions, extra: &[&str]) -> String {
+    let mut run = std::process::Command::new(&options.binary);
+    run.args(["run", "--interface", "outer", "--listen", "127.0.0.1:0"]);
+    run.args(["--netns", &lab.ns(namespace)]).args(extra);
+    run.arg("--pins").arg(&options.pins);
+    let finished = finish(&mut run, LIMIT).expect("it ends");
+    assert_eq!(finished.status.code(), Some(69), "{}", finished.stderr);
+    finished.stderr
+}
+
+#[test]
+fn a_link_to_an_interface_of_the_same_name_elsewhere_is_left_alone() {
+    let lab = lab("sfattname");
+    lab.add_namespace("other").expect("a namespace");
+    lab.link(("client", "eth1"), ("other", "outer"), None)
+        .expect("a link");
+    address(&lab, "outer");
+    let keeping = options(&lab, "outer", &["--keep-attached"]);
+    let mut agent = start(&lab, &keeping);
+    assert!(agent.stop().expect("the agent ends").success());
+    let error = refused(&lab, "other", &keeping, &[]);
+    assert!(error.contains("another network namespace"), "{error}");
+    knock(&lab, 5);
+    let mut agent = start(&lab, &options(&lab, "outer", &[]));
+    assert_eq!(connections(&mut agent), 5);
+    assert!(agent.stop().expect("the agent ends").success());
+}
+
+#[test]
+fn a_mode_that_was_asked_for_is_not_replaced_by_one_that_is_there() {
+    let lab = lab("sfattmode");
+    address(&lab, "outer");
+    let keeping = options(&lab, "outer", &["--keep-attached", "--mode", "skb"]);
+    let mut agent = start(&lab, &keeping);
+    assert!(agent.stop().expect("the agent ends").success());
+    let error = refused(&lab, "gateway", &keeping, &["--mode", "driver"]);
+    assert!(error.contains("in skb mode"), "{error}");
+    // Nobody asked for a mode: then it goes on in the one that is there, and says so.
+    let mut agent = start(&lab, &options(&lab, "outer", &[]));
+    let interface = status(&mut agent)["interfaces"][0].clone();
+    assert_eq!(interface["mode"], "skb");
+    assert!(interface["fallback"].is_string(), "{interface}");
+    assert!(agent.stop().expect("the agent ends").success());
+}
+
+#[test]
+fn an_interface_that_was_made_anew_is_attached_to_anew() {
+    let lab = lab("sfattnew");
+    address(&lab, "outer");
+    let options = options(&lab, "outer", &[]);
+    let mut agent = start(&lab, &options);
+    knock(&lab, 2);
+    agent.wait_drained(LIMIT).expect("a drain");
+    knock(&lab, 3);
+    agent
+        .process()
+        .stop(Signal::SIGKILL, LIMIT)
+        .expect("killed");
+    lab.ip("gateway", "link del outer").expect("deleted");
+    lab.link(("client", "eth0"), ("gateway", "outer"), None)
+        .expect("made anew");
+    lab.ip("client", "addr add 192.0.2.2/24 dev eth0")
+        .expect("an address");
+    address(&lab, "outer");
+    let mut agent = start(&lab, &options);
+    knock(&lab, 4);
+    // The three that the killed agent had not drained, or fewer if it had, and the four.
+    let counted = connections(&mut agent);
+    assert!((4..=7).contains(&counted), "{counted}");
+    assert!(agent.stop().expect("the agent ends").success());
+    assert!(!options.pins.exists(), "pins are left");
+}

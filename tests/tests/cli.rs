@@ -392,3 +392,90 @@ fn what_stays_attached_is_detached_by_its_own_command() {
     assert!(!is_attached());
     assert!(!pins.exists(), "pins are left behind");
 }
+
+/// The findings about `eth0` in a report of the doctor's, a line each: outcome and text.
+fn findings(report: &str) -> String {
+    let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
+    let findings = report["findings"].as_array().expect("an array").iter();
+    findings
+        .filter(|finding| finding["check"] == "interface eth0")
+        .map(|finding| format!("{} {}\n", finding["outcome"], finding["text"]))
+        .collect()
+}
+
+/// The same of `near`, as smtpflow with these pins and this mode would meet it.
+fn findings_in_near(code: i32, lab: &Lab, pins: &Path, mode: &str) -> String {
+    let pins = pins.display();
+    let text = format!(
+        "[meter]\nmode = \"{mode}\"\npins = \"{pins}\"\n[serve]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    let (_folder, config) = file("smtpflow.toml", text.as_bytes());
+    let mut doctor = smtpflow(&["doctor", "--json", "--interface", "eth0", "--netns"]);
+    doctor.arg(lab.ns("near")).arg("--config").arg(config);
+    findings(&ends_with(code, &mut doctor).stdout)
+}
+
+#[test]
+fn the_doctor_tells_its_own_program_from_that_of_another_smtpflow() {
+    let lab = two_ends("tclidocown");
+    let pins = pins(&lab);
+    let mut run = run_in(&lab, &["--interface", "eth0", "--keep-attached"]);
+    let mut agent = lab.start(&mut run, "smtpflow").expect("it starts");
+    let own = "smtpflow counts there already (mode driver";
+    let seen = || findings_in_near(0, &lab, &pins, "auto").contains(own);
+    let seen = command::poll_until(LIMIT, || !agent.is_running() || seen());
+    assert!(seen && agent.is_running(), "{}", agent.log_text());
+    let status = agent.stop(Signal::SIGTERM, LIMIT).expect("it obeys");
+    assert!(status.success(), "{status}: {}", agent.log_text());
+    names(&findings_in_near(0, &lab, &pins, "auto"), &[own]);
+
+    let others = pins.with_file_name("smtpflow-tclidocown-others");
+    let foreign = findings_in_near(1, &lab, &others, "auto");
+    names(&foreign, &["\"fails\" ", "smtpflow never replaces one"]);
+
+    // Who may not look into the pins is told that, and no guess.
+    let (_folder, program) = program_for_nobody();
+    let text = format!("[meter]\npins = \"{}\"\n", pins.display());
+    let (_folder_too, config) = file("smtpflow.toml", text.as_bytes());
+    let mut doctor = Command::new(program);
+    doctor.args(["doctor", "--json", "--interface", "eth0", "--config"]);
+    doctor.arg(config).uid(NOBODY).gid(NOBODY);
+    let report = lab.within("near", || ends_with(1, &mut doctor).stdout);
+    let unknown = findings(&report.expect("within"));
+    names(&unknown, &["\"warning\" ", "closed to this user"]);
+    assert!(!unknown.contains("\"fails\""), "{unknown}");
+
+    ends_with(0, smtpflow(&["detach", "--pins"]).arg(&pins));
+}
+
+#[test]
+fn the_doctor_warns_of_what_merges_frames_before_they_are_counted() {
+    let lab = two_ends("tclidocgro");
+    let pins = pins(&lab);
+    // The other end has another state, as may an eth0 of the namespace that the test runs in.
+    for (near, far, skb, driver) in [
+        ("on", "off", "leaves it out", "after they are counted"),
+        (
+            "off",
+            "on",
+            "nothing merges frames",
+            "nothing merges frames",
+        ),
+    ] {
+        for (name, gro) in [("near", near), ("far", far)] {
+            lab.run(name, "ethtool", &["-K", "eth0", "gro", gro], LIMIT)
+                .expect("ethtool obeys");
+        }
+        // A veth hands over what the other end sends, and TSO there cannot be seen from here.
+        let found = findings_in_near(0, &lab, &pins, "skb");
+        names(&found, &["\"warning\" ", "frames arrive merged", skb]);
+        let found = findings_in_near(0, &lab, &pins, "driver");
+        names(&found, &[driver]);
+        assert!(!found.contains("\"warning\""), "{found}");
+    }
+    for name in ["near", "far"] {
+        lab.ip(name, "link set dev eth0 mtu 9000").expect("jumbo");
+    }
+    let found = findings_in_near(0, &lab, &pins, "auto");
+    names(&found, &["MTU 9000 needs frames in several buffers"]);
+}

@@ -89,7 +89,21 @@ fn a_report_works_unless_something_fails() {
         .push(Finding::fails("bpffs", "not there", "mount one"));
     assert!(!report.works());
     let json: serde_json::Value = serde_json::from_str(&report.json()).expect("JSON");
+    assert_eq!(json["schema"], 1);
     assert_eq!(json["works"], false);
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    assert_eq!(keys(&json), ["findings", "schema", "works"]);
+    let finding = keys(&json["findings"][0]);
+    assert_eq!(finding, ["check", "outcome", "text", "way_out"]);
+    assert_eq!(json["findings"][0]["outcome"], "ok");
+    assert_eq!(json["findings"][1]["outcome"], "warning");
     assert_eq!(json["findings"][2]["outcome"], "fails");
     assert_eq!(json["findings"][2]["way_out"], "mount one");
     assert_eq!(json["findings"][0]["way_out"], serde_json::Value::Null);

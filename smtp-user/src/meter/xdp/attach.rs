@@ -3,11 +3,14 @@
 //! Contract: never replaces somebody else's program, never attaches but through a BPF link that only
 //! its pin holds, and says which mode it got and why not a better one.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{Xdp, XdpMode, loaded_programs};
+use nix::errno::Errno;
 
 use super::pins::Pins;
 use crate::config::AttachChoice;
@@ -54,8 +57,20 @@ pub fn attach(
     }
     let path = pins.link_path(interface);
     if path.exists() {
-        if link.xdp.is_some() {
-            return take_over(ebpf, pins, &link);
+        let ours = program_of(&path)?;
+        if link.xdp.as_ref().is_some_and(|xdp| xdp.program_id == ours) {
+            return take_over(ebpf, pins, &link, choice);
+        }
+        if !is_severed(ebpf, &path)? {
+            return Err(Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "cannot attach to {interface}: {} is the link to another interface of this name, \
+                     in another network namespace; give this agent a directory of its own with \
+                     --pins, or end that link with smtpflow detach",
+                    path.display()
+                ),
+            ));
         }
         // The interface went away and took the attachment with it; a new one has its name.
         std::fs::remove_file(&path)
@@ -170,37 +185,87 @@ pub fn load(ebpf: &mut Ebpf, section: Section) -> anyhow::Result<&mut Xdp> {
     Ok(program)
 }
 
+/// The number of the program that a pinned link holds.
+pub fn program_of(path: &Path) -> anyhow::Result<u32> {
+    let link = PinnedLink::from_pin(path)
+        .with_context(|| format!("cannot open the link {}", path.display()))?;
+    let info = FdLink::from(link)
+        .info()
+        .with_context(|| format!("cannot ask what the link {} is", path.display()))?;
+    Ok(info.program_id())
+}
+
+/// Puts a section of our program into a pinned link, which goes on being held by its pin alone.
+fn update(ebpf: &mut Ebpf, path: &Path, section: Section) -> anyhow::Result<()> {
+    let pinned = PinnedLink::from_pin(path)
+        .with_context(|| format!("cannot open the link {}", path.display()))?;
+    let link = XdpLink::try_from(FdLink::from(pinned))
+        .with_context(|| format!("{} is not a link of an XDP program", path.display()))?;
+    let program = load(ebpf, section)?;
+    let id = program.attach_to_link(link)?;
+    // Taken out of the program object, which would detach it when it goes.
+    FdLink::try_from(program.take_link(id)?).context("the kernel gave no BPF link")?;
+    Ok(())
+}
+
+/// Whether the interface of this link is gone. The kernel says so when the link is updated; one
+/// that is alive has our program afterwards, which counts into the same tables.
+fn is_severed(ebpf: &mut Ebpf, path: &Path) -> anyhow::Result<bool> {
+    match update(ebpf, path, PLAIN) {
+        Ok(()) => Ok(false),
+        Err(error) => {
+            let cause = error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<std::io::Error>());
+            Ok(cause.is_some_and(|cause| cause.raw_os_error() == Some(Errno::ENOLINK as i32)))
+        }
+    }
+}
+
 /// Puts our program into the link that an earlier smtpflow left. No packet passes uncounted.
-fn take_over(ebpf: &mut Ebpf, pins: &Pins, link: &Link) -> Result<ObservationPoint, Failure> {
+fn take_over(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    link: &Link,
+    choice: AttachChoice,
+) -> Result<ObservationPoint, Failure> {
     let path = pins.link_path(&link.name);
     let attached = link.xdp.as_ref().context("a link with a program")?;
-    let mode = if attached.mode == "driver" {
+    let mode = if attached.mode == AttachMode::Driver.name() {
         AttachMode::Driver
     } else {
         AttachMode::Skb
     };
+    let fallback = match (choice, mode) {
+        (AttachChoice::Driver, AttachMode::Skb) | (AttachChoice::Skb, AttachMode::Driver) => {
+            return Err(Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "cannot count on {} as configured: an earlier smtpflow has attached to it in {} \
+                     mode and counts on; change the mode by smtpflow detach and a new start",
+                    link.name,
+                    mode.name()
+                ),
+            ));
+        }
+        (AttachChoice::Auto, AttachMode::Skb) => {
+            Some("an earlier smtpflow attached in skb mode, and this one took it over".to_owned())
+        }
+        _ => None,
+    };
     let mut refusals = Vec::new();
     for section in [PLAIN, FRAGS] {
-        let pinned = PinnedLink::from_pin(&path)
-            .with_context(|| format!("cannot open the link {}", path.display()))?;
-        let taken = XdpLink::try_from(FdLink::from(pinned))
-            .with_context(|| format!("{} is not a link of an XDP program", path.display()))?;
-        let program = load(ebpf, section)?;
-        match program.attach_to_link(taken) {
-            Ok(id) => {
-                // Taken out of the program object, which would detach it when it goes.
-                let fd_link = FdLink::try_from(program.take_link(id).context("the new link")?)
-                    .context("the new link")?;
-                drop(fd_link);
+        match update(ebpf, &path, section) {
+            Ok(()) => {
                 return Ok(ObservationPoint {
                     interface: link.name.clone(),
                     index: link.index,
                     mode,
                     program: section.name,
-                    fallback: None,
+                    fallback,
                 });
             }
-            Err(error) => refusals.push(format!("section {}: {error}", section.name)),
+            Err(error) => refusals.push(format!("section {}: {error:#}", section.name)),
         }
     }
     Err(Failure::new(

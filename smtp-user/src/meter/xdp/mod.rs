@@ -347,10 +347,13 @@ pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure
     }
 }
 
-/// The interfaces that have a link pinned below this directory; none if it is not there or closed to
-/// this user.
-pub fn attached(root: &Path) -> Vec<String> {
-    pins::attached(root)
+/// The XDP programs that links pinned below this directory hold: interface name, and the kernel's
+/// number of the program. None if there is no such directory or it is closed to this user.
+pub fn attached(root: &Path) -> Vec<(String, u32)> {
+    let links = pins::links(root).into_iter();
+    links
+        .filter_map(|(interface, path)| Some((interface, attach::program_of(&path).ok()?)))
+        .collect()
 }
 
 /// Time since boot, sleep included: it neither jumps nor stops.

@@ -143,13 +143,17 @@ pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure
     Ok(ended)
 }
 
-/// The interfaces that have a link pinned in a directory of any layout version.
-pub fn attached(root: &Path) -> Vec<String> {
+/// The links that are pinned in the directories of all layout versions: interface and path.
+pub fn links(root: &Path) -> Vec<(String, PathBuf)> {
     let directories = directories(root).unwrap_or_default();
-    directories
-        .iter()
-        .flat_map(|directory| linked_interfaces(directory).unwrap_or_default())
-        .collect()
+    let in_one = |directory: PathBuf| {
+        let interfaces = linked_interfaces(&directory).unwrap_or_default();
+        interfaces.into_iter().map(move |interface| {
+            let path = directory.join(link_file_name(&interface));
+            (interface, path)
+        })
+    };
+    directories.into_iter().flat_map(in_one).collect()
 }
 
 /// The directories of all layout versions.
