@@ -6,6 +6,9 @@
 //! part of them that is not in `sources`, because more than [`SOURCE_LIMIT`] addresses were seen. A
 //! reader of standard output that goes away ends the report, not in an error.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::interrupt;
-use xtask::lab::{Agent, AgentOptions, Lab, Topology};
+use xtask::lab::{Agent, AgentOptions, CLIENTS_V4, CLIENTS_V6, Lab, Topology};
 
 use crate::build::BuildArgs;
 use crate::{apt, build};
@@ -113,6 +113,10 @@ fn start_agent(lab: &Lab, binary: PathBuf) -> Result<Agent> {
         binary,
         window: WINDOW.to_owned(),
         pins: PINS.into(),
+        // The clients' networks: the page tells our own hosts from strangers.
+        extra: ["--local", CLIENTS_V4, "--local", CLIENTS_V6]
+            .map(str::to_owned)
+            .to_vec(),
         ..AgentOptions::new(lab)?
     };
     let mut agent = lab.agent(&options)?;

@@ -53,6 +53,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_HOST: u16 = 10;
 const MOST_HOSTS: u16 = 200;
 
+/// The clients' IPv4 network.
+pub const CLIENTS_V4: &str = "198.51.100.0/24";
+/// The clients' IPv6 network.
+pub const CLIENTS_V6: &str = "2001:db8:c::/64";
 /// The interface of the gateway on the side of the clients.
 pub const GATEWAY_CLIENT_SIDE: &str = "gw-c";
 /// The interface of the gateway on the side of the servers.

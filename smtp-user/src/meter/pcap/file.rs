@@ -19,12 +19,13 @@ use pcap_parser::pcapng::{
     parse_interfacedescriptionblock_le, parse_sectionheaderblock, parse_simplepacketblock_be,
     parse_simplepacketblock_le,
 };
-use pcap_parser::traits::PcapNGPacketBlock as _;
 use pcap_parser::{PcapHeader, parse_pcap_header};
 
 use super::link::LinkType;
 
 mod fault;
+#[cfg(test)]
+mod tests;
 
 pub use fault::Fault;
 
@@ -56,7 +57,8 @@ pub struct Frame<'a> {
 
 /// A capture file that is being read.
 pub struct CaptureFile<R> {
-    source: Source<R>,
+    /// What said what the file is, and the rest of it.
+    source: Source<io::Chain<io::Cursor<Vec<u8>>, R>>,
     format: Format,
     /// A fault was given out.
     broken: bool,
@@ -70,9 +72,13 @@ enum Format {
 
 impl<R: Read> CaptureFile<R> {
     /// Reads as much of a file as says what it is.
-    pub fn new(input: R) -> Result<Self, Fault> {
-        let mut source = Source::new(input);
-        let format = match *source.peek()? {
+    pub fn new(mut input: R) -> Result<Self, Fault> {
+        // Not from a buffer: a pipe may yield less than a magic number at once.
+        let mut start = Vec::new();
+        let magic = input.by_ref().take(6).read_to_end(&mut start);
+        magic.map_err(Fault::Io)?;
+        let mut source = Source::new(io::Cursor::new(start.clone()).chain(input));
+        let format = match start[..] {
             [] => return Err(Fault::Empty),
             // A section header has the same type in both byte orders.
             [0x0a, 0x0d, 0x0d, 0x0a, ..] => Format::PcapNg(Section::default()),
@@ -130,21 +136,15 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// What comes next, without taking it: something, unless the file has ended.
-    fn peek(&mut self) -> Result<&[u8], Fault> {
+    /// Whether the file has ended.
+    fn at_end(&mut self) -> Result<bool, Fault> {
         loop {
             match self.input.fill_buf() {
-                // Asked again, because the borrow of what was returned would outlive the loop.
-                Ok(_) => return self.input.fill_buf().map_err(Fault::Io),
+                Ok(rest) => return Ok(rest.is_empty()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Fault::Io(error)),
             }
         }
-    }
-
-    /// Whether the file has ended.
-    fn at_end(&mut self) -> Result<bool, Fault> {
-        self.peek().map(<[u8]>::is_empty)
     }
 
     /// Reads `more` bytes behind the `have` first ones of the record that starts at `start`.
@@ -414,7 +414,6 @@ impl Section {
                 let (_, packet) = parse(octets).map_err(|_| damaged())?;
                 let (interface, link) = self.interface(start, packet.if_id)?;
                 let data = packet.data.get(..packet.caplen as usize);
-                debug_assert_eq!(data, Some(packet.packet_data()));
                 Ok(Frame {
                     at: Some(interface.time(packet.ts_high, packet.ts_low)),
                     link,

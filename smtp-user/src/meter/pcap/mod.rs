@@ -10,6 +10,8 @@
 pub mod file;
 mod link;
 pub mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
