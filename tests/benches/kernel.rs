@@ -53,13 +53,14 @@ fn main() {
     let mut options = options("bench", 15);
     options.geometry.syn_slots = 1 << 18;
     let mut meter = meter(&options);
+    let runner = meter.runner(PLAIN).expect("a runner");
     let mut bare = PassProgram::load().expect("the bare program");
     let mut bare_times = Vec::new();
     let mut times = vec![Vec::new(); frames.len()];
     for _ in 0..ROUNDS {
         for ((_, frame), times) in frames.iter().zip(&mut times) {
             bare_times.push(bare.time(frame, REPEAT).expect("a run of the bare program"));
-            times.push(meter.time(PLAIN, frame, REPEAT).expect("a run"));
+            times.push(runner.run(frame, REPEAT).expect("a run"));
         }
     }
     meter.detach().expect("the pins can be removed");

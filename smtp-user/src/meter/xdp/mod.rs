@@ -21,8 +21,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use aya::Ebpf;
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_log::EbpfLogger;
+use aya_obj::programs::XdpAttachType;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use smtp_common::counter::Counter;
@@ -251,14 +252,17 @@ impl XdpMeter {
         Ok((result.return_value, out))
     }
 
-    /// How long `repeat` runs of a section on a frame take.
-    pub fn time(
-        &mut self,
-        section: Section,
-        frame: &[u8],
-        repeat: u32,
-    ) -> anyhow::Result<Duration> {
-        pass::time(attach::load(&mut self.ebpf, section)?, frame, repeat)
+    /// A handle to a section that runs it on frames from no interface, on any thread, while this
+    /// meter cuts windows.
+    pub fn runner(&mut self, section: Section) -> anyhow::Result<Runner> {
+        let path = self.pins.path("RUNNER");
+        let program = attach::load(&mut self.ebpf, section)?;
+        program.pin(&path).context("cannot pin the program")?;
+        let program = Xdp::from_pin(&path, XdpAttachType::Interface);
+        std::fs::remove_file(&path).context("cannot remove the program's pin")?;
+        Ok(Runner {
+            program: program.context("cannot open the pinned program")?,
+        })
     }
 
     /// How many instructions the verifier walked for this section, where the kernel says so.
@@ -293,6 +297,18 @@ impl XdpMeter {
                 .drain_spill(half, |address, totals| drained.add(address, totals))?;
         }
         Ok(())
+    }
+}
+
+/// See [`XdpMeter::runner`].
+pub struct Runner {
+    program: Xdp,
+}
+
+impl Runner {
+    /// Runs the section `repeat` times on this frame and says how long it took.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Duration> {
+        pass::time(&self.program, frame, repeat)
     }
 }
 
