@@ -108,6 +108,57 @@ fn syns_in_a_row_spread_over_the_slots_with_every_seed() {
     assert!(sum / 32.0 < 2.0, "{}", sum / 32.0);
 }
 
+/// A SYN that comes again counts as a connection if another took its slot meanwhile. With n others
+/// in between and N slots that happens with probability 1 - exp(-n/N); the README states it.
+#[test]
+fn retransmissions_are_missed_as_often_as_the_readme_says() {
+    const SLOTS: u32 = 1 << 12;
+    let seeds: SynSeeds = random(7);
+    let fingerprint = |i: u32| {
+        let [address, rest] = random(u64::from(i));
+        let segment = Segment {
+            source: Address::from_words(address, 1),
+            destination: Address::from_ipv4([10, 1, 0, 1]),
+            source_port: rest as u16,
+            destination_port: 25,
+            sequence: (rest >> 32) as u32,
+            flags: flags::SYN,
+            direction: Direction::ClientToServer,
+            bytes: 60,
+        };
+        fingerprint_syn(&seeds, &segment)
+    };
+    for others in [SLOTS / 64, SLOTS / 4, SLOTS] {
+        let mut memory = vec![0; SLOTS as usize];
+        let mut next = 0;
+        let mut put = |i: u32| {
+            let value = fingerprint(i);
+            let place = &mut memory[syn_slot(value, SLOTS) as usize];
+            std::mem::replace(place, value) == value
+        };
+        let rounds = 4000;
+        let mut missed = 0;
+        for _ in 0..rounds {
+            let this = next;
+            assert!(!put(this), "a new SYN is taken for a known one");
+            for other in 1..=others {
+                put(this + other);
+            }
+            missed += u32::from(!put(this));
+            next += others + 1;
+        }
+        let measured = f64::from(missed) / f64::from(rounds);
+        let stated = 1.0 - (-f64::from(others) / f64::from(SLOTS)).exp();
+        println!("{others} others on {SLOTS} slots: {measured:.4} missed, {stated:.4} stated");
+        // Four standard deviations.
+        let deviation = (stated * (1.0 - stated) / f64::from(rounds)).sqrt();
+        assert!(
+            (measured - stated).abs() < 4.0 * deviation,
+            "{others}: {measured}, {stated}"
+        );
+    }
+}
+
 #[test]
 fn segments_of_halves_and_cpus_do_not_overlap_and_fill_the_table() {
     let geometry = Geometry {

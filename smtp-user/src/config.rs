@@ -100,6 +100,7 @@ section! {
         /// /proc/PID/ns/net. The HTTP server stays in the namespace where the agent was started.
         pub netns: Option<String> = None;
         /// Directory for pinned maps and links; its parent is on a mounted bpffs.
+        #[serde(deserialize_with = "value::pins")]
         pub pins: PathBuf = PathBuf::from(DEFAULT_PINS);
         /// Whether the kernel goes on counting when the agent ends in an orderly way. After a crash
         /// it always does, and the next start takes the counts over.

@@ -39,6 +39,7 @@ pub fn options(name: &str, sets_log2: u32) -> Options {
 
 /// A directory of pins for the test of this name, free of what an earlier crash left.
 pub fn pins(name: &str) -> PathBuf {
+    xtask::lab::ensure_bpffs().expect("a BPF file system");
     let pins = Path::new("/sys/fs/bpf").join(format!("smtpflow-test-{name}"));
     if pins.exists() {
         std::fs::remove_dir_all(&pins).expect("pins of an earlier run can be removed");

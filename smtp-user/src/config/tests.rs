@@ -290,6 +290,7 @@ fn valid() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn what_is_printed_is_read_back_as_it_was(config in valid()) {
         prop_assert!(config.validate().is_ok(), "{:?}", config.validate());
@@ -312,8 +313,11 @@ proptest! {
             prop_assert_eq!(failure.kind, Kind::BadConfig);
             let message = failure.to_string();
             let mut place = message.strip_prefix("damaged:").expect("the name").split(':');
-            let line: usize = place.next().and_then(|n| n.parse().ok()).expect("a line");
-            let column: usize = place.next().and_then(|n| n.parse().ok()).expect("a column");
+            let mut number = || {
+                let number = place.next().and_then(|number| number.parse::<usize>().ok());
+                number.ok_or_else(|| TestCaseError::fail(message.clone()))
+            };
+            let (line, column) = (number()?, number()?);
             prop_assert!(line >= 1 && line <= text.lines().count() + 1 && column >= 1, "{}", message);
         }
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -122,6 +122,10 @@ pub(super) fn check_pins(pins: &Path) -> Checked {
         pins.display(),
         super::DEFAULT_PINS
     ))
+}
+
+pub(super) fn pins<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    checked(from, |pins: &PathBuf| check_pins(pins))
 }
 
 /// A TCP port.
