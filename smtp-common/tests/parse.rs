@@ -320,6 +320,29 @@ fn a_fragment_offset_anywhere_in_a_chain_hides_the_ports() {
 }
 
 #[test]
+fn every_bit_of_a_fragment_offset_counts_and_no_other_does() {
+    let fragment = ipv6(&[Extension::FirstFragment], IpNumber::TCP, &to_server());
+    for bit in 0..16 {
+        let octets = (1_u16 << bit).to_be_bytes();
+        // Reserved, don't fragment and more fragments are above the offset in IPv4; more fragments
+        // and two reserved bits are below it in IPv6.
+        let found = parsed(&patched(over_ipv4(&to_server()), NETWORK + 6, &octets));
+        assert_eq!(
+            found == Err(Skip::Ipv4Fragment),
+            bit < 13,
+            "bit {bit}: {found:?}"
+        );
+        let frame = ethernet(&[], IPV6, &fragment);
+        let found = parsed(&patched(frame, TCP6 + 2, &octets));
+        assert_eq!(
+            found == Err(Skip::Ipv6Fragment),
+            bit >= 3,
+            "bit {bit}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_first_fragment_is_a_segment() {
     let more_fragments = patched(over_ipv4(&to_server()), NETWORK + 6, &[0x20, 0]);
     assert_eq!(parsed(&more_fragments), Ok(segment(IPV4, 40)));
@@ -415,6 +438,29 @@ fn the_direction_follows_the_mail_port_and_the_destination_wins() {
             direction,
             "{pair:?}"
         );
+    }
+}
+
+#[test]
+fn a_port_is_a_mail_port_exactly_when_it_is_named() {
+    for named in [
+        [25, 0, 0, 0],
+        [25, 465, 587, 2525],
+        [65_535, 1, 32_768, 32_767],
+    ] {
+        let ports = MailPorts::new(named);
+        assert_eq!(MailPorts::from_word(ports.word()), ports);
+        let mut frame = over_ipv4(&to_server());
+        for port in 0..=65_535_u16 {
+            frame = patched(frame, TCP4, &[0, 0]);
+            frame = patched(frame, TCP4 + 2, &port.to_be_bytes());
+            let found = parse(Packet::from_slice(&frame), ports).is_ok();
+            assert_eq!(
+                found,
+                port != 0 && named.contains(&port),
+                "{port} of {named:?}"
+            );
+        }
     }
 }
 

@@ -122,7 +122,7 @@ section! {
         /// 1024 to 67108864. Too few, and retransmissions count as connections.
         #[serde(deserialize_with = "value::syn_slots")]
         pub syn_slots: u32 = 1 << 18;
-        /// Own hosts (see [networks]) that are still counted one by one when their place in the
+        /// Own hosts (see `networks.local`) that are still counted one by one when their place in the
         /// table is taken by strangers: 1 to 1048576.
         #[serde(deserialize_with = "value::spill")]
         pub spill: u32 = 16_384;

@@ -2,8 +2,8 @@
 //!
 //! Contract: every answer is made from one [`Snapshot`], so its figures fit together; no request can
 //! hold up a drain. Clients cannot hold the server up either: headers have to be there within
-//! [`HEADER_TIME`], an answer within [`REQUEST_TIME`], a connection ends after [`CONNECTION_TIME`],
-//! and there are at most [`CONNECTIONS`] of them, [`CONNECTIONS_PER_CLIENT`] for one address.
+//! `HEADER_TIME`, an answer within `REQUEST_TIME`, a connection ends after `CONNECTION_TIME`,
+//! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address.
 //! Whoever does not come from loopback needs the token ([`auth`]).
 #![forbid(unsafe_code)]
 

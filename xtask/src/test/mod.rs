@@ -59,6 +59,7 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("build", &["setup"], 30, Work::Check(&["build", "--locked"])),
     ("clippy", &["setup"], 30, Work::Check(CLIPPY)),
     ("clippy-ebpf", &[], 15, Work::Check(CLIPPY_EBPF)),
+    ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
 ];
 
@@ -85,6 +86,17 @@ const CLIPPY_EBPF: &[&str] = &[
     "--package=smtp-ebpf",
     "--",
     "--deny=warnings",
+];
+
+/// Links in the documentation that lead nowhere are errors (`[workspace.lints.rustdoc]`).
+const DOC: &[&str] = &[
+    "doc",
+    "--locked",
+    "--no-deps",
+    "--package=smtp-common",
+    "--package=smtp-user",
+    "--package=xtask",
+    "--package=smtpflow-tests",
 ];
 
 const UNIT: &[&str] = &[

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use super::super::link::LinkType;
-use super::{CaptureFile, Fault, MAX_RECORD, block};
+use super::{CaptureFile, Fault, MAX_INTERFACES, MAX_RECORD, block};
 
 /// Writes numbers in one byte order.
 #[derive(Clone, Copy, Debug)]
@@ -16,25 +16,15 @@ const ORDERS: [Order; 2] = [Order { big: false }, Order { big: true }];
 
 impl Order {
     fn words(self, words: &[u32]) -> Vec<u8> {
-        let octets = words.iter().map(|word| {
-            if self.big {
-                word.to_be_bytes()
-            } else {
-                word.to_le_bytes()
-            }
-        });
-        octets.flatten().collect()
+        let (little, big) = (u32::to_le_bytes, u32::to_be_bytes);
+        let octets = if self.big { big } else { little };
+        words.iter().flat_map(|word| octets(*word)).collect()
     }
 
     fn halves(self, halves: &[u16]) -> Vec<u8> {
-        let octets = halves.iter().map(|half| {
-            if self.big {
-                half.to_be_bytes()
-            } else {
-                half.to_le_bytes()
-            }
-        });
-        octets.flatten().collect()
+        let (little, big) = (u16::to_le_bytes, u16::to_be_bytes);
+        let octets = if self.big { big } else { little };
+        halves.iter().flat_map(|half| octets(*half)).collect()
     }
 
     fn pcap(self, magic: u32, snap_length: u32, link: u32) -> Vec<u8> {
@@ -99,14 +89,14 @@ impl Order {
 }
 
 /// A packet as it was read.
-type Read1 = (Option<Duration>, LinkType, Vec<u8>);
+type Found = (Option<Duration>, LinkType, Vec<u8>);
 
 /// All packets, and the fault that ended them if one did.
-fn read(file: &[u8]) -> (Vec<Read1>, Option<Fault>) {
+fn read(file: &[u8]) -> (Vec<Found>, Option<Fault>) {
     read_from(file)
 }
 
-fn read_from(input: impl Read) -> (Vec<Read1>, Option<Fault>) {
+fn read_from(input: impl Read) -> (Vec<Found>, Option<Fault>) {
     let mut frames = Vec::new();
     let mut file = match CaptureFile::new(input) {
         Ok(file) => file,
@@ -125,13 +115,13 @@ fn read_from(input: impl Read) -> (Vec<Read1>, Option<Fault>) {
 }
 
 /// All packets of a file without faults.
-fn whole(file: &[u8]) -> Vec<Read1> {
+fn whole(file: &[u8]) -> Vec<Found> {
     let (frames, fault) = read(file);
     assert!(fault.is_none(), "{fault:?}");
     frames
 }
 
-fn ethernet(nanoseconds: u64, data: &[u8]) -> Read1 {
+fn ethernet(nanoseconds: u64, data: &[u8]) -> Found {
     let at = Some(Duration::from_nanos(nanoseconds));
     (at, LinkType::Ethernet, data.to_vec())
 }
@@ -375,6 +365,27 @@ fn damage_is_named_with_its_place_and_all_before_it_is_given() {
             "{words}: {text}"
         );
     }
+}
+
+#[test]
+fn bytes_that_are_passed_over_count_in_the_place_of_a_fault() {
+    let order = ORDERS[0];
+    let before = [order.section(), order.block(4, &[0; 500])].concat();
+    let file = [&before[..], &[0xff; 12]].concat();
+    let text = read(&file).1.unwrap().to_string();
+    let place = format!("at byte {}:", before.len());
+    assert!(text.contains(&place), "{place} {text}");
+}
+
+#[test]
+fn interfaces_without_end_do_not_take_memory_without_end() {
+    let order = ORDERS[0];
+    let mut file = order.section();
+    file.extend(order.interface(1, 0, &[]).repeat(MAX_INTERFACES));
+    assert!(whole(&file).is_empty());
+    file.extend(order.interface(1, 0, &[]));
+    let text = read(&file).1.unwrap().to_string();
+    assert!(text.contains("more than 65536 interfaces"), "{text}");
 }
 
 #[test]

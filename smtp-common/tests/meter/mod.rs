@@ -1,0 +1,240 @@
+//! Tables in vectors, and the model that they are compared with.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test binary uses its own part"
+)]
+
+use std::collections::{HashMap, HashSet};
+
+use smtp_common::counter::Counter;
+use smtp_common::flow::{Header, Memory, Placement, SourceStats, Tables, Totals, observe};
+use smtp_common::packet::{Address, Direction, Segment, flags};
+use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
+
+pub const SYN: u8 = flags::SYN;
+pub const SYN_ACK: u8 = flags::SYN | flags::ACK;
+pub const RST_ACK: u8 = flags::RST | flags::ACK;
+
+/// Fixed random numbers, so that no test depends on luck (SplitMix64).
+pub fn random<const N: usize>(seed: u64) -> [u64; N] {
+    std::array::from_fn(|i| {
+        let z = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    })
+}
+
+/// Tables in vectors, for any number of CPUs and both halves.
+pub struct Meter {
+    pub geometry: Geometry,
+    pub address_seeds: AddressSeeds,
+    pub syn_seeds: SynSeeds,
+    pub sets: Vec<Set>,
+    pub syns: Vec<u64>,
+    pub own: fn(Address) -> bool,
+    pub spill: HashMap<(u32, Address), SourceStats>,
+    pub spill_limit: usize,
+    /// By half, then by CPU.
+    pub headers: [Vec<Header>; 2],
+    pub half: u32,
+}
+
+/// The counts of one half, merged over CPUs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    pub sources: HashMap<Address, Totals>,
+    pub overflow: Totals,
+    pub segments: u64,
+    pub segment_bytes: u64,
+}
+
+impl Counts {
+    pub fn merge(&mut self, other: &Self) {
+        for (address, totals) in &other.sources {
+            self.sources.entry(*address).or_default().merge(totals);
+        }
+        self.overflow.merge(&other.overflow);
+        self.segments += other.segments;
+        self.segment_bytes += other.segment_bytes;
+    }
+
+    /// Sources and overflow together.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.overflow;
+        for source in self.sources.values() {
+            totals.merge(source);
+        }
+        totals
+    }
+
+    pub fn assert_conserved(&self) {
+        let totals = self.totals();
+        assert_eq!(totals.packets(), self.segments, "{self:?}");
+        assert_eq!(totals.bytes(), self.segment_bytes, "{self:?}");
+    }
+}
+
+impl Meter {
+    pub fn new(cpus: u32, sets: u32, syn_slots: u32) -> Self {
+        let geometry = Geometry {
+            cpus,
+            sets,
+            syn_slots,
+        };
+        Self {
+            geometry,
+            address_seeds: random(1),
+            syn_seeds: random(2),
+            sets: vec![Set::default(); geometry.total_sets() as usize],
+            syns: vec![0; syn_slots as usize],
+            own: |_| false,
+            spill: HashMap::new(),
+            spill_limit: 0,
+            headers: [0, 1].map(|half| vec![Header::new(half); cpus as usize]),
+            half: 0,
+        }
+    }
+
+    /// With room for everything that the strategies below make.
+    pub fn roomy(cpus: u32) -> Self {
+        Self::new(cpus, 1 << 10, 1 << 20)
+    }
+
+    pub fn observe(&mut self, cpu: u32, segment: &Segment) -> Placement {
+        let tables = Tables {
+            geometry: self.geometry,
+            cpu,
+            address_seeds: self.address_seeds,
+        };
+        let syn_seeds = self.syn_seeds;
+        let mut header = self.headers[self.half as usize][cpu as usize];
+        let placement = observe(segment, &tables, || syn_seeds, &mut header, self);
+        self.headers[self.half as usize][cpu as usize] = header;
+        placement
+    }
+
+    /// Flips, and drains the half that was written.
+    pub fn flip(&mut self) -> Counts {
+        let half = self.half;
+        self.half = 1 - half;
+        let mut counts = Counts::default();
+        for cpu in 0..self.geometry.cpus {
+            let header = &mut self.headers[half as usize][cpu as usize];
+            counts.segments += header.outcomes[Counter::Segment.index()];
+            counts.segment_bytes += header.segment_bytes;
+            counts.overflow.merge(&(&header.overflow).into());
+            assert_eq!(header.half, half);
+            *header = Header::new(half);
+            let first = self.geometry.segment(half, cpu) as usize;
+            for set in &mut self.sets[first..first + self.geometry.sets as usize] {
+                for line in std::mem::take(set).lines {
+                    if !line.stats.is_empty() {
+                        let source = counts.sources.entry(line.address).or_default();
+                        source.merge(&(&line.stats).into());
+                    }
+                }
+            }
+        }
+        self.spill.retain(|(spilled_half, address), stats| {
+            if *spilled_half == half {
+                let source = counts.sources.entry(*address).or_default();
+                source.merge(&(&*stats).into());
+            }
+            *spilled_half != half
+        });
+        counts
+    }
+}
+
+impl Memory for Meter {
+    fn set(&mut self, index: u32) -> Option<&mut Set> {
+        self.sets.get_mut(index as usize)
+    }
+
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
+        std::mem::replace(&mut self.syns[slot as usize], fingerprint) == fingerprint
+    }
+
+    fn is_own(&mut self, address: Address) -> bool {
+        (self.own)(address)
+    }
+
+    fn spill(&mut self, half: u32, address: Address) -> Option<&mut SourceStats> {
+        let key = (half, address);
+        if !self.spill.contains_key(&key) && self.spill.len() >= self.spill_limit {
+            return None;
+        }
+        Some(self.spill.entry(key).or_insert(SourceStats::EMPTY))
+    }
+}
+
+/// What DESIGN says, without tables.
+#[derive(Default)]
+pub struct Model {
+    pub sources: HashMap<Address, Totals>,
+    pub syns: HashSet<(Address, u16, Address, u16, u32)>,
+}
+
+impl Model {
+    pub fn observe(&mut self, s: &Segment) {
+        let of = |set: u8| s.flags & set != 0;
+        let (syn, ack) = (of(flags::SYN), of(flags::ACK));
+        let (rst, fin) = (of(flags::RST), of(flags::FIN));
+        let source = self.sources.entry(s.source).or_default();
+        if s.direction == Direction::ClientToServer {
+            source.c2s_packets += 1;
+            source.c2s_bytes += u64::from(s.bytes);
+            if syn && !ack && !rst && !fin {
+                let tuple = (s.source, s.source_port, s.destination, s.destination_port);
+                let key = (tuple.0, tuple.1, tuple.2, tuple.3, s.sequence);
+                if self.syns.insert(key) {
+                    source.connections += 1;
+                } else {
+                    source.syn_retx += 1;
+                }
+            }
+            return;
+        }
+        source.s2c_packets += 1;
+        source.s2c_bytes += u64::from(s.bytes);
+        if syn && ack && !rst && !fin {
+            self.sources.entry(s.destination).or_default().answered += 1;
+        }
+        if rst && ack && !syn && !fin && s.sequence == 0 {
+            self.sources.entry(s.destination).or_default().refused += 1;
+        }
+    }
+}
+
+pub fn host(number: u8) -> Address {
+    Address::from_ipv4([10, 0, 0, number])
+}
+
+pub fn sent(client: u8, server: u8, port: u16, sequence: u32, flags: u8) -> Segment {
+    Segment {
+        source: host(client),
+        destination: host(server),
+        source_port: port,
+        destination_port: 25,
+        sequence,
+        flags,
+        direction: Direction::ClientToServer,
+        bytes: 60,
+    }
+}
+
+/// The other way.
+pub fn replied(client: u8, server: u8, sequence: u32, flags: u8) -> Segment {
+    Segment {
+        source: host(server),
+        destination: host(client),
+        source_port: 25,
+        destination_port: 40_000,
+        sequence,
+        flags,
+        direction: Direction::ServerToClient,
+        bytes: 40,
+    }
+}
