@@ -33,8 +33,12 @@ use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
 /// The epoch: one slot that holds the array of the half which is written now. Its headers are
 /// indexed by CPU. User space flips by putting the other array into the slot, which returns when no
 /// program still writes the first.
+///
+/// A header is declared as words. Linux 6.1 looks for a timer in a value that is a structure,
+/// remembers that there is none, and then finds such a map different from one made without type
+/// information, as ours are (kernel/bpf/syscall.c, `bpf_map_meta_equal` and `timer_off`).
 #[btf_map]
-static EPOCH: ArrayOfMaps<Array<Header, MAX_CPUS, MMAPABLE>, 1> = ArrayOfMaps::new();
+static EPOCH: ArrayOfMaps<Array<[u64; HEADER_WORDS], MAX_CPUS, MMAPABLE>, 1> = ArrayOfMaps::new();
 
 /// The line table: both halves, all CPUs. Sized by the loader.
 #[btf_map]
@@ -56,6 +60,7 @@ static SPILL: PerCpuHashMap<SpillKey, SourceStats, 1> = PerCpuHashMap::new();
 
 /// As many CPUs as a header array has places; the loader refuses a machine with more.
 const MAX_CPUS: usize = smtp_common::flow::MAX_CPUS;
+const HEADER_WORDS: usize = size_of::<Header>() / 8;
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 #[unsafe(no_mangle)]
@@ -88,8 +93,9 @@ fn count(ctx: &XdpContext) -> u32 {
     let Some(header) = EPOCH.get_value_ptr_mut(0, &cpu) else {
         return XDP_PASS;
     };
-    // SAFETY: the look-up succeeded, and this CPU alone writes its header while the program runs.
-    let header = unsafe { &mut *header };
+    // SAFETY: the look-up succeeded, the words are a header, and this CPU alone writes its header
+    // while the program runs.
+    let header = unsafe { &mut *header.cast::<Header>() };
 
     // SAFETY: the kernel keeps data..data_end readable while the program runs, and nobody else
     // writes to a frame that is in an XDP program.
