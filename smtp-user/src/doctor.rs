@@ -263,18 +263,12 @@ fn capabilities(set: Option<u64>, netns: bool) -> Finding {
             "make sure that /proc is mounted",
         );
     };
-    let has = |capability| {
-        privilege::has(set, capability) || privilege::has(set, privilege::CAP_SYS_ADMIN)
-    };
-    let mut missing = Vec::new();
-    if !has(privilege::CAP_BPF) {
-        missing.push("CAP_BPF (loads the program)");
-    }
-    if !privilege::has(set, privilege::CAP_NET_ADMIN) {
-        missing.push("CAP_NET_ADMIN (attaches it)");
-    }
+    let mut missing: Vec<String> = privilege::missing(set)
+        .into_iter()
+        .map(|(name, purpose)| format!("{name} ({purpose})"))
+        .collect();
     if netns && !privilege::has(set, privilege::CAP_SYS_ADMIN) {
-        missing.push("CAP_SYS_ADMIN (enters another network namespace)");
+        missing.push("CAP_SYS_ADMIN (enters another network namespace)".to_owned());
     }
     if !missing.is_empty() {
         return Finding::fails(
@@ -283,15 +277,7 @@ fn capabilities(set: Option<u64>, netns: bool) -> Finding {
             "run as root, or give them to the service (AmbientCapabilities=)",
         );
     }
-    let perfmon = if has(privilege::CAP_PERFMON) {
-        "CAP_PERFMON is there as well"
-    } else {
-        "CAP_PERFMON is not, and is not needed"
-    };
-    Finding::ok(
-        CHECK,
-        format!("CAP_BPF and CAP_NET_ADMIN are there; {perfmon}"),
-    )
+    Finding::ok(CHECK, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are there")
 }
 
 fn bpffs(pins: &Path) -> Finding {

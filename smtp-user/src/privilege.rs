@@ -10,9 +10,10 @@ use crate::failure::{Failure, Kind};
 pub const CAP_BPF: u32 = 39;
 /// Attaching to interfaces.
 pub const CAP_NET_ADMIN: u32 = 12;
-/// What the verifier demands beside `CAP_BPF` for some programs.
+/// What the verifier demands beside `CAP_BPF`: without it, it refuses arithmetic on pointers into
+/// maps that could be abused by speculation.
 pub const CAP_PERFMON: u32 = 38;
-/// Contains the others.
+/// Contains `CAP_BPF` and `CAP_PERFMON`; enters network namespaces.
 pub const CAP_SYS_ADMIN: u32 = 21;
 
 /// The effective capabilities of this thread, as a set of bits.
@@ -31,14 +32,30 @@ pub const fn has(set: u64, capability: u32) -> bool {
     set & (1 << capability) != 0
 }
 
+/// What a process needs to load and attach: the capability, its name, what it is for.
+const NEEDED: [(u32, &str, &str); 3] = [
+    (CAP_BPF, "CAP_BPF", "loads the program"),
+    (CAP_PERFMON, "CAP_PERFMON", "lets the verifier take it"),
+    (CAP_NET_ADMIN, "CAP_NET_ADMIN", "attaches it"),
+];
+
+/// What `set` lacks of what is needed to load and attach: names, and what they are for.
+pub fn missing(set: u64) -> Vec<(&'static str, &'static str)> {
+    let granted = |capability| {
+        let contained = [CAP_BPF, CAP_PERFMON].contains(&capability);
+        has(set, capability) || contained && has(set, CAP_SYS_ADMIN)
+    };
+    let lacking = NEEDED
+        .iter()
+        .filter(|(capability, ..)| !granted(*capability));
+    lacking
+        .map(|(_, name, purpose)| (*name, *purpose))
+        .collect()
+}
+
 /// Fails with the way out unless this process may load and attach XDP programs.
 pub fn require_for_xdp() -> Result<(), Failure> {
-    let set = effective()?;
-    let missing: Vec<_> = [(CAP_BPF, "CAP_BPF"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")]
-        .into_iter()
-        .filter(|(capability, _)| !has(set, *capability) && !has(set, CAP_SYS_ADMIN))
-        .map(|(_, name)| name)
-        .collect();
+    let missing = missing(effective()?);
     if missing.is_empty() {
         return Ok(());
     }
@@ -46,8 +63,12 @@ pub fn require_for_xdp() -> Result<(), Failure> {
         Kind::NoPermission,
         format!(
             "cannot load an XDP program: {} missing; run as root (sudo smtpflow ...) or grant them \
-             (in a unit: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN)",
-            missing.join(" and ")
+             (in a unit: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON)",
+            missing
+                .iter()
+                .map(|(name, _)| *name)
+                .collect::<Vec<_>>()
+                .join(" and ")
         ),
     ))
 }

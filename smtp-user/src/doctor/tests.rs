@@ -31,10 +31,15 @@ fn missing_capabilities_are_named() {
     let set = |bits: &[u32]| Some(bits.iter().map(|bit| 1_u64 << bit).sum());
     let finding = capabilities(set(&[]), true);
     assert_eq!(finding.outcome, Outcome::Fails);
-    for name in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] {
+    for name in ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] {
         assert!(finding.text.contains(name), "{name}: {}", finding.text);
     }
-    let enough = set(&[privilege::CAP_BPF, privilege::CAP_NET_ADMIN]);
+    let attach = privilege::CAP_NET_ADMIN;
+    let enough = set(&[privilege::CAP_BPF, privilege::CAP_PERFMON, attach]);
+    let containing = set(&[privilege::CAP_SYS_ADMIN, attach]);
+    assert_eq!(capabilities(containing, true).outcome, Outcome::Ok);
+    let without = set(&[privilege::CAP_SYS_ADMIN]);
+    assert!(capabilities(without, false).text.contains("CAP_NET_ADMIN"));
     assert_eq!(capabilities(enough, false).outcome, Outcome::Ok);
     assert_eq!(capabilities(enough, true).outcome, Outcome::Fails);
     assert_eq!(capabilities(None, false).outcome, Outcome::Warning);

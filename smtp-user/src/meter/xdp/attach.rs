@@ -3,16 +3,18 @@
 //! Contract: never replaces somebody else's program, never attaches but through a BPF link that only
 //! its pin holds, and says which mode it got and why not a better one.
 
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{Xdp, XdpMode, loaded_programs};
+use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
 use nix::errno::Errno;
 
 use super::pins::Pins;
+use super::tables;
 use crate::config::AttachChoice;
 use crate::failure::{Failure, Kind};
 use crate::link::{self, Link};
@@ -97,6 +99,7 @@ pub fn attach(
         AttachChoice::Skb => &[(XdpMode::Skb, AttachMode::Skb, PLAIN)],
     };
     let mut refusals = Vec::new();
+    let mut forbidden = true;
     for (xdp_mode, mode, section) in attempts {
         match try_attach(ebpf, &link, *xdp_mode, *section) {
             Ok(fd_link) => {
@@ -124,6 +127,10 @@ pub fn attach(
                         &foreign.mode,
                     ));
                 }
+                forbidden &= error
+                    .chain()
+                    .filter_map(|cause| cause.downcast_ref::<io::Error>())
+                    .any(tables::is_permission);
                 refusals.push(format!(
                     "{} with section {}: {error:#}",
                     mode.name(),
@@ -132,7 +139,7 @@ pub fn attach(
             }
         }
     }
-    let kind = if refusals.iter().all(|text| text.contains("not permitted")) {
+    let kind = if forbidden {
         Kind::NoPermission
     } else {
         Kind::Unavailable
@@ -178,11 +185,33 @@ pub fn load(ebpf: &mut Ebpf, section: Section) -> anyhow::Result<&mut Xdp> {
         .with_context(|| format!("the kernel object has no program {}", section.program))?
         .try_into()?;
     if program.fd().is_err() {
-        program
-            .load()
-            .with_context(|| format!("the kernel refuses section {}", section.name))?;
+        program.load().map_err(|error| refused(error, section))?;
     }
     Ok(program)
+}
+
+/// The verifier's log has hundreds of lines, of which the last but the statistics says why; the
+/// rest goes to the debug log.
+fn refused(error: ProgramError, section: Section) -> anyhow::Error {
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return anyhow::Error::new(error);
+    };
+    let log = verifier_log.to_string();
+    tracing::debug!("section {}, the verifier's log: {log}", section.name);
+    let statistics = ["processed ", "verification time", "stack depth", "}"];
+    let reason = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    anyhow::Error::new(io_error).context(format!(
+        "the kernel refuses section {}{reason}",
+        section.name
+    ))
 }
 
 /// The number of the program that a pinned link holds.
@@ -216,7 +245,7 @@ fn is_severed(ebpf: &mut Ebpf, path: &Path) -> anyhow::Result<bool> {
         Err(error) => {
             let cause = error
                 .chain()
-                .find_map(|cause| cause.downcast_ref::<std::io::Error>());
+                .find_map(|cause| cause.downcast_ref::<io::Error>());
             Ok(cause.is_some_and(|cause| cause.raw_os_error() == Some(Errno::ENOLINK as i32)))
         }
     }
