@@ -11,6 +11,7 @@
 //! ```
 #![no_std]
 
+mod address;
 pub mod counter;
 pub mod flow;
 pub mod packet;

@@ -5,10 +5,11 @@
 //! and maps are pinned, so counting goes on when the agent dies; the next one takes both over.
 //! Blocks, so it has a thread of its own.
 //!
-//! `pins`: our directory of bpffs; `tables`: the maps; `mapped`: their memory; `attach`: links;
-//! `pass`: the bare program that ours is measured against.
+//! `pins`: our directory of bpffs; `tables`: the maps; `identity`: what they were made for; `mapped`:
+//! their memory; `attach`: links; `pass`: the bare program that ours is measured against.
 
 mod attach;
+mod identity;
 mod mapped;
 pub mod pass;
 mod pins;

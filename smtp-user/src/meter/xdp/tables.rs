@@ -4,8 +4,7 @@
 //! give them. aya opens a pinned map without comparing anything, so all comparing is done here,
 //! before it does.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -14,12 +13,12 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuHashMap};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
-use smtp_common::LAYOUT_VERSION;
 use smtp_common::flow::{Header, MAX_CPUS, SourceStats, SpillKey, Totals, notice};
 use smtp_common::packet::{Address, MailPorts};
-use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
+use smtp_common::table::{Geometry, Set};
 
 use super::Options;
+use super::identity::{Identity, IdentityWords};
 use super::mapped::MappedArray;
 use super::pins::Pins;
 use crate::failure::{Failure, Kind};
@@ -37,84 +36,6 @@ type StatsWords = [u64; size_of::<SourceStats>() / 8];
 const OBJECT_MAPS: [&str; 5] = ["EPOCH", "SOURCES", "SYNS", "OWN", "SPILL"];
 const HEADER_MAPS: [&str; 2] = ["COUNTERS_0", "COUNTERS_1"];
 const IDENTITY_MAP: &str = "IDENTITY";
-
-/// What the maps were made for. Another program may write to them only if it agrees in all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    geometry: Geometry,
-    ports: [u16; 4],
-    spill: u32,
-    address_seeds: AddressSeeds,
-    syn_seeds: SynSeeds,
-}
-
-/// An [`Identity`] with its layout version, in words.
-type IdentityWords = [u64; 22];
-
-impl Identity {
-    fn new(options: &Options) -> anyhow::Result<Self> {
-        let mut bytes = [0; size_of::<AddressSeeds>() + size_of::<SynSeeds>()];
-        File::open("/dev/urandom")
-            .and_then(|mut random| random.read_exact(&mut bytes))
-            .context("cannot read random numbers from /dev/urandom")?;
-        let mut words = bytes
-            .chunks_exact(8)
-            .map(|chunk| u64::from_ne_bytes(chunk.try_into().expect("chunks of eight")));
-        let mut next = || words.next().expect("as many words as seeds");
-        Ok(Self {
-            geometry: options.geometry,
-            ports: options.ports,
-            spill: options.spill,
-            address_seeds: std::array::from_fn(|_| next()),
-            syn_seeds: std::array::from_fn(|_| next()),
-        })
-    }
-
-    fn to_words(self) -> IdentityWords {
-        let Geometry {
-            cpus,
-            sets,
-            syn_slots,
-        } = self.geometry;
-        let [a, b, c, d] = self.ports.map(u64::from);
-        let mut words = [0; 22];
-        words[..6].copy_from_slice(&[
-            LAYOUT_VERSION.into(),
-            cpus.into(),
-            sets.into(),
-            syn_slots.into(),
-            a << 48 | b << 32 | c << 16 | d,
-            self.spill.into(),
-        ]);
-        words[6..11].copy_from_slice(&self.address_seeds);
-        words[11..].copy_from_slice(&self.syn_seeds);
-        words
-    }
-
-    /// What these words say; `None` if they are of another layout.
-    fn from_words(words: &IdentityWords) -> Option<Self> {
-        let word = |i: usize| u32::try_from(words[i]).ok();
-        if word(0)? != LAYOUT_VERSION {
-            return None;
-        }
-        Some(Self {
-            geometry: Geometry {
-                cpus: word(1)?,
-                sets: word(2)?,
-                syn_slots: word(3)?,
-            },
-            ports: [48, 32, 16, 0].map(|shift| (words[4] >> shift) as u16),
-            spill: word(5)?,
-            address_seeds: std::array::from_fn(|i| words[6 + i]),
-            syn_seeds: std::array::from_fn(|i| words[11 + i]),
-        })
-    }
-
-    /// What the operator chooses, without the seeds, which may be anything.
-    fn choices(&self) -> (Geometry, [u16; 4], u32) {
-        (self.geometry, self.ports, self.spill)
-    }
-}
 
 /// The maps that the agent reads and writes.
 pub struct Tables {
@@ -480,29 +401,4 @@ fn map_bytes(map: &MapData) -> anyhow::Result<u64> {
 /// Whether this error of the kernel's means that permission is missing.
 pub fn is_permission(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_survives_its_words() {
-        let identity = Identity {
-            geometry: Geometry {
-                cpus: 72,
-                sets: 1 << 15,
-                syn_slots: 1 << 18,
-            },
-            ports: [25, 587, 465, 0],
-            spill: 16384,
-            address_seeds: [1, 2, 3, 4, 5],
-            syn_seeds: [6, 7, 8, 9, 10, 11, 12, 13, 14, 15, u64::MAX],
-        };
-        let words = identity.to_words();
-        assert_eq!(Identity::from_words(&words), Some(identity));
-        let mut other = words;
-        other[0] += 1;
-        assert_eq!(Identity::from_words(&other), None);
-    }
 }
