@@ -358,7 +358,7 @@ fn initialise_headers(headers: &mut MappedArray<Header>, half: u32) {
     for header in unsafe { headers.silent(0, MAX_CPUS) } {
         *header = Header::new(half);
         if half == 1 {
-            // Said once per CPU, from the other half.
+            // Said once per CPU, from the other half: in its first window there with a packet.
             header.notices = notice::STARTED;
         }
     }
