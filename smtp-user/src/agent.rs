@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
@@ -53,20 +53,21 @@ async fn agent(
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
     let (news_sender, mut news) = mpsc::channel(16);
+    let (started_sender, started) = oneshot::channel();
     let (stop_meter, stop_receiver) = std_mpsc::channel();
     let meter_config = config.clone();
     let meter = thread::Builder::new()
         .name("meter".to_owned())
-        .spawn(move || meter_thread(&meter_config, &news_sender, &stop_receiver))
+        .spawn(move || meter_thread(&meter_config, started_sender, &news_sender, &stop_receiver))
         .context("cannot start the meter's thread")?;
-    let Some(News::Started(started)) = news.recv().await else {
+    let Ok(started) = started.await else {
         return Err(end_of(meter).err().unwrap_or_else(|| {
             Failure::new(Kind::Failed, "the meter ended before it had started")
         }));
     };
     log_start(&config, &started);
 
-    let mut recorder = Recorder::new(&config, *started);
+    let mut recorder = Recorder::new(&config, started);
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
     let (shutdown_sender, shutdown) = watch::channel(false);
     let server = tokio::spawn(serve::serve(listener, serve_options, snapshots, shutdown));
@@ -120,8 +121,6 @@ async fn agent(
 
 /// What the meter's thread tells.
 enum News {
-    /// It is attached.
-    Started(Box<Started>),
     /// A window, how long its drain took, and where packets are seen now.
     Window(Box<Window>, Duration, Vec<ObservationPoint>),
     /// A drain failed.
@@ -136,6 +135,7 @@ struct Started {
 
 fn meter_thread(
     config: &Config,
+    ready: oneshot::Sender<Started>,
     news: &mpsc::Sender<News>,
     stop: &std_mpsc::Receiver<()>,
 ) -> Result<(), Failure> {
@@ -145,7 +145,9 @@ fn meter_thread(
     let mut meter = XdpMeter::open(&Options::new(config)?)?;
     let attached = attach_all(&mut meter, config);
     if let Err(failure) = attached {
-        meter.detach()?;
+        if let Err(also) = meter.abandon() {
+            tracing::error!("what was attached until now stays: {also}");
+        }
         return Err(failure);
     }
     let started = Started {
@@ -163,7 +165,7 @@ fn meter_thread(
         points: meter.points(),
     };
     // Nobody listens: then the agent is ending, and so does this thread, at its first wait.
-    let _ = news.blocking_send(News::Started(Box::new(started)));
+    let _ = ready.send(started);
 
     let mut next = Instant::now() + config.meter.window;
     loop {
@@ -271,7 +273,6 @@ impl Recorder {
 
     fn record(&mut self, news: News) {
         match news {
-            News::Started(started) => self.points = started.points,
             News::DrainFailed => self.drain_failures += 1,
             News::Window(window, duration, points) => {
                 self.points = points;

@@ -13,7 +13,6 @@ use std::path::Path;
 
 use nix::sys::statfs::{FsType, statfs};
 use serde::Serialize;
-use smtp_common::table::Set;
 
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
@@ -350,8 +349,8 @@ fn pins(directory: &Path) -> Finding {
 
 fn tables(config: &Config) -> Finding {
     const CHECK: &str = "tables";
-    let geometry = match meter::xdp::Options::new(config) {
-        Ok(options) => options.geometry,
+    let options = match meter::xdp::Options::new(config) {
+        Ok(options) => options,
         Err(failure) => {
             return Finding::fails(
                 CHECK,
@@ -360,8 +359,7 @@ fn tables(config: &Config) -> Finding {
             );
         }
     };
-    let sources = u64::from(geometry.total_sets()) * size_of::<Set>() as u64;
-    let bytes = sources + u64::from(geometry.syn_slots) * 8;
+    let (geometry, bytes) = (options.geometry, options.table_bytes());
     let text = format!(
         "{} for {} possible CPUs with {} sets each",
         mebibytes(bytes),

@@ -9,6 +9,7 @@ pub mod packets;
 
 use std::path::{Path, PathBuf};
 
+use smtp_common::flow::Totals;
 use smtp_common::packet::MailPorts;
 use smtp_common::table::Geometry;
 use smtp_user::meter::xdp::{Options, XdpMeter};
@@ -73,3 +74,23 @@ pub const ANSWERS: [(&str, u64, u64, u64); 8] = [
     ("truncated-header.pcap", 1, 24, 1_589),
     ("connect-with-smtp.pcap", 0, 0, 0),
 ];
+
+/// The eight counts of a JSON object.
+pub fn totals(counts: &serde_json::Value) -> Totals {
+    let count = |name: &str| {
+        let value = &counts[name];
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} of {counts}"))
+    };
+    Totals {
+        connections: count("connections"),
+        syn_retx: count("syn_retx"),
+        c2s_packets: count("c2s_packets"),
+        c2s_bytes: count("c2s_bytes"),
+        s2c_packets: count("s2c_packets"),
+        s2c_bytes: count("s2c_bytes"),
+        answered: count("answered"),
+        refused: count("refused"),
+    }
+}

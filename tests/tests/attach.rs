@@ -206,15 +206,20 @@ fn one_command_detaches_even_while_an_agent_runs_and_the_agent_says_so() {
     assert!(!options.pins.exists(), "pins are left");
 }
 
-/// Runs the agent in another namespace and expects it to end by itself with this code; gives its
-/// words.
-fn refused(lab: &Lab, namespace: &str, options: &AgentOptions, extra: &[&str]) -> String {
+/// Runs the agent in a namespace and expects it to end by itself with this code; gives its words.
+fn refused(
+    lab: &Lab,
+    code: i32,
+    namespace: &str,
+    options: &AgentOptions,
+    extra: &[&str],
+) -> String {
     let mut run = std::process::Command::new(&options.binary);
     run.args(["run", "--interface", "outer", "--listen", "127.0.0.1:0"]);
     run.args(["--netns", &lab.ns(namespace)]).args(extra);
     run.arg("--pins").arg(&options.pins);
     let finished = finish(&mut run, LIMIT).expect("it ends");
-    assert_eq!(finished.status.code(), Some(69), "{}", finished.stderr);
+    assert_eq!(finished.status.code(), Some(code), "{}", finished.stderr);
     finished.stderr
 }
 
@@ -228,7 +233,7 @@ fn a_link_to_an_interface_of_the_same_name_elsewhere_is_left_alone() {
     let keeping = options(&lab, "outer", &["--keep-attached"]);
     let mut agent = start(&lab, &keeping);
     assert!(agent.stop().expect("the agent ends").success());
-    let error = refused(&lab, "other", &keeping, &[]);
+    let error = refused(&lab, 69, "other", &keeping, &[]);
     assert!(error.contains("another network namespace"), "{error}");
     knock(&lab, 5);
     let mut agent = start(&lab, &options(&lab, "outer", &[]));
@@ -243,7 +248,7 @@ fn a_mode_that_was_asked_for_is_not_replaced_by_one_that_is_there() {
     let keeping = options(&lab, "outer", &["--keep-attached", "--mode", "skb"]);
     let mut agent = start(&lab, &keeping);
     assert!(agent.stop().expect("the agent ends").success());
-    let error = refused(&lab, "gateway", &keeping, &["--mode", "driver"]);
+    let error = refused(&lab, 69, "gateway", &keeping, &["--mode", "driver"]);
     assert!(error.contains("in skb mode"), "{error}");
     // Nobody asked for a mode: then it goes on in the one that is there, and says so.
     let mut agent = start(&lab, &options(&lab, "outer", &[]));
@@ -277,6 +282,31 @@ fn an_interface_that_was_made_anew_is_attached_to_anew() {
     // The three that the killed agent had not drained, or fewer if it had, and the four.
     let counted = connections(&mut agent);
     assert!((4..=7).contains(&counted), "{counted}");
+    assert!(agent.stop().expect("the agent ends").success());
+    assert!(!options.pins.exists(), "pins are left");
+}
+
+#[test]
+fn a_start_that_fails_takes_nothing_from_what_was_counting() {
+    let lab = lab("sfattfail");
+    address(&lab, "outer");
+    let options = options(&lab, "outer", &[]);
+    let mut agent = start(&lab, &options);
+    agent
+        .process()
+        .stop(Signal::SIGKILL, LIMIT)
+        .expect("killed");
+    knock(&lab, 6);
+    let error = refused(&lab, 1, "gateway", &options, &["--interface", "inner"]);
+    assert!(error.contains("inner: no such interface"), "{error}");
+    let link = lab.ip("gateway", "link show outer").expect("ip link");
+    assert!(
+        link.contains("xdp"),
+        "the failed start has detached: {link}"
+    );
+    knock(&lab, 5);
+    let mut agent = start(&lab, &options);
+    assert_eq!(connections(&mut agent), 11);
     assert!(agent.stop().expect("the agent ends").success());
     assert!(!options.pins.exists(), "pins are left");
 }

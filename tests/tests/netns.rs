@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use smtp_common::flow::Totals;
 use smtpflow_tests::oracle::{expected, segments};
+use smtpflow_tests::totals;
 use xtask::lab::{
     AgentOptions, GATEWAY_CLIENT_SIDE, GATEWAY_SERVER_SIDE, Lab, Messages, Topology, tshark_fields,
 };
@@ -18,23 +19,10 @@ fn served(sources: &serde_json::Value) -> BTreeMap<IpAddr, Totals> {
     assert_eq!(sources["total"], list.len(), "the list is cut");
     let entries = list.iter().map(|entry| {
         let address = entry["addr"].as_str().expect("an address");
-        let count = |name: &str| {
-            let value = &entry["total"][name];
-            value
-                .as_u64()
-                .unwrap_or_else(|| panic!("{name} of {entry}"))
-        };
-        let totals = Totals {
-            connections: count("connections"),
-            syn_retx: count("syn_retx"),
-            c2s_packets: count("c2s_packets"),
-            c2s_bytes: count("c2s_bytes"),
-            s2c_packets: count("s2c_packets"),
-            s2c_bytes: count("s2c_bytes"),
-            answered: count("answered"),
-            refused: count("refused"),
-        };
-        (address.parse().expect("an address"), totals)
+        (
+            address.parse().expect("an address"),
+            totals(&entry["total"]),
+        )
     });
     entries.collect()
 }

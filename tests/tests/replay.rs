@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use smtp_common::flow::Totals;
 use smtpflow_tests::oracle::{expected, segments};
-use smtpflow_tests::{ANSWERS, data};
+use smtpflow_tests::{ANSWERS, data, totals};
 use xtask::command::{Finished, finish};
 use xtask::lab::smtpflow_binary;
 
@@ -36,20 +36,6 @@ fn number(value: &Value) -> u64 {
     value
         .as_u64()
         .unwrap_or_else(|| panic!("no count: {value}"))
-}
-
-fn totals(counts: &Value) -> Totals {
-    let count = |name: &str| number(&counts[name]);
-    Totals {
-        connections: count("connections"),
-        syn_retx: count("syn_retx"),
-        c2s_packets: count("c2s_packets"),
-        c2s_bytes: count("c2s_bytes"),
-        s2c_packets: count("s2c_packets"),
-        s2c_bytes: count("s2c_bytes"),
-        answered: count("answered"),
-        refused: count("refused"),
-    }
 }
 
 #[test]

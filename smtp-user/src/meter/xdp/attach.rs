@@ -40,13 +40,22 @@ pub struct Section {
     pub name: &'static str,
 }
 
+/// How a link came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// This smtpflow made it.
+    Anew,
+    /// An earlier one did, and its program was replaced.
+    TakenOver,
+}
+
 /// Attaches to one interface.
 pub fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
     interface: &str,
     choice: AttachChoice,
-) -> Result<ObservationPoint, Failure> {
+) -> Result<(ObservationPoint, Attached), Failure> {
     let link = find(interface)?;
     if !link.ethernet {
         return Err(Failure::new(
@@ -61,7 +70,8 @@ pub fn attach(
     if path.exists() {
         let ours = program_of(&path)?;
         if link.xdp.as_ref().is_some_and(|xdp| xdp.program_id == ours) {
-            return take_over(ebpf, pins, &link, choice);
+            let point = take_over(ebpf, pins, &link, choice)?;
+            return Ok((point, Attached::TakenOver));
         }
         if !is_severed(ebpf, &path)? {
             return Err(Failure::new(
@@ -110,13 +120,14 @@ pub fn attach(
                 fd_link
                     .pin(&path)
                     .with_context(|| format!("cannot pin the link {}", path.display()))?;
-                return Ok(ObservationPoint {
+                let point = ObservationPoint {
                     interface: interface.to_owned(),
                     index: link.index,
                     mode: *mode,
                     program: section.name,
                     fallback,
-                });
+                };
+                return Ok((point, Attached::Anew));
             }
             Err(error) => {
                 // Somebody may have come between the look and the attempt.

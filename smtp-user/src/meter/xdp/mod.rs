@@ -28,10 +28,11 @@ use aya_obj::programs::XdpAttachType;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use smtp_common::counter::Counter;
-use smtp_common::flow::{MAX_CPUS, Totals};
+use smtp_common::flow::{Header, MAX_CPUS, SourceStats, Totals};
 use smtp_common::packet::Address;
 use smtp_common::table::{Geometry, Set, WAYS};
 
+use self::attach::Attached;
 pub use self::attach::{FRAGS, PLAIN, Section};
 use self::pins::Pins;
 use self::tables::Tables;
@@ -95,6 +96,19 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Bytes of kernel memory that the tables take.
+    pub const fn table_bytes(&self) -> u64 {
+        let Geometry {
+            cpus, syn_slots, ..
+        } = self.geometry;
+        self.geometry.total_sets() as u64 * size_of::<Set>() as u64
+            + syn_slots as u64 * size_of::<u64>() as u64
+            + 2 * MAX_CPUS as u64 * size_of::<Header>() as u64
+            + self.spill as u64 * cpus as u64 * size_of::<SourceStats>() as u64
+    }
+}
+
 /// [`DEFAULT_SETS`], or the largest power of two that keeps to [`DEFAULT_TABLE_BYTES`].
 fn default_sets(cpus: u32) -> u32 {
     let fitting = DEFAULT_TABLE_BYTES / (2 * u64::from(cpus) * size_of::<Set>() as u64);
@@ -107,8 +121,9 @@ pub struct XdpMeter {
     tables: Tables,
     pins: Pins,
     points: Vec<ObservationPoint>,
-    /// Every interface that this meter attached to, whether it still is or not.
-    attached: Vec<String>,
+    /// Every interface that this meter counts on, whether it still is attached or not, and whether
+    /// an earlier smtpflow had attached to it.
+    attached: Vec<(String, Attached)>,
     ebpf: Ebpf,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// The half that programs write now.
@@ -116,8 +131,12 @@ pub struct XdpMeter {
     /// When the running window started: for the label, and for its length.
     started_at: SystemTime,
     started: Duration,
-    /// What a meter that was taken over had counted in its silent half.
-    carried: Option<Drained>,
+    /// Whether the tables were taken over and nothing has been read from them yet: which half
+    /// programs write is then not known (the kernel tells with CAP_SYS_ADMIN only).
+    unread: bool,
+    /// By half, what a drain has read and cleared and no window holds yet: it is more than nothing
+    /// when a drain has failed half-way, and the next one of that half goes on from there.
+    pending: [Drained; 2],
 }
 
 /// What one half held.
@@ -133,6 +152,14 @@ impl Drained {
         self.tally.sources.merge(totals);
         self.sources.entry(address).or_default().merge(totals);
     }
+
+    fn merge(&mut self, other: Self) {
+        self.tally.merge(&other.tally);
+        self.lines_used += other.lines_used;
+        for (address, totals) in other.sources {
+            self.sources.entry(address).or_default().merge(&totals);
+        }
+    }
 }
 
 impl XdpMeter {
@@ -145,7 +172,8 @@ impl XdpMeter {
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|error| tracing::warn!("no log from the kernel program: {error}"))
             .ok();
-        let mut meter = Self {
+        Ok(Self {
+            unread: tables.taken_over,
             tables,
             pins,
             points: Vec::new(),
@@ -155,27 +183,14 @@ impl XdpMeter {
             half: 0,
             started_at: SystemTime::now(),
             started: boot_time()?,
-            carried: None,
-        };
-        if meter.tables.taken_over {
-            // Which half the programs write is not known without CAP_SYS_ADMIN: after this it is
-            // half 0, and half 1 is silent whichever it was.
-            meter.tables.flip_to(0)?;
-            let mut carried = Drained::default();
-            meter.drain(1, &mut carried)?;
-            tracing::info!(
-                segments = carried.tally.segments(),
-                "took over the tables of an earlier smtpflow"
-            );
-            meter.carried = Some(carried);
-        }
-        Ok(meter)
+            pending: Default::default(),
+        })
     }
 
     /// Attaches to an interface in the network namespace of this thread.
     pub fn attach(&mut self, interface: &str, choice: AttachChoice) -> Result<(), Failure> {
-        let point = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
-        self.attached.push(interface.to_owned());
+        let (point, attached) = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
+        self.attached.push((interface.to_owned(), attached));
         self.points.push(point);
         Ok(())
     }
@@ -208,7 +223,7 @@ impl XdpMeter {
     /// Interfaces with a link of ours that this meter did not attach to: an earlier one did.
     pub fn other_links(&self) -> Result<Vec<String>, Failure> {
         let mut linked = self.pins.linked_interfaces()?;
-        linked.retain(|name| !self.attached.contains(name));
+        linked.retain(|name| !self.attached.iter().any(|(attached, _)| attached == name));
         Ok(linked)
     }
 
@@ -229,13 +244,29 @@ impl XdpMeter {
 
     /// Ends the links of this meter, and removes the maps if no other link uses them.
     pub fn detach(self) -> Result<(), Failure> {
-        for interface in self.pins.linked_interfaces()? {
-            if self.attached.contains(&interface) {
-                // The pin is the only holder of the link.
-                self.pins.remove_link(&interface)?;
-            }
+        self.end_links(|_| true)?;
+        self.pins.remove_unused()
+    }
+
+    /// Undoes what this meter has done so far: for a start that fails. What an earlier smtpflow had
+    /// attached goes on counting, and nothing that it counted is lost.
+    pub fn abandon(self) -> Result<(), Failure> {
+        self.end_links(|attached| attached == Attached::Anew)?;
+        if self.tables.taken_over {
+            return Ok(());
         }
         self.pins.remove_unused()
+    }
+
+    /// Ends links of this meter. Their pins are their only holders.
+    fn end_links(&self, which: impl Fn(Attached) -> bool) -> Result<(), Failure> {
+        let linked = self.pins.linked_interfaces()?;
+        for (interface, attached) in &self.attached {
+            if which(*attached) && linked.contains(interface) {
+                self.pins.remove_link(interface)?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a section of the program once on a frame that comes from no interface
@@ -272,9 +303,9 @@ impl XdpMeter {
         Ok(program.info()?.verified_instruction_count())
     }
 
-    /// Reads and clears a silent half.
-    fn drain(&mut self, half: u32, drained: &mut Drained) -> anyhow::Result<()> {
-        let mut spilled = 0;
+    /// Reads and clears a silent half. What it has read when it fails is kept, see `pending`.
+    fn drain(&mut self, half: u32) -> anyhow::Result<Drained> {
+        let drained = &mut self.pending[half as usize];
         self.tables.drain_headers(half, |header| {
             let tally = &mut drained.tally;
             tally.frames += header.frames;
@@ -285,7 +316,6 @@ impl XdpMeter {
             tally.overflow.merge(&Totals::from(&header.overflow));
             tally.spilled += header.spilled;
             tally.spill_refused += header.spill_refused;
-            spilled += header.spilled;
         });
         let mut lines_used = 0;
         self.tables.drain_sources(half, |address, stats| {
@@ -293,10 +323,24 @@ impl XdpMeter {
             drained.add(address, &Totals::from(stats));
         });
         drained.lines_used += lines_used;
-        if spilled > 0 {
+        if drained.tally.spilled > 0 {
             self.tables
                 .drain_spill(half, |address, totals| drained.add(address, totals))?;
         }
+        Ok(std::mem::take(drained))
+    }
+
+    /// Reads the half of tables that were taken over which is silent once programs write half 0,
+    /// whichever they wrote before. It comes with the window of half 0.
+    fn read_taken_over(&mut self) -> anyhow::Result<()> {
+        self.tables.flip_to(0)?;
+        let drained = self.drain(1)?;
+        tracing::info!(
+            segments = drained.tally.segments(),
+            "took over the tables of an earlier smtpflow"
+        );
+        self.pending[0].merge(drained);
+        self.unread = false;
         Ok(())
     }
 }
@@ -315,6 +359,9 @@ impl Runner {
 
 impl Meter for XdpMeter {
     fn window(&mut self) -> Result<Option<Window>, Failure> {
+        if self.unread {
+            self.read_taken_over()?;
+        }
         let before = Instant::now();
         self.tables.flip_to(1 - self.half)?;
         let flip = before.elapsed();
@@ -322,8 +369,7 @@ impl Meter for XdpMeter {
         self.half = 1 - self.half;
         let (ended_at, ended) = (SystemTime::now(), boot_time()?);
 
-        let mut drained = self.carried.take().unwrap_or_default();
-        self.drain(silent, &mut drained)?;
+        let drained = self.drain(silent)?;
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }

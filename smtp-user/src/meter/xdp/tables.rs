@@ -110,11 +110,6 @@ impl Tables {
         let sources = array_data(&mut ebpf, "SOURCES")?;
         let syns = array_data(&mut ebpf, "SYNS")?;
         let header_data = [open_headers(pins, 0)?, open_headers(pins, 1)?];
-        let bytes = map_bytes(&sources)?
-            + map_bytes(&syns)?
-            + map_bytes(&header_data[0])?
-            + map_bytes(&header_data[1])?
-            + u64::from(identity.spill) * u64::from(cpus) * size_of::<SourceStats>() as u64;
         let mut headers = [
             MappedArray::new(&header_data[0])?,
             MappedArray::new(&header_data[1])?,
@@ -138,7 +133,7 @@ impl Tables {
             headers,
             sources: MappedArray::new(&sources)?,
             spill: PerCpuHashMap::try_from(take(&mut ebpf, "SPILL")?).context("SPILL")?,
-            bytes,
+            bytes: options.table_bytes(),
             taken_over,
             _descriptors: (sources, syns, own),
         };
@@ -217,10 +212,11 @@ impl Tables {
             for words in values.iter() {
                 totals.merge(&Totals::from(&SourceStats::from_words(*words)));
             }
-            each(address, &totals);
+            // Removed first: what cannot be removed is read again later, and must not count twice.
             self.spill
                 .remove(&key)
                 .context("cannot remove from the spill")?;
+            each(address, &totals);
         }
         Ok(())
     }
@@ -389,13 +385,6 @@ fn array_data(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<MapData> {
         Map::Array(data) => Ok(data),
         _ => anyhow::bail!("map {name} of the kernel object is not an array"),
     }
-}
-
-fn map_bytes(map: &MapData) -> anyhow::Result<u64> {
-    let info = map
-        .info()
-        .context("cannot ask the kernel for a map's shape")?;
-    Ok(u64::from(info.value_size()) * u64::from(info.max_entries()))
 }
 
 /// Whether this error of the kernel's means that permission is missing.
