@@ -142,7 +142,7 @@ section! {
 section! {
     /// What is remembered in memory.
     pub struct History {
-        /// Most sources kept since the start, 1 to 16777216, at about 200 bytes each. The counts of
+        /// Most sources kept since the start, 1 to 16777216, at about 500 bytes each. The counts of
         /// those that come later are summed up as untracked.
         #[serde(deserialize_with = "value::sources")]
         pub sources: u32 = 1_000_000;
