@@ -4,8 +4,10 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod measure;
 pub mod oracle;
 pub mod packets;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

@@ -13,4 +13,8 @@ use crate::model::Window;
 pub trait Meter {
     /// Closes the running window and hands it over; `None` when there will be no more packets.
     fn window(&mut self) -> Result<Option<Window>, Failure>;
+
+    /// Says that the window handed over last is kept elsewhere: only from here on may the meter
+    /// clear what it holds of it.
+    fn release(&mut self) -> Result<(), Failure>;
 }

@@ -32,12 +32,14 @@ pub struct AgentOptions {
     pub listen: SocketAddr,
     /// The directory of pins.
     pub pins: PathBuf,
+    /// The file of its store; `None` runs it without one.
+    pub store: Option<PathBuf>,
     /// Further arguments.
     pub extra: Vec<String>,
 }
 
 impl AgentOptions {
-    /// Both gateway interfaces, windows of 2 s, a free port, pins of its own.
+    /// Both gateway interfaces, windows of 2 s, a free port, pins and a store of its own.
     pub fn new(lab: &Lab) -> Result<Self> {
         Ok(Self {
             binary: smtpflow_binary()?,
@@ -47,6 +49,7 @@ impl AgentOptions {
             window: "2s".to_owned(),
             listen: free_listen_address()?,
             pins: Path::new(BPFFS).join(format!("smtpflow-{}", lab.prefix)),
+            store: Some(lab.folder().join("store/smtpflow.db")),
             extra: Vec::new(),
         })
     }
@@ -72,6 +75,10 @@ impl Lab {
         }
         command.args(["--netns", &self.ns("gateway"), "--window", &options.window]);
         command.arg("--pins").arg(&options.pins);
+        match &options.store {
+            Some(store) => command.arg("--store").arg(store),
+            None => command.arg("--no-store"),
+        };
         command.args(["--listen", &options.listen.to_string()]);
         command.args(&options.extra);
         Ok(Agent {

@@ -114,6 +114,11 @@ impl<R: Read> Meter for PcapMeter<R> {
             None => Ok(None),
         }
     }
+
+    /// The file holds it all still.
+    fn release(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// The failure that a fault of this file is.
@@ -147,6 +152,8 @@ impl Clock {
 
 /// What the kernel program has in its maps and globals.
 struct Counting {
+    /// Windows drained.
+    windows: u64,
     ports: MailPorts,
     tables: Tables,
     syn_seeds: SynSeeds,
@@ -160,6 +167,7 @@ impl Counting {
         // numbers, and hashing numbers with them gives more.
         let random = RandomState::new();
         Self {
+            windows: 0,
             ports,
             tables: Tables {
                 geometry: GEOMETRY,
@@ -205,7 +213,9 @@ impl Counting {
             tally.sources.merge(&totals);
             sources.push(Source { address, totals });
         });
+        self.windows += 1;
         Window {
+            epoch: self.windows,
             started_at: SystemTime::UNIX_EPOCH
                 .checked_add(start)
                 .unwrap_or(SystemTime::UNIX_EPOCH),

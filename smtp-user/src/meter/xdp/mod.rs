@@ -30,7 +30,7 @@ use nix::time::{ClockId, clock_gettime};
 use smtp_common::counter::Counter;
 use smtp_common::flow::{Header, MAX_CPUS, SourceStats, Totals};
 use smtp_common::packet::Address;
-use smtp_common::table::{Geometry, Set, WAYS};
+use smtp_common::table::{AddressSeeds, Geometry, Set, WAYS};
 
 use self::attach::Attached;
 pub use self::attach::{FRAGS, PLAIN, Section};
@@ -128,6 +128,8 @@ pub struct XdpMeter {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// The half that programs write now.
     half: u32,
+    /// The number of the last flip that ended a window.
+    epoch: u64,
     /// When the running window started: for the label, and for its length.
     started_at: SystemTime,
     started: Duration,
@@ -181,6 +183,7 @@ impl XdpMeter {
             ebpf,
             logger,
             half: 0,
+            epoch: 0,
             started_at: SystemTime::now(),
             started: boot_time()?,
             pending: Default::default(),
@@ -230,6 +233,26 @@ impl XdpMeter {
     /// The shape of the tables.
     pub const fn geometry(&self) -> Geometry {
         self.tables.geometry
+    }
+
+    /// The seeds of the hash that the tables find an address by.
+    pub const fn address_seeds(&self) -> AddressSeeds {
+        self.tables.address_seeds
+    }
+
+    /// A random number that the pinned tables keep as long as they live.
+    pub fn table_id(&self) -> u64 {
+        self.tables
+            .address_seeds
+            .iter()
+            .fold(0, |id, seed| id ^ seed)
+    }
+
+    /// Takes note of the last epoch of these tables that is kept elsewhere. Called once, before
+    /// anything is attached.
+    pub fn recover(&mut self, committed: Option<u64>) -> Result<(), Failure> {
+        self.epoch = committed.unwrap_or(0);
+        Ok(())
     }
 
     /// Lines of the source table in one half, over all CPUs.
@@ -373,7 +396,9 @@ impl Meter for XdpMeter {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+        self.epoch += 1;
         let window = Window {
+            epoch: self.epoch,
             started_at: self.started_at,
             length: ended.saturating_sub(self.started),
             tally: drained.tally,
@@ -388,6 +413,10 @@ impl Meter for XdpMeter {
         self.started_at = ended_at;
         self.started = ended;
         Ok(Some(window))
+    }
+
+    fn release(&mut self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
 use smtp_common::flow::{Header, MAX_CPUS, SourceStats, SpillKey, Totals, notice};
 use smtp_common::packet::{Address, MailPorts};
-use smtp_common::table::{Geometry, Set};
+use smtp_common::table::{AddressSeeds, Geometry, Set};
 
 use super::Options;
 use super::identity::{Identity, IdentityWords};
@@ -40,6 +40,7 @@ const IDENTITY_MAP: &str = "IDENTITY";
 /// The maps that the agent reads and writes.
 pub struct Tables {
     pub geometry: Geometry,
+    pub address_seeds: AddressSeeds,
     /// Flips by taking the other header array.
     epoch: ArrayOfMaps<MapData, Array<MapData, HeaderWords>>,
     header_maps: [Array<MapData, HeaderWords>; 2],
@@ -125,6 +126,7 @@ impl Tables {
         let [first, second] = header_data;
         let mut tables = Self {
             geometry: identity.geometry,
+            address_seeds: identity.address_seeds,
             epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
             header_maps: [
                 Array::try_from(Map::Array(first)).context("COUNTERS_0")?,

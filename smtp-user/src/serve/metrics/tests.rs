@@ -8,7 +8,7 @@ use super::super::fixture;
 use super::*;
 
 fn pages() -> (String, String) {
-    let open = open_metrics(Arc::new(fixture::snapshot(fixture::rows()))).expect("a page");
+    let open = open_metrics(Arc::new(fixture::snapshot(&fixture::rows()))).expect("a page");
     let plain = plain_text(&open);
     (open, plain)
 }
@@ -87,10 +87,10 @@ fn the_text_format_says_types_in_full_names_and_has_no_end() {
 
 #[test]
 fn the_number_of_series_does_not_depend_on_the_traffic() {
-    let rows = (0..100_000)
+    let rows: Vec<_> = (0..100_000)
         .map(|i| fixture::row(i, u64::from(i)))
         .collect();
-    let page = open_metrics(Arc::new(fixture::snapshot(rows))).expect("a page");
+    let page = open_metrics(Arc::new(fixture::snapshot(&rows))).expect("a page");
     let series = page.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series <= 300, "{series} series");
     let few = pages().0;
@@ -102,7 +102,7 @@ fn the_number_of_series_does_not_depend_on_the_traffic() {
 
 #[test]
 fn before_the_first_drain_every_metric_is_there_as_well() {
-    let mut snapshot = fixture::snapshot(Vec::new());
+    let mut snapshot = fixture::snapshot(&[]);
     snapshot.last_drain = None;
     let page = open_metrics(Arc::new(snapshot)).expect("a page");
     assert_eq!(sampled(&page).len(), METRICS.len());
@@ -111,7 +111,7 @@ fn before_the_first_drain_every_metric_is_there_as_well() {
 
 #[test]
 fn odd_interface_names_are_escaped() {
-    let mut snapshot = fixture::snapshot(Vec::new());
+    let mut snapshot = fixture::snapshot(&[]);
     snapshot.points[0].interface = "e\"th\\0".to_owned();
     let page = open_metrics(Arc::new(snapshot)).expect("a page");
     assert!(page.contains("interface=\"e\\\"th\\\\0\""), "{page}");
