@@ -310,6 +310,7 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
     let mut store = Store::open(&config.store.path, config.history.sources)?;
     let ledger = store.load(|kept| history.restore_source(&kept.source, &mut sources))?;
     history.restore(&ledger.account, &ledger.untracked);
+    sources.arrange(meter.geometry().sets);
     tracing::info!(
         path = %config.store.path.display(),
         sources = sources.len(),

@@ -100,6 +100,14 @@ fn bench(number: u32) {
             costs.push(measure(|| recorder.record(&given)).1);
         }
         println!("  {order:?} order: merge and publish    {}", median(&costs));
+        if order == Order::Table {
+            let mut costs = Vec::new();
+            let mut restarted = restarted(&given);
+            for _ in 0..ROUNDS {
+                costs.push(measure(|| restarted.record(&given)).1);
+            }
+            println!("  as after a restart: merge and publish {}", median(&costs));
+        }
         assert_eq!(recorder.sources.read().len(), number as usize);
         assert_eq!(recorder.history.untracked(), Default::default());
         drop(given);
@@ -111,6 +119,19 @@ fn bench(number: u32) {
             ask(&recorder);
         }
     }
+}
+
+/// A recorder with these sources as a store gives them back: in the order of their addresses.
+fn restarted(window: &Window) -> Recorder {
+    let mut sources = window.sources.clone();
+    sources.sort_by_key(|source| (!source.address.is_mapped(), source.address.octets()));
+    let mut recorder = Recorder::new(sources.len());
+    for source in &sources {
+        let mut list = recorder.sources.write();
+        recorder.history.restore_source(source, &mut list);
+    }
+    recorder.sources.write().arrange(1 << 19);
+    recorder
 }
 
 /// Serves it and asks, over TCP on loopback.

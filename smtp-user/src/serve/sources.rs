@@ -328,11 +328,19 @@ impl Query {
                 last = found.last().copied();
             }
         }
-        found.sort_unstable_by(|a, b| self.compare(list, *a, *b));
-        found.truncate(end);
-        let rows = found
+        let compare = |a: &Ranked, b: &Ranked| self.compare(list, *a, *b);
+        if found.len() > end {
+            found.select_nth_unstable_by(end - 1, compare);
+            found.truncate(end);
+        }
+        let start = self.offset.min(found.len());
+        if (1..found.len()).contains(&start) {
+            found.select_nth_unstable_by(start, compare);
+        }
+        let shown = &mut found[start..];
+        shown.sort_unstable_by(compare);
+        let rows = shown
             .iter()
-            .skip(self.offset)
             .filter_map(|(_, number)| Some(list.get(*number)?.to_row()))
             .collect();
         (rows, total)
