@@ -1,8 +1,9 @@
 //! The loop: the only place that knows meter, history and server.
 //!
 //! Contract: the meter has a thread of its own, because a flip waits for the kernel (milliseconds,
-//! half a second on a busy machine) and nothing else may wait for it. Windows go to the server as
-//! shared snapshots; no reader can hold up a drain. A failed drain loses nothing: its counts stay in
+//! half a second on a busy machine) and nothing else may wait for it; between two windows it sees to
+//! interfaces that have changed. Windows go to the server as shared snapshots; no reader can hold up
+//! a drain. A failed drain loses nothing: its counts stay in
 //! the kernel and come with the next one. At the end there is a last drain, then the program is
 //! detached unless it shall stay.
 
@@ -54,11 +55,15 @@ async fn agent(
 ) -> Result<(), Failure> {
     let (news_sender, mut news) = mpsc::channel(16);
     let (started_sender, started) = oneshot::channel();
-    let (stop_meter, stop_receiver) = std_mpsc::channel();
+    let (commands, command_receiver) = std_mpsc::channel();
     let meter_config = config.clone();
+    let for_links = commands.clone();
     let meter = thread::Builder::new()
         .name("meter".to_owned())
-        .spawn(move || meter_thread(&meter_config, started_sender, &news_sender, &stop_receiver))
+        .spawn(move || {
+            let commands = (for_links, command_receiver);
+            meter_thread(&meter_config, started_sender, &news_sender, commands)
+        })
         .context("cannot start the meter's thread")?;
     let Ok(started) = started.await else {
         return Err(end_of(meter).err().unwrap_or_else(|| {
@@ -88,12 +93,12 @@ async fn agent(
             signal = &mut stop, if !stopping => {
                 tracing::info!("{signal}: last drain, then the end");
                 stopping = true;
-                let _ = stop_meter.send(());
+                let _ = commands.send(Command::Stop);
             }
             result = &mut server, if server_ended.is_none() => {
                 server_ended = Some(result);
                 stopping = true;
-                let _ = stop_meter.send(());
+                let _ = commands.send(Command::Stop);
             }
         }
     }
@@ -121,10 +126,20 @@ async fn agent(
 
 /// What the meter's thread tells.
 enum News {
-    /// A window, how long its drain took, and where packets are seen now.
-    Window(Box<Window>, Duration, Vec<ObservationPoint>),
+    /// A window, and how long its drain took.
+    Window(Box<Window>, Duration),
     /// A drain failed.
     DrainFailed,
+    /// Where packets are seen has changed.
+    Points(Vec<ObservationPoint>),
+}
+
+/// What the meter's thread is told.
+enum Command {
+    /// To drain once more and end.
+    Stop,
+    /// That interfaces have changed.
+    LinksChanged,
 }
 
 /// What is known once the meter is attached.
@@ -137,11 +152,13 @@ fn meter_thread(
     config: &Config,
     ready: oneshot::Sender<Started>,
     news: &mpsc::Sender<News>,
-    stop: &std_mpsc::Receiver<()>,
+    (for_links, commands): (std_mpsc::Sender<Command>, std_mpsc::Receiver<Command>),
 ) -> Result<(), Failure> {
     if let Some(name) = &config.meter.netns {
         link::enter_netns(name)?;
     }
+    // Before anything is attached, so that no change after that is missed.
+    link::watch(move || for_links.send(Command::LinksChanged).is_ok())?;
     let mut meter = XdpMeter::open(&Options::new(config)?)?;
     let attached = attach_all(&mut meter, config);
     if let Err(failure) = attached {
@@ -170,10 +187,18 @@ fn meter_thread(
     let mut next = Instant::now() + config.meter.window;
     loop {
         let wait = next.saturating_duration_since(Instant::now());
-        let stopping = !matches!(
-            stop.recv_timeout(wait),
-            Err(std_mpsc::RecvTimeoutError::Timeout)
-        );
+        let (stopping, due) = match commands.recv_timeout(wait) {
+            Ok(Command::LinksChanged) => (false, false),
+            Err(std_mpsc::RecvTimeoutError::Timeout) => (false, true),
+            Ok(Command::Stop) | Err(std_mpsc::RecvTimeoutError::Disconnected) => (true, true),
+        };
+        // At the end of a window as well: what was refused may be possible without a change.
+        if !stopping && meter.reconcile(due) {
+            let _ = news.blocking_send(News::Points(meter.points()));
+        }
+        if !due {
+            continue;
+        }
         let before = Instant::now();
         let item = match meter.window() {
             Ok(Some(window)) => {
@@ -181,7 +206,7 @@ fn meter_thread(
                     tracing::error!("cannot clear what was drained, tried again: {failure}");
                 }
                 let duration = before.elapsed();
-                News::Window(Box::new(window), duration, meter.points())
+                News::Window(Box::new(window), duration)
             }
             Ok(None) => break,
             Err(failure) => {
@@ -277,8 +302,8 @@ impl Recorder {
     fn record(&mut self, news: News) {
         match news {
             News::DrainFailed => self.drain_failures += 1,
-            News::Window(window, duration, points) => {
-                self.points = points;
+            News::Points(points) => self.points = points,
+            News::Window(window, duration) => {
                 self.drains += 1;
                 let error = window.tally.conservation_error();
                 if error != 0 {

@@ -28,16 +28,56 @@ impl AttachMode {
     }
 }
 
-/// Where packets are seen: an interface and the mode in which it hands them over.
+/// Whether a configured interface is counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PointState {
+    /// The program is on it.
+    Attached,
+    /// It is gone. It is attached to when an interface of the configured name is there again.
+    Missing,
+    /// An interface of the configured name is there, but the program cannot be put on it; that is
+    /// tried again.
+    Refused,
+    /// Somebody ended the link (`smtpflow detach`). It is not attached to again until a restart.
+    Detached,
+}
+
+impl PointState {
+    /// As in JSON and on the page.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Missing => "missing",
+            Self::Refused => "refused",
+            Self::Detached => "detached",
+        }
+    }
+}
+
+/// Where packets are seen, or should be: a configured interface and the mode in which it hands them
+/// over. It is listed as long as the agent runs, whatever becomes of the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservationPoint {
-    /// Interface name.
+    /// The name in the configuration. No two points have the same.
+    pub configured: String,
+    /// The name now: another one after the interface was renamed, which ends no counting.
     pub interface: String,
-    /// Interface index in its network namespace.
+    /// Interface index in its network namespace; the last one if the interface is gone.
     pub index: u32,
-    /// How the program is attached.
+    /// Whether it is counted on.
+    pub state: PointState,
+    /// Why it is not attached, or what else the operator should know about it.
+    pub reason: Option<String>,
+    /// Whether the interface is there and set up.
+    pub up: bool,
+    /// The largest layer-3 packet that it carries, in bytes.
+    pub mtu: u32,
+    /// How often its state, name, MTU or being up was seen to have changed.
+    pub changes: u64,
+    /// How the program is attached, or was.
     pub mode: AttachMode,
-    /// The section that is attached: `xdp` or `xdp.frags`.
+    /// The section that is attached, or was: `xdp` or `xdp.frags`.
     pub program: &'static str,
     /// Why it is not in driver mode although nobody asked for `skb`.
     pub fallback: Option<String>,

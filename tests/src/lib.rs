@@ -4,6 +4,7 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod foreign;
 pub mod oracle;
 pub mod packets;
 

@@ -7,7 +7,7 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::Totals;
 
 use crate::model::{
-    AttachMode, Drain, Identity, ObservationPoint, Scope, Snapshot, SourceRow, Tally,
+    AttachMode, Drain, Identity, ObservationPoint, PointState, Scope, Snapshot, SourceRow, Tally,
 };
 
 /// A source with `connections` connections of one packet of 40 bytes each; its number makes its
@@ -89,15 +89,27 @@ pub(super) fn snapshot(sources: Vec<SourceRow>) -> Snapshot {
         },
         points: vec![
             ObservationPoint {
+                configured: "eth0".to_owned(),
                 interface: "eth0".to_owned(),
                 index: 2,
+                state: PointState::Attached,
+                reason: None,
+                up: true,
+                mtu: 1500,
+                changes: 0,
                 mode: AttachMode::Driver,
                 program: "xdp",
                 fallback: None,
             },
             ObservationPoint {
+                configured: "eth1".to_owned(),
                 interface: "eth1".to_owned(),
                 index: 3,
+                state: PointState::Attached,
+                reason: None,
+                up: true,
+                mtu: 1500,
+                changes: 0,
                 mode: AttachMode::Skb,
                 program: "xdp",
                 fallback: Some("driver with section xdp: not supported".to_owned()),

@@ -11,6 +11,7 @@
 mod attach;
 mod drain;
 mod identity;
+mod interfaces;
 mod mapped;
 pub mod pass;
 mod pins;
@@ -35,13 +36,13 @@ use smtp_common::table::{Geometry, Set, WAYS};
 
 use self::attach::Attached;
 pub use self::attach::{FRAGS, PLAIN, Section};
+use self::interfaces::Interfaces;
 use self::pins::Pins;
 use self::tables::Tables;
 use super::Meter;
 use crate::config::{AttachChoice, Config};
 use crate::crash;
 use crate::failure::{Failure, Kind};
-use crate::link;
 use crate::model::{ObservationPoint, Source, Tally, Window};
 use crate::privilege;
 
@@ -138,10 +139,7 @@ fn fitting_sets(cpus: u32, bytes: usize) -> u32 {
 pub struct XdpMeter {
     tables: Tables,
     pins: Pins,
-    points: Vec<ObservationPoint>,
-    /// Every interface that this meter counts on, whether it still is attached or not, and whether
-    /// an earlier smtpflow had attached to it.
-    attached: Vec<(String, Attached)>,
+    interfaces: Interfaces,
     ebpf: Ebpf,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// The half that programs write now, and the number of its window.
@@ -199,8 +197,7 @@ impl XdpMeter {
             },
             tables,
             pins,
-            points: Vec::new(),
-            attached: Vec::new(),
+            interfaces: Interfaces::default(),
             ebpf,
             logger,
             half,
@@ -237,41 +234,26 @@ impl XdpMeter {
 
     /// Attaches to an interface in the network namespace of this thread.
     pub fn attach(&mut self, interface: &str, choice: AttachChoice) -> Result<(), Failure> {
-        let (point, attached) = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
-        self.attached.push((interface.to_owned(), attached));
-        self.points.push(point);
-        Ok(())
+        self.interfaces
+            .attach(&mut self.ebpf, &self.pins, interface, choice)
     }
 
-    /// Where packets are seen: what was attached and still is, by what the kernel says now.
-    pub fn points(&mut self) -> Vec<ObservationPoint> {
-        let links = match link::links() {
-            Ok(links) => links,
-            Err(failure) => {
-                tracing::warn!("cannot see whether the program is still attached: {failure}");
-                return self.points.clone();
-            }
-        };
-        self.points.retain(|point| {
-            let attached = links
-                .iter()
-                .any(|link| link.index == point.index && link.xdp.is_some());
-            if !attached {
-                tracing::error!(
-                    interface = point.interface,
-                    "no longer attached: the interface is gone, or somebody detached the program; \
-                     nothing is counted there until smtpflow is restarted"
-                );
-            }
-            attached
-        });
-        self.points.clone()
+    /// Where packets are seen or should be, as the last look at the interfaces found it.
+    pub fn points(&self) -> Vec<ObservationPoint> {
+        self.interfaces.points()
+    }
+
+    /// Looks at the interfaces: follows those that are counted on, attaches anew to those that are
+    /// back, and logs what has changed. Returns whether anything has. With `retry` it tries again
+    /// to attach where that was refused, although the interface has not changed since.
+    pub fn reconcile(&mut self, retry: bool) -> bool {
+        self.interfaces.reconcile(&mut self.ebpf, &self.pins, retry)
     }
 
     /// Interfaces with a link of ours that this meter did not attach to: an earlier one did.
     pub fn other_links(&self) -> Result<Vec<String>, Failure> {
         let mut linked = self.pins.linked_interfaces()?;
-        linked.retain(|name| !self.attached.iter().any(|(attached, _)| attached == name));
+        linked.retain(|name| !self.interfaces.is_configured(name));
         Ok(linked)
     }
 
@@ -309,8 +291,8 @@ impl XdpMeter {
     /// Ends links of this meter. Their pins are their only holders.
     fn end_links(&self, which: impl Fn(Attached) -> bool) -> Result<(), Failure> {
         let linked = self.pins.linked_interfaces()?;
-        for (interface, attached) in &self.attached {
-            if which(*attached) && linked.contains(interface) {
+        for (interface, attached) in self.interfaces.attached() {
+            if which(attached) && linked.iter().any(|linked| linked == interface) {
                 self.pins.remove_link(interface)?;
             }
         }
