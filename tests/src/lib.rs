@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod oracle;
 pub mod packets;
+pub mod programs;
 
 use std::path::{Path, PathBuf};
 
