@@ -23,7 +23,9 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use smtp_common::counter::Counter;
-use smtp_common::flow::{Header, MAX_CPUS, Memory, SourceStats, SpillKey, Tables, observe};
+use smtp_common::flow::{
+    FlowKey, FlowSet, Header, MAX_CPUS, Memory, SourceStats, SpillKey, Tables, observe,
+};
 use smtp_common::packet::{Address, MailPorts, Packet, parse};
 use smtp_common::table::{Geometry, Set};
 
@@ -72,6 +74,19 @@ macro_rules! rival {
                 remember(slot, fingerprint)
             }
 
+            // No flows, and so no clock: there are no sets for them.
+            fn flow_set(&mut self, _index: u32, _key: &FlowKey) -> Option<&mut FlowSet> {
+                None
+            }
+
+            fn tick(&mut self) -> u32 {
+                0
+            }
+
+            fn nanoseconds(&mut self) -> u64 {
+                0
+            }
+
             #[inline(always)]
             fn is_own(&mut self, _address: Address) -> bool {
                 true
@@ -110,17 +125,19 @@ fn count<M: Memory>(ctx: &XdpContext, memory: impl FnOnce(u32) -> M) -> u32 {
     // SAFETY: the kernel keeps data..data_end readable while the program runs.
     let packet = unsafe { Packet::from_range(ctx.data(), ctx.data_end()) };
     match parse(packet, MailPorts::new([25, 0, 0, 0])) {
-        Ok(segment) => {
+        Ok((segment, payload)) => {
             let tables = Tables {
                 geometry: Geometry {
                     cpus: 1,
                     sets: 1,
                     syn_slots: SYN_SLOTS as u32,
+                    flow_sets: 0,
                 },
                 cpu,
                 address_seeds: [0; 5],
             };
-            observe(&segment, &tables, || SYN_SEEDS, header, &mut memory(cpu));
+            let memory = &mut memory(cpu);
+            observe(&segment, payload, &tables, || SYN_SEEDS, header, memory);
         }
         Err(skip) => header.end(Counter::Skip(skip)),
     }

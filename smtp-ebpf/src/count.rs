@@ -8,13 +8,13 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, xdp_action::XDP_PASS};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie, PerCpuHashMap};
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{info, warn};
 use smtp_common::counter::Counter;
 use smtp_common::flow::{
-    Header, Memory, Placement, SourceStats, SpillKey, Tables, notice, observe,
+    FlowKey, FlowSet, Header, Memory, Placement, SourceStats, SpillKey, Tables, notice, observe,
 };
 use smtp_common::packet::{Address, MailPorts, Packet, parse};
 use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
@@ -45,7 +45,9 @@ static OWN: LpmTrie<[u8; 16], u32, 1> = LpmTrie::new();
 #[btf_map]
 static SPILL: PerCpuHashMap<SpillKey, SourceStats, 1> = PerCpuHashMap::new();
 
-// FLOWS, the line table of connections, has its place here and its totals in Header::reserved.
+/// The line table of flows: both halves, all CPUs. Sized by the loader.
+#[btf_map]
+static FLOWS: Array<FlowSet, 1, MMAPABLE> = Array::new();
 
 /// As many CPUs as a header array has places; the loader refuses a machine with more.
 const MAX_CPUS: usize = smtp_common::flow::MAX_CPUS;
@@ -54,9 +56,9 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 #[unsafe(no_mangle)]
 static MAIL_PORTS: Global<u64> = Global::new(MailPorts::new([25, 0, 0, 0]).word());
-/// `[cpus, sets, syn_slots]` of [`Geometry`].
+/// `[cpus, sets, syn_slots, flow_sets]` of [`Geometry`].
 #[unsafe(no_mangle)]
-static GEOMETRY: Global<[u32; 3]> = Global::new([1, 1, 1]);
+static GEOMETRY: Global<[u32; 4]> = Global::new([1, 1, 1, 0]);
 #[unsafe(no_mangle)]
 static ADDRESS_SEEDS: Global<AddressSeeds> = Global::new([0; 5]);
 #[unsafe(no_mangle)]
@@ -79,19 +81,20 @@ pub fn count(ctx: &XdpContext) -> u32 {
     let packet = unsafe { Packet::from_range(ctx.data(), ctx.data_end()) };
     let mut due = notice::STARTED;
     match parse(packet, MailPorts::from_word(MAIL_PORTS.load())) {
-        Ok(segment) => {
-            let [cpus, sets, syn_slots] = GEOMETRY.load();
+        Ok((segment, payload)) => {
+            let [cpus, sets, syn_slots, flow_sets] = GEOMETRY.load();
             let tables = Tables {
                 geometry: Geometry {
                     cpus,
                     sets,
                     syn_slots,
+                    flow_sets,
                 },
                 cpu,
                 address_seeds: ADDRESS_SEEDS.load(),
             };
-            let syn_seeds = || SYN_SEEDS.load();
-            match observe(&segment, &tables, syn_seeds, header, &mut Maps) {
+            let seeds = || SYN_SEEDS.load();
+            match observe(&segment, payload, &tables, seeds, header, &mut Maps) {
                 Placement::Line => {}
                 Placement::Full => due |= notice::FULL,
             }
@@ -137,6 +140,25 @@ impl Memory for Maps {
     fn set(&mut self, index: u32) -> Option<&mut Set> {
         // SAFETY: the look-up succeeded, and only this CPU writes to its segment of this half.
         SOURCES.get_ptr_mut(index).map(|set| unsafe { &mut *set })
+    }
+
+    #[inline(always)]
+    fn flow_set(&mut self, index: u32, _key: &FlowKey) -> Option<&mut FlowSet> {
+        // SAFETY: as in `set`.
+        FLOWS.get_ptr_mut(index).map(|set| unsafe { &mut *set })
+    }
+
+    /// The kernel compiles this to a load (kernel/bpf/verifier.c, `BPF_FUNC_jiffies64`).
+    #[inline(always)]
+    fn tick(&mut self) -> u32 {
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_jiffies64() as u32 }
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&mut self) -> u64 {
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]

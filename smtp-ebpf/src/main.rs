@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! CPU number -> EPOCH[0] (the array of this half) -> Header: half, totals
-//! frame -> parse -> Segment -> observe -> SOURCES[half, CPU, hash], SYNS, own host: SPILL
+//! frame -> parse -> Segment -> observe -> SOURCES[half, CPU, hash], SYNS, own host: SPILL,
+//!               |                        FLOWS[half, CPU, hash]
 //!               \-> Skip    -> Header.outcomes
 //! ```
 #![no_std]
