@@ -7,6 +7,7 @@ pub mod capture;
 pub mod foreign;
 pub mod oracle;
 pub mod packets;
+pub mod programs;
 
 use std::path::{Path, PathBuf};
 
