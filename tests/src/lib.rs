@@ -14,6 +14,11 @@ use smtp_common::packet::MailPorts;
 use smtp_common::table::Geometry;
 use smtp_user::meter::xdp::{Options, XdpMeter};
 
+/// Whether the tests are to run at their full size: `cargo xtask test --long` sets `SMTPFLOW_LONG=1`.
+pub fn long() -> bool {
+    std::env::var_os("SMTPFLOW_LONG").is_some_and(|value| value == "1")
+}
+
 /// A geometry with 2^`sets_log2` sets on each possible CPU.
 pub fn geometry(sets_log2: u32) -> Geometry {
     let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")
