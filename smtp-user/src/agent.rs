@@ -177,6 +177,9 @@ fn meter_thread(
         let before = Instant::now();
         let item = match meter.window() {
             Ok(Some(window)) => {
+                if let Err(failure) = meter.release() {
+                    tracing::error!("cannot clear what was drained, tried again: {failure}");
+                }
                 let duration = before.elapsed();
                 News::Window(Box::new(window), duration, meter.points())
             }

@@ -126,10 +126,12 @@ mod tests {
             tally.sources.merge(&source.totals);
         }
         Window {
+            epoch: 1,
             started_at: SystemTime::UNIX_EPOCH,
             length: Duration::from_secs(10),
             tally,
             sources,
+            flows: Vec::new(),
             lines_used: 0,
             flip: Duration::ZERO,
         }

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod args;
 pub mod config;
+pub mod crash;
 pub mod distribution;
 pub mod doctor;
 pub mod failure;

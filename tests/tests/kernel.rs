@@ -25,10 +25,7 @@ fn run(meter: &mut XdpMeter, section: Section, frame: &[u8]) {
 }
 
 fn window(meter: &mut XdpMeter) -> Window {
-    let window = meter.window().unwrap_or_else(|failure| panic!("{failure}"));
-    let window = window.expect("a live meter has no end");
-    assert_eq!(window.tally.conservation_error(), 0, "{window:?}");
-    window
+    smtpflow_tests::window(meter).expect("a live meter has no end")
 }
 
 fn sources(window: &Window) -> BTreeMap<IpAddr, Totals> {

@@ -260,9 +260,16 @@ fn valid() -> impl Strategy<Value = Config> {
             ..Meter::default()
         },
     );
-    let table = (proptest::option::of(6..=22u32), 10..=26u32, 1..=1u32 << 20);
-    let table = table.prop_map(|(sets, slots, spill)| Table {
+    let flow_sets = prop_oneof![Just(0), (6..=20u32).prop_map(|log2| 1 << log2)];
+    let table = (
+        proptest::option::of(6..=22u32),
+        proptest::option::of(flow_sets),
+        10..=26u32,
+        1..=1u32 << 20,
+    );
+    let table = table.prop_map(|(sets, flow_sets, slots, spill)| Table {
         sets_per_cpu: sets.map(|log2| 1 << log2),
+        flow_sets_per_cpu: flow_sets,
         syn_slots: 1 << slots,
         spill,
     });

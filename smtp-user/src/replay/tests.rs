@@ -19,6 +19,10 @@ impl Meter for Given {
             None => self.failure.take().map_or(Ok(None), Err),
         }
     }
+
+    fn release(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// A window in which each address opened connections, each with one packet of 60 bytes, and one
@@ -45,10 +49,12 @@ fn window(sources: &[(&str, u64)]) -> Window {
     tally.outcomes[Counter::Skip(Skip::NotIp).index()] = 1;
     tally.frames = tally.sources.packets() + 1;
     Window {
+        epoch: 1,
         started_at: SystemTime::UNIX_EPOCH,
         length: Duration::from_secs(10),
         tally,
         sources,
+        flows: Vec::new(),
         lines_used: 0,
         flip: Duration::ZERO,
     }
