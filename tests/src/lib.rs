@@ -4,8 +4,11 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod generator;
 pub mod oracle;
 pub mod packets;
+pub mod random;
+pub mod reference;
 
 use std::path::{Path, PathBuf};
 
