@@ -8,8 +8,9 @@
 pub use crate::header::{Header, MAX_CPUS, OUTCOMES, SpillKey, notice};
 pub use crate::observe::{Memory, Placement, Syn, Tables, observe};
 use crate::packet::{Address, Direction, Segment};
+use crate::source::bump;
 pub use crate::source::{SourceStats, Totals};
-use crate::speech::{self, Speech};
+use crate::speech::{self, Speech, differ};
 
 /// The 4-tuple of a flow, by role and not by direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,6 +144,9 @@ impl FlowLine {
     }
 
     /// Counts a segment of this flow.
+    ///
+    /// What happens seldom is added as 0 or 1 and not by a branch, for the verifier's sake: see
+    /// [`Speech`].
     #[inline(always)]
     pub(crate) fn count(&mut self, segment: &Segment, syn: Syn, speech: Speech, tick: u32) {
         self.last = tick;
@@ -151,12 +155,9 @@ impl FlowLine {
                 self.c2s_packets += 1;
                 self.c2s_bytes += u64::from(segment.bytes);
                 self.c2s_flags |= segment.flags;
-                match syn {
-                    Syn::None => {}
-                    Syn::New => self.connections = self.connections.saturating_add(1),
-                    Syn::Retransmitted => self.syn_retx = self.syn_retx.saturating_add(1),
-                }
-                if speech != Speech::Other {
+                self.connections = bump(self.connections, syn.new);
+                self.syn_retx = bump(self.syn_retx, syn.retransmitted);
+                if speech != Speech::OTHER {
                     self.command(segment, speech);
                 }
             }
@@ -164,12 +165,9 @@ impl FlowLine {
                 self.s2c_packets += 1;
                 self.s2c_bytes += u64::from(segment.bytes);
                 self.s2c_flags |= segment.flags;
-                if segment.is_syn_ack() {
-                    self.events |= event::ANSWERED;
-                } else if segment.is_refusal() {
-                    self.events |= event::REFUSED;
-                }
-                if speech != Speech::Other {
+                self.events |= event::ANSWERED * segment.syn_ack() as u8;
+                self.events |= event::REFUSED * segment.refusal() as u8;
+                if speech != Speech::OTHER {
                     self.reply(segment, speech);
                 }
             }
@@ -178,38 +176,39 @@ impl FlowLine {
 
     #[inline(always)]
     fn command(&mut self, segment: &Segment, speech: Speech) {
-        if self.events & event::COMMAND != 0 && self.command_sequence == segment.sequence {
-            return;
-        }
+        let fresh = self.is_fresh(event::COMMAND, self.command_sequence, segment);
         self.events |= event::COMMAND;
         self.command_sequence = segment.sequence;
-        self.say(speech as usize);
+        self.say(speech, fresh);
     }
 
     #[inline(always)]
     fn reply(&mut self, segment: &Segment, speech: Speech) {
-        if self.events & event::REPLY == 0 {
-            self.events |= event::REPLY;
-            self.first_reply = speech as u8;
-        } else if self.reply_sequence == segment.sequence {
-            return;
-        }
+        let fresh = self.is_fresh(event::REPLY, self.reply_sequence, segment);
+        let before = self.last_reply;
+        // 0 as long as there was none.
+        let first = 1 - differ(before.into(), 0);
+        self.first_reply += speech.number() * first as u8;
+        self.events |= event::REPLY;
         self.reply_sequence = segment.sequence;
-        if speech as u8 == Speech::Completion as u8 && self.last_reply == Speech::StartInput as u8 {
-            self.accepted = self.accepted.saturating_add(1);
-        }
-        self.last_reply = speech as u8;
-        self.say(if speech as u8 == Speech::StartInput as u8 {
-            Speech::Intermediate as usize
-        } else {
-            speech as usize
-        });
+        self.last_reply = speech.number();
+        let completes = speech.is(Speech::COMPLETION);
+        let awaited = Speech::START_INPUT.is_number(before);
+        self.accepted = bump(self.accepted, fresh & completes & awaited);
+        self.say(speech, fresh);
+    }
+
+    /// 1 unless this segment has the sequence number of the last one that counted as `event`.
+    #[inline(always)]
+    const fn is_fresh(&self, event: u8, sequence: u32, segment: &Segment) -> u32 {
+        differ((self.events & event) as u64, event as u64)
+            | differ(sequence as u64, segment.sequence as u64)
     }
 
     #[inline(always)]
-    fn say(&mut self, kind: usize) {
-        if let Some(count) = self.said.get_mut(kind) {
-            *count = count.saturating_add(1);
+    fn say(&mut self, speech: Speech, fresh: u32) {
+        if let Some(count) = self.said.get_mut(speech.place()) {
+            *count = bump(*count, fresh);
         }
     }
 }

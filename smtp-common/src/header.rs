@@ -54,6 +54,8 @@ pub struct Header {
     pub half: u32,
     /// Bits of [`notice`]: which rare events this CPU has logged.
     pub notices: u64,
+    /// Bits of [`notice`]: which of them have happened.
+    pub due: u64,
     /// Frames seen.
     pub frames: u64,
     /// Layer-3 bytes of the segments among them.
@@ -80,7 +82,7 @@ pub struct Header {
     /// has the higher number came later.
     pub epoch: u64,
     /// Rounds the size up to a power of two, so that the look-up is a shift.
-    pub reserved: [u64; 15],
+    pub reserved: [u64; 14],
 }
 
 const _: () = assert!(size_of::<Header>() == 512);
@@ -100,6 +102,7 @@ impl Header {
             layout: crate::LAYOUT_VERSION,
             half,
             notices: 0,
+            due: notice::STARTED,
             frames: 0,
             segment_bytes: 0,
             spilled: 0,
@@ -111,7 +114,7 @@ impl Header {
             clock_ticks: 0,
             clock_nanoseconds: 0,
             epoch: 0,
-            reserved: [0; 15],
+            reserved: [0; 14],
         }
     }
 

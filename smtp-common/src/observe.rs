@@ -8,21 +8,19 @@
 
 use crate::counter::Counter;
 use crate::flow::{FlowKey, FlowSet};
-use crate::header::Header;
+use crate::header::{Header, notice};
 use crate::packet::{Address, Direction, Packet, Segment};
 use crate::source::SourceStats;
-use crate::speech;
+use crate::speech::{self, Speech};
 use crate::table::{self, AddressSeeds, Geometry, Set, SynSeeds};
 
-/// What kind of SYN a segment is.
+/// What kind of SYN a segment is: one of the two is 1 if it is a pure SYN, both are 0 if not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Syn {
-    /// It is no pure SYN.
-    None,
-    /// A pure SYN that was not seen before.
-    New,
-    /// A pure SYN that was seen before.
-    Retransmitted,
+pub struct Syn {
+    /// 1 if it was not seen before.
+    pub new: u32,
+    /// 1 if it was seen before.
+    pub retransmitted: u32,
 }
 
 /// The memory that [`observe`] counts in: maps in the kernel, vectors in `replay`.
@@ -32,8 +30,8 @@ pub trait Memory {
     /// The set with this index, or `None` if there is none (which geometry rules out).
     fn set(&mut self, index: u32) -> Option<&mut Set>;
 
-    /// Puts `fingerprint` into a slot of the SYN memory and says whether it was there already.
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool;
+    /// Puts `fingerprint` into a slot of the SYN memory and says what was there before.
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> u64;
 
     /// The set of flows with this index, likewise; or another one, which a memory that can grow
     /// keeps for this flow alone.
@@ -76,21 +74,28 @@ pub fn observe<M: Memory>(
     header: &mut Header,
     memory: &mut M,
 ) -> Placement {
+    // First, so that nothing of the packet is needed any more: the verifier tells apart what it
+    // knows about the cursor.
+    let speech = if tables.geometry.flow_sets == 0 {
+        Speech::OTHER
+    } else {
+        speech::listen(segment, payload)
+    };
     header.end(Counter::Segment);
     header.segment_bytes += u64::from(segment.bytes);
 
-    let mut syn = Syn::None;
+    let mut syn = Syn {
+        new: 0,
+        retransmitted: 0,
+    };
     let mut credits = false;
     match segment.direction {
         Direction::ClientToServer => {
             if segment.is_pure_syn() {
                 let fingerprint = table::fingerprint_syn(&seeds(), segment);
                 let slot = table::syn_slot(fingerprint, tables.geometry.syn_slots);
-                syn = if memory.remember(slot, fingerprint) {
-                    Syn::Retransmitted
-                } else {
-                    Syn::New
-                };
+                syn.new = speech::differ(memory.remember(slot, fingerprint), fingerprint);
+                syn.retransmitted = 1 - syn.new;
             }
         }
         Direction::ServerToClient => credits = segment.is_syn_ack() || segment.is_refusal(),
@@ -107,7 +112,7 @@ pub fn observe<M: Memory>(
         placement = Placement::Full;
     }
     if tables.geometry.flow_sets != 0 {
-        count_flow(segment, payload, syn, tables, &seeds(), header, memory);
+        count_flow(segment, speech, syn, tables, &seeds(), header, memory);
     }
     placement
 }
@@ -116,14 +121,13 @@ pub fn observe<M: Memory>(
 #[inline(always)]
 fn count_flow<M: Memory>(
     segment: &Segment,
-    payload: Packet<'_>,
+    speech: Speech,
     syn: Syn,
     tables: &Tables,
     seeds: &SynSeeds,
     header: &mut Header,
     memory: &mut M,
 ) {
-    let speech = speech::listen(segment, payload);
     let key = FlowKey::of(segment);
     let hash = table::hash_flow(seeds, &key);
     let index = tables.geometry.flow_set(header.half, tables.cpu, hash);
@@ -170,6 +174,7 @@ fn count_for<M: Memory>(
         count(stats);
         return Placement::Line;
     }
+    header.due |= notice::FULL;
     if memory.is_own(address) {
         if let Some(stats) = memory.spill(header.half, address) {
             count(stats);

@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 
 pub use crate::address::Address;
 pub use crate::parse::{MAX_IPV6_EXTENSIONS, Parsed, parse, parse_ether_type};
+use crate::speech::differ;
 
 /// The TCP ports on which mail is taken: at least one, at most four, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,27 +101,22 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// The flags that tell what a segment does to a connection.
     #[inline(always)]
-    const fn has(&self, mask: u8, value: u8) -> bool {
-        self.flags & mask == value
+    const fn control(&self) -> u8 {
+        self.flags & (flags::SYN | flags::ACK | flags::RST | flags::FIN)
     }
 
     /// SYN set; ACK, RST and FIN clear: the first segment of a connection, or its retransmission.
     #[inline(always)]
     pub const fn is_pure_syn(&self) -> bool {
-        self.has(
-            flags::SYN | flags::ACK | flags::RST | flags::FIN,
-            flags::SYN,
-        )
+        self.control() == flags::SYN
     }
 
     /// SYN and ACK set; RST and FIN clear: a server that answers.
     #[inline(always)]
     pub const fn is_syn_ack(&self) -> bool {
-        self.has(
-            flags::SYN | flags::ACK | flags::RST | flags::FIN,
-            flags::SYN | flags::ACK,
-        )
+        self.syn_ack() != 0
     }
 
     /// A reset that answers a SYN: RST and ACK set with sequence number zero, as RFC 9293
@@ -128,10 +124,21 @@ impl Segment {
     /// an established connection carries the connection's own sequence number.
     #[inline(always)]
     pub const fn is_refusal(&self) -> bool {
-        self.has(
-            flags::SYN | flags::ACK | flags::RST | flags::FIN,
-            flags::RST | flags::ACK,
-        ) && self.sequence == 0
+        self.refusal() != 0
+    }
+
+    /// [`Segment::is_syn_ack`] as 1 or 0, without a branch.
+    #[inline(always)]
+    pub(crate) const fn syn_ack(&self) -> u32 {
+        1 - differ(self.control() as u64, (flags::SYN | flags::ACK) as u64)
+    }
+
+    /// [`Segment::is_refusal`] likewise.
+    #[inline(always)]
+    pub(crate) const fn refusal(&self) -> u32 {
+        // Above the flags there is room for the sequence number, which must be 0.
+        let both = (self.sequence as u64) << 8 | self.control() as u64;
+        1 - differ(both, (flags::RST | flags::ACK) as u64)
     }
 }
 

@@ -8,12 +8,12 @@ use smtp_common::flow::{FlowKey, FlowLine, event};
 use smtp_common::packet::{Direction, Packet, Segment, flags};
 use smtp_common::speech::{Speech, listen};
 
-const MAIL: usize = Speech::Mail as usize;
-const RCPT: usize = Speech::Rcpt as usize;
-const COMPLETION: usize = Speech::Completion as usize;
-const INTERMEDIATE: usize = Speech::Intermediate as usize;
-const TRANSIENT: usize = Speech::TransientFailure as usize;
-const PERMANENT: usize = Speech::PermanentFailure as usize;
+const MAIL: usize = Speech::MAIL.number() as usize;
+const RCPT: usize = Speech::RCPT.number() as usize;
+const COMPLETION: usize = Speech::COMPLETION.number() as usize;
+const INTERMEDIATE: usize = Speech::INTERMEDIATE.number() as usize;
+const TRANSIENT: usize = Speech::TRANSIENT.number() as usize;
+const PERMANENT: usize = Speech::PERMANENT.number() as usize;
 
 /// What follows the SYN: each step has a sequence number of its own.
 fn data(direction: Direction, sequence: u32) -> Segment {
@@ -91,7 +91,7 @@ fn a_delivery_is_counted_from_both_sides_on_one_line() {
     assert_eq!((flow.said[COMPLETION], flow.said[INTERMEDIATE]), (4, 1));
     assert_eq!((flow.said[TRANSIENT], flow.said[PERMANENT]), (0, 0));
     assert_eq!(flow.accepted, 1);
-    assert_eq!(flow.first_reply, Speech::Completion as u8);
+    assert_eq!(flow.first_reply, Speech::COMPLETION.number());
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn a_message_is_accepted_only_by_the_reply_after_354() {
     let flow = conversation(&[(S, b"354 go\r\n"), (S, b"250-ok\r\n"), (S, b"250 ok\r\n")]);
     assert_eq!(flow.accepted, 1);
     let flow = conversation(&[(S, b"451 later\r\n"), (S, b"354 go\r\n")]);
-    assert_eq!(flow.first_reply, Speech::TransientFailure as u8);
-    assert_eq!(flow.last_reply, Speech::StartInput as u8);
+    assert_eq!(flow.first_reply, Speech::TRANSIENT.number());
+    assert_eq!(flow.last_reply, Speech::START_INPUT.number());
     assert_eq!(flow.said[TRANSIENT], 1);
 }
 
@@ -141,36 +141,36 @@ fn a_refusal_is_told_from_a_reset() {
 #[test]
 fn what_counts_as_speech() {
     let server: [(&[u8], Speech); 17] = [
-        (b"220 x", Speech::Completion),
-        (b"250\r\n", Speech::Completion),
-        (b"299 x", Speech::Other),
-        (b"259 x", Speech::Completion),
-        (b"260 x", Speech::Other),
-        (b"250-x", Speech::Other),
-        (b"250x", Speech::Other),
-        (b"25 0", Speech::Other),
-        (b"2:0 ", Speech::Other),
-        (b"200", Speech::Other),
-        (b"354 x", Speech::StartInput),
-        (b"334 x", Speech::Intermediate),
-        (b"421 x", Speech::TransientFailure),
-        (b"554 x", Speech::PermanentFailure),
-        (b"150 x", Speech::Other),
-        (b"650 x", Speech::Other),
-        (b"\x16\x03\x03\x00", Speech::Other),
+        (b"220 x", Speech::COMPLETION),
+        (b"250\r\n", Speech::COMPLETION),
+        (b"299 x", Speech::OTHER),
+        (b"259 x", Speech::COMPLETION),
+        (b"260 x", Speech::OTHER),
+        (b"250-x", Speech::OTHER),
+        (b"250x", Speech::OTHER),
+        (b"25 0", Speech::OTHER),
+        (b"2:0 ", Speech::OTHER),
+        (b"200", Speech::OTHER),
+        (b"354 x", Speech::START_INPUT),
+        (b"334 x", Speech::INTERMEDIATE),
+        (b"421 x", Speech::TRANSIENT),
+        (b"554 x", Speech::PERMANENT),
+        (b"150 x", Speech::OTHER),
+        (b"650 x", Speech::OTHER),
+        (b"\x16\x03\x03\x00", Speech::OTHER),
     ];
     for (payload, expected) in server {
         assert_eq!(said(S, payload), expected, "{payload:?}");
     }
     let client: [(&[u8], Speech); 8] = [
-        (b"MAIL FROM:<>", Speech::Mail),
-        (b"mail From:", Speech::Mail),
-        (b"MAIL FR", Speech::Other),
-        (b"RCPT TO:<a>", Speech::Rcpt),
-        (b"RcPt tO:", Speech::Rcpt),
-        (b"RCPT TOO", Speech::Other),
-        (b"DATA\r\n..", Speech::Other),
-        (b"250 x...", Speech::Other),
+        (b"MAIL FROM:<>", Speech::MAIL),
+        (b"mail From:", Speech::MAIL),
+        (b"MAIL FR", Speech::OTHER),
+        (b"RCPT TO:<a>", Speech::RCPT),
+        (b"RcPt tO:", Speech::RCPT),
+        (b"RCPT TOO", Speech::OTHER),
+        (b"DATA\r\n..", Speech::OTHER),
+        (b"250 x...", Speech::OTHER),
     ];
     for (payload, expected) in client {
         assert_eq!(said(C, payload), expected, "{payload:?}");
@@ -190,14 +190,14 @@ fn neither_padding_nor_what_was_cut_off_speaks() {
     let segment = data(S, 1);
     assert_eq!(segment.payload, 0);
     let padding = Packet::from_slice(b"250 ok\r\n");
-    assert_eq!(listen(&segment, padding), Speech::Other);
+    assert_eq!(listen(&segment, padding), Speech::OTHER);
     let announced = Segment {
         payload: 100,
         ..segment
     };
     for length in 0..4 {
         let cut = Packet::from_slice(&b"250 ok"[..length]);
-        assert_eq!(listen(&announced, cut), Speech::Other);
+        assert_eq!(listen(&announced, cut), Speech::OTHER);
     }
 }
 

@@ -14,7 +14,7 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{info, warn};
 use smtp_common::counter::Counter;
 use smtp_common::flow::{
-    FlowKey, FlowSet, Header, Memory, Placement, SourceStats, SpillKey, Tables, notice, observe,
+    FlowKey, FlowSet, Header, Memory, SourceStats, SpillKey, Tables, notice, observe,
 };
 use smtp_common::packet::{Address, MailPorts, Packet, parse};
 use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
@@ -76,10 +76,16 @@ pub fn count(ctx: &XdpContext) -> u32 {
     // while the program runs.
     let header = unsafe { &mut *header.cast::<Header>() };
 
+    // Before the packet is looked at, for the verifier's sake: it comes here with one state.
+    let news = header.due & !header.notices;
+    if news != 0 {
+        header.notices |= news;
+        log(ctx, cpu, news);
+    }
+
     // SAFETY: the kernel keeps data..data_end readable while the program runs, and nobody else
     // writes to a frame that is in an XDP program.
     let packet = unsafe { Packet::from_range(ctx.data(), ctx.data_end()) };
-    let mut due = notice::STARTED;
     match parse(packet, MailPorts::from_word(MAIL_PORTS.load())) {
         Ok((segment, payload)) => {
             let [cpus, sets, syn_slots, flow_sets] = GEOMETRY.load();
@@ -94,22 +100,14 @@ pub fn count(ctx: &XdpContext) -> u32 {
                 address_seeds: ADDRESS_SEEDS.load(),
             };
             let seeds = || SYN_SEEDS.load();
-            match observe(&segment, payload, &tables, seeds, header, &mut Maps) {
-                Placement::Line => {}
-                Placement::Full => due |= notice::FULL,
-            }
+            observe(&segment, payload, &tables, seeds, header, &mut Maps);
         }
         Err(skip) => header.end(Counter::Skip(skip)),
-    }
-    let news = due & !header.notices;
-    if news != 0 {
-        header.notices |= news;
-        log(ctx, cpu, news);
     }
     XDP_PASS
 }
 
-/// Says what happened for the first time: on this CPU, or on it in this window.
+/// Says what has happened for the first time: on this CPU, or on it in this window.
 #[cold]
 #[inline(never)]
 fn log(ctx: &XdpContext, cpu: u32, news: u64) {
@@ -162,17 +160,17 @@ impl Memory for Maps {
     }
 
     #[inline(always)]
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> u64 {
         let Some(place) = SYNS.get_ptr_mut(slot) else {
-            return false;
+            return 0;
         };
         // SAFETY: the look-up succeeded. Other CPUs may write the same slot at the same time: an
         // aligned 64-bit access is whole on every architecture that has a BPF JIT, and whichever
         // value stays is a SYN that was seen.
         unsafe {
-            let known = place.read_volatile() == fingerprint;
+            let before = place.read_volatile();
             place.write_volatile(fingerprint);
-            known
+            before
         }
     }
 

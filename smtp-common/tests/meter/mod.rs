@@ -70,10 +70,11 @@ impl Counts {
         self.flow_refused.1 += other.flow_refused.1;
     }
 
-    /// Without the lines of flows, of which there are as many as windows and CPUs.
+    /// Without flows: there are as many lines as windows and CPUs, and full sets are full of others.
     pub fn without_flows(self) -> Self {
         Self {
             flows: Vec::new(),
+            flow_refused: (0, 0),
             ..self
         }
     }
@@ -217,8 +218,8 @@ impl Memory for Meter {
         u64::from(self.tick) * 4_000_000
     }
 
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
-        std::mem::replace(&mut self.syns[slot as usize], fingerprint) == fingerprint
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> u64 {
+        std::mem::replace(&mut self.syns[slot as usize], fingerprint)
     }
 
     fn is_own(&mut self, address: Address) -> bool {

@@ -39,6 +39,7 @@ keep_attached = true
 ports = [25, 465, 587]
 [table]
 sets_per_cpu = 1024
+flow_sets_per_cpu = 0
 syn_slots = 2048
 spill = 10
 [networks]
@@ -54,6 +55,7 @@ token_file = "/etc/smtpflow/token"
     assert_eq!(config.meter.mode, AttachChoice::Driver);
     assert_eq!(config.meter.window, Duration::from_secs(90));
     assert_eq!(config.table.sets_per_cpu, Some(1024));
+    assert_eq!(config.table.flow_sets_per_cpu, Some(0));
     assert_eq!(config.networks.local.len(), 2);
     assert_eq!(config.history.sources, 5);
     assert_eq!(config.serve.listen.port(), 80);

@@ -142,8 +142,8 @@ impl Memory for OrdinaryMemory {
         u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
-        std::mem::replace(&mut self.syns[slot as usize], fingerprint) == fingerprint
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> u64 {
+        std::mem::replace(&mut self.syns[slot as usize], fingerprint)
     }
 
     fn is_own(&mut self, _address: Address) -> bool {
@@ -232,9 +232,9 @@ mod tests {
     fn a_drain_forgets_the_counts_and_keeps_the_syns() {
         let mut memory = OrdinaryMemory::new(TINY);
         count(0..3, &mut Header::new(0), &mut memory);
-        assert!(!memory.remember(0, 77));
+        assert_eq!(memory.remember(0, 77), 0);
         memory.drain(|_, _| {});
         memory.drain(|address, _| panic!("{address:?} is still there"));
-        assert!(memory.remember(0, 77));
+        assert_eq!(memory.remember(0, 77), 77);
     }
 }
