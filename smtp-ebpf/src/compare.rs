@@ -70,7 +70,7 @@ macro_rules! rival {
             }
 
             #[inline(always)]
-            fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
+            fn remember(&mut self, slot: u32, fingerprint: u64) -> u64 {
                 remember(slot, fingerprint)
             }
 
@@ -156,15 +156,15 @@ const SYN_SEEDS: [u64; 11] = {
 };
 
 #[inline(always)]
-fn remember(slot: u32, fingerprint: u64) -> bool {
+fn remember(slot: u32, fingerprint: u64) -> u64 {
     let Some(place) = SYNS.get_ptr_mut(slot) else {
-        return false;
+        return 0;
     };
     // SAFETY: the look-up succeeded; an aligned 64-bit access is whole.
     unsafe {
-        let known = place.read_volatile() == fingerprint;
+        let before = place.read_volatile();
         place.write_volatile(fingerprint);
-        known
+        before
     }
 }
 
