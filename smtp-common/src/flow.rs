@@ -1,419 +1,258 @@
-//! What is counted: the layouts, [`observe`] and [`Totals::merge`].
+//! What is counted: sources (see [`SourceStats`]) and flows.
 //!
-//! Contract: [`observe`] counts every segment exactly once, on the line of its source, in the spill
-//! or as overflow, so that `segments = sum over sources + overflow` holds in every window to the
-//! packet and to the byte. [`Totals::merge`] is plain addition: the counts of k windows, or of k
-//! CPUs, merged in any order, equal those of one long window on one CPU.
+//! Contract: a [`FlowLine`] holds the counts of one 4-tuple in one window on one CPU, in both
+//! directions, on two cache lines. Like the lines of the table of sources it has one writer, belongs
+//! to its flow from the first segment on until user space clears the silent half, and is never
+//! evicted; a full [`FlowSet`] says `None`, and the segment is counted as refused.
 
-use crate::counter::Counter;
+pub use crate::header::{Header, MAX_CPUS, OUTCOMES, SpillKey, notice};
+pub use crate::observe::{Memory, Placement, Syn, Tables, observe};
 use crate::packet::{Address, Direction, Segment};
-use crate::table::{self, AddressSeeds, Geometry, Set, SynSeeds};
+use crate::source::bump;
+pub use crate::source::{SourceStats, Totals};
+use crate::speech::{self, Speech, differ};
 
-/// The counts of one source address in one window on one CPU.
+/// The 4-tuple of a flow, by role and not by direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Who opened the connection, as its ports say.
+    pub client: Address,
+    /// Who listens on a mail port.
+    pub server: Address,
+    /// TCP port of the client.
+    pub client_port: u16,
+    /// TCP port of the server, a mail port.
+    pub server_port: u16,
+}
+
+impl FlowKey {
+    /// The flow of this segment.
+    #[inline(always)]
+    pub const fn of(segment: &Segment) -> Self {
+        match segment.direction {
+            Direction::ClientToServer => Self {
+                client: segment.source,
+                server: segment.destination,
+                client_port: segment.source_port,
+                server_port: segment.destination_port,
+            },
+            Direction::ServerToClient => Self {
+                client: segment.destination,
+                server: segment.source,
+                client_port: segment.destination_port,
+                server_port: segment.source_port,
+            },
+        }
+    }
+
+    /// Both ports in one word.
+    #[inline(always)]
+    pub(crate) const fn ports(&self) -> u32 {
+        (self.client_port as u32) << 16 | self.server_port as u32
+    }
+}
+
+/// Bits of [`FlowLine::events`].
+pub mod event {
+    /// The line is in use.
+    pub const USED: u8 = 0x01;
+    /// A SYN-ACK came from the server.
+    pub const ANSWERED: u8 = 0x02;
+    /// A reset came from the server that answered a SYN, see
+    /// [`Segment::is_refusal`](crate::packet::Segment::is_refusal).
+    pub const REFUSED: u8 = 0x04;
+    /// A command was counted, so [`FlowLine::command_sequence`](super::FlowLine::command_sequence)
+    /// means something.
+    pub const COMMAND: u8 = 0x08;
+    /// A reply was counted, so [`FlowLine::reply_sequence`](super::FlowLine::reply_sequence) means
+    /// something.
+    pub const REPLY: u8 = 0x10;
+}
+
+/// The counts of one flow in one window on one CPU: exactly two cache lines, of which a client's
+/// data needs only the first.
 ///
-/// Packets and bytes are counted where the address is the sender: `c2s` what it sent as a client,
-/// `s2c` what it sent as a server. Answers and refusals are credited to the client that they
-/// reached.
+/// Counts of 32 bits stay at their end; see [`SourceStats`] for when that could be. Times are ticks
+/// of the kernel's clock interrupt, whose meaning is in [`Header::clock_ticks`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct SourceStats {
-    /// Segments sent to a mail port.
+pub struct FlowLine {
+    client: Address,
+    server: Address,
+    /// Segments from the client.
     pub c2s_packets: u64,
     /// Layer-3 bytes of these.
     pub c2s_bytes: u64,
-    /// Segments sent from a mail port.
+    ports: u32,
+    /// Tick of the last segment.
+    pub last: u32,
+    /// All TCP flags that the client has sent.
+    pub c2s_flags: u8,
+    /// All TCP flags that the server has sent.
+    pub s2c_flags: u8,
+    /// What was seen, bits of [`event`].
+    pub events: u8,
+    /// What the first reply of the window was, a [`Speech`]; 0: there was none.
+    pub first_reply: u8,
+    /// Sequence number of the segment with the last command.
+    pub command_sequence: u32,
+
+    /// Segments from the server.
     pub s2c_packets: u64,
     /// Layer-3 bytes of these.
     pub s2c_bytes: u64,
-    /// Pure SYNs that were not seen before: connections opened by this address.
+    /// Pure SYNs that were not seen before.
     pub connections: u32,
-    /// Pure SYNs that were seen before, with the same initial sequence number.
+    /// Pure SYNs that were seen before.
     pub syn_retx: u32,
-    /// SYN-ACKs that were sent to this address.
-    pub answered: u32,
-    /// Resets that answered a SYN of this address.
-    pub refused: u32,
+    /// Commands and replies, by [`Speech`].
+    pub said: [u32; speech::KINDS],
+    /// Positive completions that were the next reply after a 354: messages that a server took.
+    pub accepted: u32,
+    /// Sequence number of the segment with the last reply.
+    pub reply_sequence: u32,
+    /// Tick of the first segment.
+    pub first: u32,
+    /// What the last reply was, a [`Speech`]; 0: there was none. One that comes again is one here.
+    pub last_reply: u8,
+    _pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<SourceStats>() == 48);
+const _: () = assert!(size_of::<FlowLine>() == 128);
 
-impl SourceStats {
-    /// Nothing counted.
-    pub const EMPTY: Self = Self {
-        c2s_packets: 0,
-        c2s_bytes: 0,
-        s2c_packets: 0,
-        s2c_bytes: 0,
-        connections: 0,
-        syn_retx: 0,
-        answered: 0,
-        refused: 0,
-    };
-
-    /// Nothing was counted.
+impl FlowLine {
+    /// No line of any flow.
     #[inline(always)]
     pub const fn is_empty(&self) -> bool {
-        // Every pure SYN is a c2s packet as well, so these four tell all.
-        self.c2s_packets | self.s2c_packets == 0 && self.answered | self.refused == 0
+        self.events & event::USED == 0
     }
 
-    /// Counts a segment that this address sent; `syn` says what its SYN was.
+    /// Whose counts these are.
+    pub const fn key(&self) -> FlowKey {
+        FlowKey {
+            client: self.client,
+            server: self.server,
+            client_port: (self.ports >> 16) as u16,
+            server_port: self.ports as u16,
+        }
+    }
+
+    /// Whether this line belongs to `key`, whose ports are `ports`.
     #[inline(always)]
-    fn count(&mut self, segment: &Segment, syn: Syn) {
+    fn is_of(&self, key: &FlowKey, ports: u32) -> bool {
+        self.ports == ports && self.client == key.client && self.server == key.server
+    }
+
+    /// Counts a segment of this flow.
+    ///
+    /// What happens seldom is added as 0 or 1 and not by a branch, for the verifier's sake: see
+    /// [`Speech`].
+    #[inline(always)]
+    pub(crate) fn count(&mut self, segment: &Segment, syn: Syn, speech: Speech, tick: u32) {
+        self.last = tick;
         match segment.direction {
             Direction::ClientToServer => {
                 self.c2s_packets += 1;
                 self.c2s_bytes += u64::from(segment.bytes);
+                self.c2s_flags |= segment.flags;
+                self.connections = bump(self.connections, syn.new);
+                self.syn_retx = bump(self.syn_retx, syn.retransmitted);
+                if speech != Speech::OTHER {
+                    self.command(segment, speech);
+                }
             }
             Direction::ServerToClient => {
                 self.s2c_packets += 1;
                 self.s2c_bytes += u64::from(segment.bytes);
+                self.s2c_flags |= segment.flags;
+                self.events |= event::ANSWERED * segment.syn_ack() as u8;
+                self.events |= event::REFUSED * segment.refusal() as u8;
+                if speech != Speech::OTHER {
+                    self.reply(segment, speech);
+                }
             }
         }
-        // 32 bits hold five minutes of one address at 14.8 million SYNs per second on one CPU;
-        // longer windows happen only while no agent drains, and then the count stays at its end.
-        match syn {
-            Syn::New => self.connections = self.connections.saturating_add(1),
-            Syn::Retransmitted => self.syn_retx = self.syn_retx.saturating_add(1),
-            Syn::None => {}
-        }
     }
 
-    /// Counts what a server said to this client.
     #[inline(always)]
-    fn credit(&mut self, segment: &Segment) {
-        if segment.is_syn_ack() {
-            self.answered = self.answered.saturating_add(1);
-        } else {
-            self.refused = self.refused.saturating_add(1);
-        }
+    fn command(&mut self, segment: &Segment, speech: Speech) {
+        let fresh = self.is_fresh(event::COMMAND, self.command_sequence, segment);
+        self.events |= event::COMMAND;
+        self.command_sequence = segment.sequence;
+        self.say(speech, fresh);
     }
 
-    /// The counts as the kernel lays them out in 8-byte words, as they come from a hash map.
-    pub const fn from_words(words: [u64; 6]) -> Self {
-        let [
-            c2s_packets,
-            c2s_bytes,
-            s2c_packets,
-            s2c_bytes,
-            syns,
-            replies,
-        ] = words;
-        let [a, b, c, d, e, f, g, h] = syns.to_ne_bytes();
-        let [i, j, k, l, m, n, o, p] = replies.to_ne_bytes();
-        Self {
-            c2s_packets,
-            c2s_bytes,
-            s2c_packets,
-            s2c_bytes,
-            connections: u32::from_ne_bytes([a, b, c, d]),
-            syn_retx: u32::from_ne_bytes([e, f, g, h]),
-            answered: u32::from_ne_bytes([i, j, k, l]),
-            refused: u32::from_ne_bytes([m, n, o, p]),
+    #[inline(always)]
+    fn reply(&mut self, segment: &Segment, speech: Speech) {
+        let fresh = self.is_fresh(event::REPLY, self.reply_sequence, segment);
+        let before = self.last_reply;
+        // 0 as long as there was none.
+        let first = 1 - differ(before.into(), 0);
+        self.first_reply += speech.number() * first as u8;
+        self.events |= event::REPLY;
+        self.reply_sequence = segment.sequence;
+        self.last_reply = speech.number();
+        let completes = speech.is(Speech::COMPLETION);
+        let awaited = Speech::START_INPUT.is_number(before);
+        self.accepted = bump(self.accepted, fresh & completes & awaited);
+        self.say(speech, fresh);
+    }
+
+    /// 1 unless this segment has the sequence number of the last one that counted as `event`.
+    #[inline(always)]
+    const fn is_fresh(&self, event: u8, sequence: u32, segment: &Segment) -> u32 {
+        differ((self.events & event) as u64, event as u64)
+            | differ(sequence as u64, segment.sequence as u64)
+    }
+
+    #[inline(always)]
+    fn say(&mut self, speech: Speech, fresh: u32) {
+        if let Some(count) = self.said.get_mut(speech.place()) {
+            *count = bump(*count, fresh);
         }
     }
 }
 
-/// Counts merged over CPUs and windows: the same eight, all of 64 bits.
+/// Lines in one set of flows.
+pub const FLOW_WAYS: usize = 2;
+
+/// The lines that one hash value may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// See [`SourceStats::connections`].
-    pub connections: u64,
-    /// See [`SourceStats::syn_retx`].
-    pub syn_retx: u64,
-    /// See [`SourceStats::c2s_packets`].
-    pub c2s_packets: u64,
-    /// See [`SourceStats::c2s_bytes`].
-    pub c2s_bytes: u64,
-    /// See [`SourceStats::s2c_packets`].
-    pub s2c_packets: u64,
-    /// See [`SourceStats::s2c_bytes`].
-    pub s2c_bytes: u64,
-    /// See [`SourceStats::answered`].
-    pub answered: u64,
-    /// See [`SourceStats::refused`].
-    pub refused: u64,
-}
-
-impl Totals {
-    /// Adds what `other` counted.
-    pub fn merge(&mut self, other: &Self) {
-        // In full, so that a new count cannot be forgotten here.
-        let Self {
-            connections,
-            syn_retx,
-            c2s_packets,
-            c2s_bytes,
-            s2c_packets,
-            s2c_bytes,
-            answered,
-            refused,
-        } = self;
-        *connections += other.connections;
-        *syn_retx += other.syn_retx;
-        *c2s_packets += other.c2s_packets;
-        *c2s_bytes += other.c2s_bytes;
-        *s2c_packets += other.s2c_packets;
-        *s2c_bytes += other.s2c_bytes;
-        *answered += other.answered;
-        *refused += other.refused;
-    }
-
-    /// Segments sent, in both roles.
-    pub const fn packets(&self) -> u64 {
-        self.c2s_packets + self.s2c_packets
-    }
-
-    /// Layer-3 bytes sent, in both roles.
-    pub const fn bytes(&self) -> u64 {
-        self.c2s_bytes + self.s2c_bytes
-    }
-}
-
-impl From<&SourceStats> for Totals {
-    fn from(stats: &SourceStats) -> Self {
-        let SourceStats {
-            c2s_packets,
-            c2s_bytes,
-            s2c_packets,
-            s2c_bytes,
-            connections,
-            syn_retx,
-            answered,
-            refused,
-        } = *stats;
-        Self {
-            connections: connections.into(),
-            syn_retx: syn_retx.into(),
-            c2s_packets,
-            c2s_bytes,
-            s2c_packets,
-            s2c_bytes,
-            answered: answered.into(),
-            refused: refused.into(),
-        }
-    }
-}
-
-/// The key of the spill hash: an own host and the half in which it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct SpillKey {
-    address: Address,
-    half: u64,
+pub struct FlowSet {
+    /// Taken from the first to the last.
+    pub lines: [FlowLine; FLOW_WAYS],
 }
 
-const _: () = assert!(size_of::<SpillKey>() == 24);
+const _: () = assert!(size_of::<FlowSet>() == FLOW_WAYS * 128);
 
-impl SpillKey {
-    /// The key of this address in this half.
+impl FlowSet {
+    /// Whether [`FlowSet::line_of`] finds a line for this flow.
+    pub fn has_room_for(&self, key: &FlowKey) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.is_empty() || line.is_of(key, key.ports()))
+    }
+
+    /// The line of this flow, and whether it was taken for it just now, at `tick`; `None` if the set
+    /// is full with others.
     #[inline(always)]
-    pub const fn new(half: u32, address: Address) -> Self {
-        Self {
-            address,
-            half: half as u64,
-        }
-    }
-
-    /// The key as the kernel lays it out in 8-byte words, as it comes from a hash map.
-    pub const fn from_words(words: [u64; 3]) -> (u32, Address) {
-        let [high, low, half] = words;
-        (half as u32, Address::from_words(high, low))
-    }
-}
-
-/// Places in an array of [`Header`]s: the most possible CPUs that a machine may have. An inner
-/// array has a fixed size, or its look-up would not be inlined.
-pub const MAX_CPUS: usize = 1024;
-
-/// Places for [`Header::outcomes`]; more than there are counters, so that a new one keeps the layout.
-pub const OUTCOMES: usize = 32;
-const _: () = assert!(Counter::COUNT <= OUTCOMES);
-
-/// What one CPU says about one half of the tables: which half it is, and the totals of its window.
-///
-/// It is the value of the arrays that the epoch chooses between: one look-up by CPU number gives a
-/// program both the number of the half that it writes and the place for its totals, and the totals
-/// are cut by the same flip as the tables, so that the conservation law can be checked to the
-/// packet while traffic flows.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Header {
-    /// [`LAYOUT_VERSION`](crate::LAYOUT_VERSION) of whoever made this map.
-    pub layout: u32,
-    /// Which half this is: 0 or 1.
-    pub half: u32,
-    /// Bits of [`notice`]: which rare events this CPU has logged.
-    pub notices: u64,
-    /// Frames seen.
-    pub frames: u64,
-    /// Layer-3 bytes of the segments among them.
-    pub segment_bytes: u64,
-    /// Counts of own hosts that went to the spill, because their set was full.
-    pub spilled: u64,
-    /// Counts of own hosts that went to overflow, because the spill was full as well.
-    pub spill_refused: u64,
-    /// How the frames ended, by [`Counter::index`].
-    pub outcomes: [u64; OUTCOMES],
-    /// What found no line: the counts of all strangers whose set was full, and of own hosts when
-    /// the spill was full.
-    pub overflow: SourceStats,
-    /// The place of the flow table's totals, and what rounds the size up to a power of two, so
-    /// that the look-up is a shift.
-    pub reserved: [u64; 20],
-}
-
-const _: () = assert!(size_of::<Header>() == 512);
-
-/// Bits of [`Header::notices`].
-pub mod notice {
-    /// The program said that it counts on this CPU.
-    pub const STARTED: u64 = 1;
-    /// The program said in this window that a set was full.
-    pub const FULL: u64 = 2;
-}
-
-impl Header {
-    /// The header of a half in which nothing was counted.
-    pub const fn new(half: u32) -> Self {
-        Self {
-            layout: crate::LAYOUT_VERSION,
-            half,
-            notices: 0,
-            frames: 0,
-            segment_bytes: 0,
-            spilled: 0,
-            spill_refused: 0,
-            outcomes: [0; OUTCOMES],
-            overflow: SourceStats::EMPTY,
-            reserved: [0; 20],
-        }
-    }
-
-    /// Counts how a frame ended.
-    #[inline(always)]
-    pub fn end(&mut self, counter: Counter) {
-        self.frames += 1;
-        // The mask is for the verifier; OUTCOMES is a power of two above every index.
-        self.outcomes[counter.index() & (OUTCOMES - 1)] += 1;
-    }
-}
-
-/// What kind of SYN a segment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Syn {
-    None,
-    New,
-    Retransmitted,
-}
-
-/// The memory that [`observe`] counts in: maps in the kernel, vectors in `replay`.
-///
-/// Only look-ups are behind this trait; what is looked up and counted is decided here.
-pub trait Memory {
-    /// The set with this index, or `None` if there is none (which geometry rules out).
-    fn set(&mut self, index: u32) -> Option<&mut Set>;
-
-    /// Puts `fingerprint` into a slot of the SYN memory and says whether it was there already.
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool;
-
-    /// Whether the address lies inside the operator's own prefixes.
-    fn is_own(&mut self, address: Address) -> bool;
-
-    /// The counts of an own host whose set is full; `None` if the spill is full as well.
-    fn spill(&mut self, half: u32, address: Address) -> Option<&mut SourceStats>;
-}
-
-/// What [`observe`] needs to know about its tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Tables {
-    /// Their shape.
-    pub geometry: Geometry,
-    /// The CPU that counts.
-    pub cpu: u32,
-    /// Seeds of the address hash.
-    pub address_seeds: AddressSeeds,
-}
-
-/// Counts a segment.
-///
-/// `syn_seeds` is a function, because in the kernel reading them costs, and only SYNs need them.
-#[inline(always)]
-pub fn observe<M: Memory>(
-    segment: &Segment,
-    tables: &Tables,
-    syn_seeds: impl FnOnce() -> SynSeeds,
-    header: &mut Header,
-    memory: &mut M,
-) -> Placement {
-    header.end(Counter::Segment);
-    header.segment_bytes += u64::from(segment.bytes);
-
-    let mut syn = Syn::None;
-    let mut credits = false;
-    match segment.direction {
-        Direction::ClientToServer => {
-            if segment.is_pure_syn() {
-                let fingerprint = table::fingerprint_syn(&syn_seeds(), segment);
-                let slot = table::syn_slot(fingerprint, tables.geometry.syn_slots);
-                syn = if memory.remember(slot, fingerprint) {
-                    Syn::Retransmitted
-                } else {
-                    Syn::New
-                };
+    pub fn line_of(&mut self, key: &FlowKey, tick: u32) -> Option<(&mut FlowLine, bool)> {
+        let ports = key.ports();
+        for line in &mut self.lines {
+            if line.is_of(key, ports) {
+                return Some((line, false));
+            }
+            // Lines are taken in order and never given back, so nothing of this flow can stand
+            // behind an empty one. No flow is all zeros: one of its ports is a mail port.
+            if line.is_empty() {
+                line.client = key.client;
+                line.server = key.server;
+                line.ports = ports;
+                line.events = event::USED;
+                line.first = tick;
+                return Some((line, true));
             }
         }
-        Direction::ServerToClient => credits = segment.is_syn_ack() || segment.is_refusal(),
+        None
     }
-
-    let mut placement = count_for(segment.source, tables, header, memory, |stats| {
-        stats.count(segment, syn);
-    });
-    if credits
-        && count_for(segment.destination, tables, header, memory, |stats| {
-            stats.credit(segment);
-        }) == Placement::Full
-    {
-        placement = Placement::Full;
-    }
-    placement
-}
-
-/// Whether there was a line for what was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Each address has its line.
-    Line,
-    /// A set was full: something was counted in the spill or as overflow.
-    Full,
-}
-
-/// Counts for one address, wherever there is a place: on its line, in the spill if it is an own
-/// host, or as overflow.
-#[inline(always)]
-fn count_for<M: Memory>(
-    address: Address,
-    tables: &Tables,
-    header: &mut Header,
-    memory: &mut M,
-    count: impl Fn(&mut SourceStats),
-) -> Placement {
-    let hash = table::hash_address(&tables.address_seeds, address);
-    let index = tables.geometry.set(header.half, tables.cpu, hash);
-    if let Some(set) = memory.set(index)
-        && let Some(stats) = set.stats_of(address)
-    {
-        count(stats);
-        return Placement::Line;
-    }
-    if memory.is_own(address) {
-        if let Some(stats) = memory.spill(header.half, address) {
-            count(stats);
-            header.spilled += 1;
-            return Placement::Full;
-        }
-        header.spill_refused += 1;
-    }
-    count(&mut header.overflow);
-    Placement::Full
 }

@@ -1,10 +1,6 @@
-//! From a frame to a [`Segment`], or to the one [`Skip`] that says why not.
+//! Packets as they are read, and what is made of them: the cursor [`Packet`] and the [`Segment`].
 //!
-//! Contract: [`parse`] reads only bytes that a bounds check has proven to be there, never reads a
-//! port at a fragment offset above zero, and ends after a bounded number of steps for every input.
-//! It does not look at checksums, and it believes the length fields of the IP header as long as
-//! they hold the headers they announce: a capture cut short by a snap length, or a frame whose tail
-//! lies in another buffer, counts with the bytes that were on the wire.
+//! Contract: a [`Packet`] gives only bytes that a bounds check has proven to be there.
 //!
 //! The cursor is a concrete range of pointers. A slice is refused by the kernel's verifier (its
 //! length becomes a scalar that proves nothing about `data_end`), and a trait would make the half
@@ -13,7 +9,8 @@
 use core::marker::PhantomData;
 
 pub use crate::address::Address;
-use crate::counter::Skip;
+pub use crate::parse::{MAX_IPV6_EXTENSIONS, Parsed, parse, parse_ether_type};
+use crate::speech::differ;
 
 /// The TCP ports on which mail is taken: at least one, at most four, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +46,12 @@ impl MailPorts {
         Self(word)
     }
 
-    /// Whether a lane equals `port`: whether a lane of the difference is zero (Hacker's Delight,
-    /// section 6-1). No branch, so that the verifier has one path and not five.
+    /// Not 0 if a lane equals `port`: if a lane of the difference is zero (Hacker's Delight, section
+    /// 6-1). No branch, so that the verifier has one path and not five.
     #[inline(always)]
-    const fn contains(self, port: u16) -> bool {
+    pub(crate) const fn lane(self, port: u16) -> u64 {
         let difference = self.0 ^ (port as u64).wrapping_mul(LANES);
-        difference.wrapping_sub(LANES) & !difference & (LANES << 15) != 0
+        difference.wrapping_sub(LANES) & !difference & (LANES << 15)
     }
 }
 
@@ -99,30 +96,27 @@ pub struct Segment {
     pub direction: Direction,
     /// Layer-3 bytes: IPv4 total length, or 40 + IPv6 payload length.
     pub bytes: u32,
+    /// Bytes after the TCP header, by the same lengths.
+    pub payload: u32,
 }
 
 impl Segment {
+    /// The flags that tell what a segment does to a connection.
     #[inline(always)]
-    const fn has(&self, mask: u8, value: u8) -> bool {
-        self.flags & mask == value
+    const fn control(&self) -> u8 {
+        self.flags & (flags::SYN | flags::ACK | flags::RST | flags::FIN)
     }
 
     /// SYN set; ACK, RST and FIN clear: the first segment of a connection, or its retransmission.
     #[inline(always)]
     pub const fn is_pure_syn(&self) -> bool {
-        self.has(
-            flags::SYN | flags::ACK | flags::RST | flags::FIN,
-            flags::SYN,
-        )
+        self.control() == flags::SYN
     }
 
     /// SYN and ACK set; RST and FIN clear: a server that answers.
     #[inline(always)]
     pub const fn is_syn_ack(&self) -> bool {
-        self.has(
-            flags::SYN | flags::ACK | flags::RST | flags::FIN,
-            flags::SYN | flags::ACK,
-        )
+        self.syn_ack() != 0
     }
 
     /// A reset that answers a SYN: RST and ACK set with sequence number zero, as RFC 9293
@@ -130,10 +124,21 @@ impl Segment {
     /// an established connection carries the connection's own sequence number.
     #[inline(always)]
     pub const fn is_refusal(&self) -> bool {
-        self.has(
-            flags::SYN | flags::ACK | flags::RST | flags::FIN,
-            flags::RST | flags::ACK,
-        ) && self.sequence == 0
+        self.refusal() != 0
+    }
+
+    /// [`Segment::is_syn_ack`] as 1 or 0, without a branch.
+    #[inline(always)]
+    pub(crate) const fn syn_ack(&self) -> u32 {
+        1 - differ(self.control() as u64, (flags::SYN | flags::ACK) as u64)
+    }
+
+    /// [`Segment::is_refusal`] likewise.
+    #[inline(always)]
+    pub(crate) const fn refusal(&self) -> u32 {
+        // Above the flags there is room for the sequence number, which must be 0.
+        let both = (self.sequence as u64) << 8 | self.control() as u64;
+        1 - differ(both, (flags::RST | flags::ACK) as u64)
     }
 }
 
@@ -175,7 +180,7 @@ impl<'a> Packet<'a> {
     /// `N` is at least 2: a check of one byte compiles to `cursor >= end`, of which the verifier
     /// makes nothing.
     #[inline(always)]
-    fn peek<const N: usize>(&self) -> Option<Bytes<'a, N>> {
+    pub(crate) fn peek<const N: usize>(&self) -> Option<Bytes<'a, N>> {
         const { assert!(N >= 2) }
         if self.cursor.wrapping_add(N) > self.end {
             return None;
@@ -191,7 +196,7 @@ impl<'a> Packet<'a> {
     /// The mask changes nothing but what the verifier knows: offsets that were reached in different
     /// ways look alike to it, so it walks what follows once.
     #[inline(always)]
-    fn at(self, offset: usize) -> Self {
+    pub(crate) fn at(self, offset: usize) -> Self {
         Self {
             cursor: self
                 .cursor
@@ -202,8 +207,13 @@ impl<'a> Packet<'a> {
 
     /// Moves on by `n` bytes. It may move past the end: then every later `peek` is `None`.
     #[inline(always)]
-    fn advance(&mut self, n: usize) {
+    pub(crate) fn advance(&mut self, n: usize) {
         self.cursor = self.cursor.wrapping_add(n);
+    }
+
+    /// How many bytes are left.
+    pub fn remaining(&self) -> usize {
+        self.end.addr().saturating_sub(self.cursor.addr())
     }
 }
 
@@ -212,7 +222,7 @@ impl<'a> Packet<'a> {
 /// Each field is one load of its own width: reading the bytes as an array makes the compiler load,
 /// spill and shift them one by one.
 #[derive(Clone, Copy)]
-struct Bytes<'a, const N: usize> {
+pub(crate) struct Bytes<'a, const N: usize> {
     start: *const u8,
     frame: PhantomData<&'a [u8]>,
 }
@@ -220,7 +230,7 @@ struct Bytes<'a, const N: usize> {
 impl<const N: usize> Bytes<'_, N> {
     /// The bytes at `AT` as a value of `T`, which is an integer or an array of bytes.
     #[inline(always)]
-    fn read<T: Copy, const AT: usize>(self) -> T {
+    pub(crate) fn read<T: Copy, const AT: usize>(self) -> T {
         const { assert!(AT + size_of::<T>() <= N) }
         // SAFETY: `peek`, which alone makes this type, has proven that start..start + N lies in the
         // frame, which `from_range` and `from_slice` promise to be readable; the assertion above
@@ -229,274 +239,29 @@ impl<const N: usize> Bytes<'_, N> {
     }
 
     #[inline(always)]
-    fn u8<const AT: usize>(self) -> u8 {
+    pub(crate) fn u8<const AT: usize>(self) -> u8 {
         self.read::<u8, AT>()
     }
 
     /// In network order on the wire, in host order here; likewise [`Bytes::u32`].
     #[inline(always)]
-    fn u16<const AT: usize>(self) -> u16 {
+    pub(crate) fn u16<const AT: usize>(self) -> u16 {
         u16::from_be(self.read::<u16, AT>())
     }
 
     #[inline(always)]
-    fn u32<const AT: usize>(self) -> u32 {
+    pub(crate) fn u32<const AT: usize>(self) -> u32 {
         u32::from_be(self.read::<u32, AT>())
     }
 
     #[inline(always)]
-    fn ipv4<const AT: usize>(self) -> Address {
-        Address::from_ipv4(self.read::<[u8; 4], AT>())
+    pub(crate) fn ipv4<const AT: usize>(self) -> Address {
+        Address::from_ipv4_word(self.read::<u32, AT>())
     }
 
     #[inline(always)]
-    fn ipv6<const AT: usize>(self) -> Address {
-        Address::from_ipv6(self.read::<[u8; 16], AT>())
+    pub(crate) fn ipv6<const HIGH: usize, const LOW: usize>(self) -> Address {
+        const { assert!(HIGH + 8 == LOW) }
+        Address::from_words(self.read::<u64, HIGH>(), self.read::<u64, LOW>())
     }
-}
-
-const ETHERNET_HEADER: usize = 14;
-const VLAN_TAG: usize = 4;
-const MAX_VLAN_TAGS: usize = 2;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const TCP_HEADER: usize = 20;
-/// How many IPv6 extension headers a segment may have in front of its TCP header.
-pub const MAX_IPV6_EXTENSIONS: usize = 8;
-
-/// EtherTypes (IEEE 802 Numbers).
-mod ether_type {
-    pub const IPV4: u16 = 0x0800;
-    pub const VLAN: u16 = 0x8100; // 802.1Q
-    pub const IPV6: u16 = 0x86dd;
-    pub const PROVIDER_VLAN: u16 = 0x88a8; // 802.1ad
-}
-
-/// IP protocol numbers (IANA Assigned Internet Protocol Numbers).
-mod protocol {
-    pub const HOP_BY_HOP: u8 = 0;
-    pub const TCP: u8 = 6;
-    pub const ROUTING: u8 = 43;
-    pub const FRAGMENT: u8 = 44;
-    pub const AUTHENTICATION: u8 = 51;
-    pub const DESTINATION: u8 = 60;
-}
-
-/// Parses an Ethernet II frame.
-#[inline(always)]
-pub fn parse(mut packet: Packet<'_>, ports: MailPorts) -> Result<Segment, Skip> {
-    let header = packet
-        .peek::<ETHERNET_HEADER>()
-        .ok_or(Skip::ShortEthernet)?;
-    let mut ether_type = header.u16::<12>();
-    packet.advance(ETHERNET_HEADER);
-
-    for _ in 0..MAX_VLAN_TAGS {
-        if ether_type != ether_type::VLAN && ether_type != ether_type::PROVIDER_VLAN {
-            break;
-        }
-        let tag = packet.peek::<VLAN_TAG>().ok_or(Skip::ShortEthernet)?;
-        ether_type = tag.u16::<2>();
-        packet.advance(VLAN_TAG);
-    }
-    parse_ether_type(packet, ether_type, ports)
-}
-
-/// Parses what follows an EtherType field, for captures without an Ethernet header.
-#[inline(always)]
-pub fn parse_ether_type(
-    packet: Packet<'_>,
-    ether_type: u16,
-    ports: MailPorts,
-) -> Result<Segment, Skip> {
-    match ether_type {
-        ether_type::IPV4 => parse_ipv4(packet, ports),
-        ether_type::IPV6 => parse_ipv6(packet, ports),
-        ether_type::VLAN | ether_type::PROVIDER_VLAN => Err(Skip::VlanDepth),
-        _ => Err(Skip::NotIp),
-    }
-}
-
-/// RFC 791, section 3.1.
-#[inline(always)]
-fn parse_ipv4(mut packet: Packet<'_>, ports: MailPorts) -> Result<Segment, Skip> {
-    let header = packet.peek::<IPV4_HEADER>().ok_or(Skip::ShortIpv4)?;
-    if header.u8::<0>() >> 4 != 4 {
-        return Err(Skip::Ipv4Version);
-    }
-    let header_length = (header.u8::<0>() as usize & 0x0f) * 4;
-    if header_length < IPV4_HEADER {
-        return Err(Skip::Ipv4HeaderLength);
-    }
-    if header.u8::<9>() != protocol::TCP {
-        return Err(Skip::NotTcp);
-    }
-    let total_length = header.u16::<2>() as usize;
-    if total_length < header_length {
-        return Err(Skip::Ipv4TotalLength);
-    }
-    let fragment_offset = header.u16::<6>() & 0x1fff;
-    if fragment_offset != 0 {
-        return Err(Skip::Ipv4Fragment);
-    }
-    packet.advance(header_length);
-    let network = Network {
-        source: header.ipv4::<12>(),
-        destination: header.ipv4::<16>(),
-        bytes: total_length as u32,
-        payload: total_length - header_length,
-        too_short: Skip::Ipv4TotalLength,
-    };
-    parse_tcp(packet, &network, ports)
-}
-
-/// How an IPv6 extension header is read. All kinds have their next header in octet 0 and are at
-/// least 8 octets long.
-///
-/// It is data, not a `match`, for the verifier's sake: what comes out of a table is one unknown
-/// number, so the loop has one path; with a branch for each kind the verifier walks 3^8 of them.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Extension {
-    /// Whether octet 1 counts in the length, as 0xff or 0: not in a fragment header.
-    once: u8,
-    /// Whether it counts in units of 8 octets and not of 4, as 0xff or 0: not in AH.
-    twice: u8,
-    /// The bits of octets 2 and 3 that are a fragment offset.
-    offset_mask: u16,
-}
-
-impl Extension {
-    #[inline(always)]
-    const fn is_extension(self) -> bool {
-        self.once as u16 | self.offset_mask != 0
-    }
-
-    /// The length in octets: (n + 1) * 8, for AH (n + 2) * 4, for a fragment header 8.
-    #[inline(always)]
-    const fn length(self, octet: u8) -> usize {
-        let words = 2 + (octet & self.once) as usize + (octet & self.twice) as usize;
-        words * 4
-    }
-}
-
-/// By next-header number. RFC 8200, section 4; RFC 4302, section 2.2.
-static EXTENSIONS: [Extension; 256] = {
-    let none = Extension {
-        once: 0,
-        twice: 0,
-        offset_mask: 0,
-    };
-    let octets = Extension {
-        once: 0xff,
-        twice: 0xff,
-        offset_mask: 0,
-    };
-    let mut kinds = [none; 256];
-    kinds[protocol::HOP_BY_HOP as usize] = octets;
-    kinds[protocol::ROUTING as usize] = octets;
-    kinds[protocol::DESTINATION as usize] = octets;
-    kinds[protocol::AUTHENTICATION as usize] = Extension { twice: 0, ..octets };
-    kinds[protocol::FRAGMENT as usize] = Extension {
-        offset_mask: 0xfff8,
-        ..none
-    };
-    kinds
-};
-
-/// RFC 8200, sections 3 and 4; the authentication header is RFC 4302, section 2.
-#[inline(always)]
-fn parse_ipv6(mut packet: Packet<'_>, ports: MailPorts) -> Result<Segment, Skip> {
-    let header = packet.peek::<IPV6_HEADER>().ok_or(Skip::ShortIpv6)?;
-    if header.u8::<0>() >> 4 != 6 {
-        return Err(Skip::Ipv6Version);
-    }
-    let payload_length = header.u16::<4>() as usize;
-    let mut next = header.u8::<6>();
-    packet.advance(IPV6_HEADER);
-
-    let mut extensions = 0;
-    for _ in 0..MAX_IPV6_EXTENSIONS {
-        let kind = EXTENSIONS[next as usize];
-        if !kind.is_extension() {
-            break;
-        }
-        let extension = packet
-            .at(extensions)
-            .peek::<8>()
-            .ok_or(Skip::ShortIpv6Extension)?;
-        if extension.u16::<2>() & kind.offset_mask != 0 {
-            return Err(Skip::Ipv6Fragment);
-        }
-        next = extension.u8::<0>();
-        extensions += kind.length(extension.u8::<1>());
-    }
-    // Nearly always there are none, and then nothing has to be laundered for the verifier.
-    if extensions != 0 {
-        packet = packet.at(extensions);
-    }
-    if EXTENSIONS[next as usize].is_extension() {
-        return Err(Skip::Ipv6ExtensionLimit);
-    }
-    if next != protocol::TCP {
-        return Err(Skip::NotTcp);
-    }
-    if payload_length < extensions {
-        return Err(Skip::Ipv6PayloadLength);
-    }
-    let (source, destination) = (header.ipv6::<8>(), header.ipv6::<24>());
-    if source.is_mapped() || destination.is_mapped() {
-        return Err(Skip::Ipv6Mapped);
-    }
-    let network = Network {
-        source,
-        destination,
-        bytes: (IPV6_HEADER + payload_length) as u32,
-        payload: payload_length - extensions,
-        too_short: Skip::Ipv6PayloadLength,
-    };
-    parse_tcp(packet, &network, ports)
-}
-
-/// What the network layer said about the TCP segment behind it.
-struct Network {
-    source: Address,
-    destination: Address,
-    /// Layer-3 bytes.
-    bytes: u32,
-    /// Bytes that the network layer announces for TCP header and data.
-    payload: usize,
-    /// The reason when `payload` does not hold the TCP header.
-    too_short: Skip,
-}
-
-/// RFC 9293, section 3.1.
-#[inline(always)]
-fn parse_tcp(packet: Packet<'_>, network: &Network, ports: MailPorts) -> Result<Segment, Skip> {
-    let header = packet.peek::<TCP_HEADER>().ok_or(Skip::ShortTcp)?;
-    let (source_port, destination_port) = (header.u16::<0>(), header.u16::<2>());
-    let direction = if ports.contains(destination_port) {
-        Direction::ClientToServer
-    } else if ports.contains(source_port) {
-        Direction::ServerToClient
-    } else {
-        return Err(Skip::NotMailPort);
-    };
-    let header_length = (header.u8::<12>() as usize >> 4) * 4;
-    if header_length < TCP_HEADER {
-        return Err(Skip::TcpDataOffset);
-    }
-    if network.payload < header_length {
-        return Err(network.too_short);
-    }
-    Ok(Segment {
-        source: network.source,
-        destination: network.destination,
-        source_port,
-        destination_port,
-        sequence: header.u32::<4>(),
-        flags: header.u8::<13>(),
-        direction,
-        bytes: network.bytes,
-    })
 }

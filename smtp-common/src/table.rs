@@ -9,8 +9,9 @@
 //! index of a set = ((half x CPUs) + this CPU) x sets + hash(address) mod sets
 //! ```
 
-use crate::flow::SourceStats;
+use crate::flow::FlowKey;
 use crate::packet::{Address, Segment};
+use crate::source::SourceStats;
 
 /// Lines in one set.
 pub const WAYS: usize = 2;
@@ -67,12 +68,32 @@ pub struct Geometry {
     pub sets: u32,
     /// Slots of the SYN memory; a power of two.
     pub syn_slots: u32,
+    /// Sets of flows in one segment; a power of two, or 0 where flows are not counted.
+    pub flow_sets: u32,
 }
 
 impl Geometry {
     /// How many sets the two halves have together: `max_entries` of the map.
     pub const fn total_sets(&self) -> u32 {
         2 * self.cpus * self.sets
+    }
+
+    /// The same for the table of flows, which is never without an entry.
+    pub const fn total_flow_sets(&self) -> u32 {
+        let sets = 2 * self.cpus * self.flow_sets;
+        if sets == 0 { 1 } else { sets }
+    }
+
+    /// The index of the first set of flows of a segment.
+    #[inline(always)]
+    pub const fn flow_segment(&self, half: u32, cpu: u32) -> u32 {
+        (half * self.cpus + cpu) * self.flow_sets
+    }
+
+    /// The index of the set of flows of this hash in the segment of this half and CPU.
+    #[inline(always)]
+    pub const fn flow_set(&self, half: u32, cpu: u32, hash: u32) -> u32 {
+        self.flow_segment(half, cpu) + (hash & self.flow_sets.wrapping_sub(1))
     }
 
     /// The index of the first set of a segment.
@@ -92,7 +113,7 @@ impl Geometry {
 /// can choose addresses that share a set.
 pub type AddressSeeds = [u64; 5];
 
-/// Random numbers for [`fingerprint_syn`], drawn when the program is loaded.
+/// Random numbers for [`fingerprint_syn`] and [`hash_flow`], drawn when the program is loaded.
 pub type SynSeeds = [u64; 11];
 
 /// One step of pair-multiply-shift over 32-bit words with 64-bit random numbers (Thorup, "High
@@ -133,17 +154,35 @@ const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The slot is chosen by its upper 32 bits.
 #[inline(always)]
 pub const fn fingerprint_syn(seeds: &SynSeeds, segment: &Segment) -> u64 {
+    // A pure SYN goes from a client to a server, whatever its ports.
+    let ports = (segment.source_port as u32) << 16 | segment.destination_port as u32;
+    let pair_of = (segment.source, segment.destination);
+    hash_tuple(seeds, pair_of, ports, segment.sequence) | 1
+}
+
+/// Chooses the set of a flow.
+#[inline(always)]
+pub const fn hash_flow(seeds: &SynSeeds, key: &FlowKey) -> u32 {
+    (hash_tuple(seeds, (key.client, key.server), key.ports(), 0) >> 32) as u32
+}
+
+#[inline(always)]
+const fn hash_tuple(
+    seeds: &SynSeeds,
+    (client, server): (Address, Address),
+    ports: u32,
+    sequence: u32,
+) -> u64 {
     let [s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10] = *seeds;
-    let [a0, a1, a2, a3] = segment.source.words();
-    let [b0, b1, b2, b3] = segment.destination.words();
-    let ports = (segment.source_port as u64) << 16 | segment.destination_port as u64;
+    let [a0, a1, a2, a3] = client.words();
+    let [b0, b1, b2, b3] = server.words();
     let sum = pair([s0, s1], [a0, a1])
         .wrapping_add(pair([s2, s3], [a2, a3]))
         .wrapping_add(pair([s4, s5], [b0, b1]))
         .wrapping_add(pair([s6, s7], [b2, b3]))
-        .wrapping_add(pair([s8, s9], [ports, segment.sequence as u64]))
+        .wrapping_add(pair([s8, s9], [ports as u64, sequence as u64]))
         .wrapping_add(s10);
-    mix(sum) | 1
+    mix(sum)
 }
 
 /// The slot of a fingerprint in a SYN memory of `slots` places (a power of two).

@@ -24,6 +24,7 @@ const GEOMETRY: Geometry = Geometry {
     cpus: 1,
     sets: SETS,
     syn_slots: SETS,
+    flow_sets: 0,
 };
 
 /// Chi-square over its degrees of freedom: 1 for a random function, 16 if one key in sixteen sets
@@ -96,6 +97,7 @@ fn syns_in_a_row_spread_over_the_slots_with_every_seed() {
         flags: flags::SYN,
         direction: Direction::ClientToServer,
         bytes: 60,
+        payload: 0,
     };
     let mut sum = 0.0;
     for seed in 0..32 {
@@ -125,6 +127,7 @@ fn retransmissions_are_missed_as_often_as_the_readme_says() {
             flags: flags::SYN,
             direction: Direction::ClientToServer,
             bytes: 60,
+            payload: 0,
         };
         fingerprint_syn(&seeds, &segment)
     };
@@ -165,6 +168,7 @@ fn segments_of_halves_and_cpus_do_not_overlap_and_fill_the_table() {
         cpus: 3,
         sets: 4,
         syn_slots: 1,
+        flow_sets: 0,
     };
     let mut seen = vec![false; geometry.total_sets() as usize];
     for half in 0..2 {
@@ -220,6 +224,7 @@ proptest! {
             flags: flags::SYN,
             direction: Direction::ClientToServer,
             bytes: 40,
+            payload: 0,
         };
         prop_assert_ne!(fingerprint_syn(&seeds, &segment), 0);
     }

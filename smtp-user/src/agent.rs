@@ -1,12 +1,12 @@
 //! The loop: the only place that knows meter, history and server.
 //!
 //! Contract: the meter has a thread of its own, because a flip waits for the kernel (milliseconds,
-//! half a second on a busy machine) and nothing else may wait for it. A window is read, committed to
-//! the store, and only then cleared in the kernel, so that wherever the agent dies its counts are in
-//! exactly one place. Windows go to the server as shared snapshots and a shared list of sources; no
-//! reader can hold up a drain. A failed drain loses nothing: its counts stay in the kernel and come
-//! with the next one. At the end there is a last drain, then the program is detached unless it shall
-//! stay.
+//! half a second on a busy machine) and nothing else may wait for it; between two windows it sees to
+//! interfaces that have changed. A window is read, committed to the store, and only then cleared in
+//! the kernel, so that wherever the agent dies its counts are in exactly one place. Windows go to the
+//! server as shared snapshots and a shared list of sources; no reader can hold up a drain. A failed
+//! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
+//! a last drain, then the program is detached unless it shall stay.
 
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -59,11 +59,15 @@ async fn agent(
 ) -> Result<(), Failure> {
     let (news_sender, mut news) = mpsc::channel(16);
     let (started_sender, started) = oneshot::channel();
-    let (stop_meter, stop_receiver) = std_mpsc::channel();
+    let (commands, command_receiver) = std_mpsc::channel();
     let meter_config = config.clone();
+    let for_links = commands.clone();
     let meter = thread::Builder::new()
         .name("meter".to_owned())
-        .spawn(move || meter_thread(&meter_config, started_sender, &news_sender, &stop_receiver))
+        .spawn(move || {
+            let commands = (for_links, command_receiver);
+            meter_thread(&meter_config, started_sender, &news_sender, commands)
+        })
         .context("cannot start the meter's thread")?;
     let Ok(started) = started.await else {
         return Err(end_of(meter).err().unwrap_or_else(|| {
@@ -96,12 +100,12 @@ async fn agent(
             signal = &mut stop, if !stopping => {
                 tracing::info!("{signal}: last drain, then the end");
                 stopping = true;
-                let _ = stop_meter.send(());
+                let _ = commands.send(Command::Stop);
             }
             result = &mut server, if server_ended.is_none() => {
                 server_ended = Some(result);
                 stopping = true;
-                let _ = stop_meter.send(());
+                let _ = commands.send(Command::Stop);
             }
         }
     }
@@ -133,14 +137,22 @@ enum News {
     Drained(Box<Drained>),
     /// A drain failed.
     DrainFailed,
+    /// Where packets are seen has changed.
+    Points(Vec<ObservationPoint>),
+}
+
+/// What the meter's thread is told.
+enum Command {
+    /// To drain once more and end.
+    Stop,
+    /// That interfaces have changed.
+    LinksChanged,
 }
 
 /// A window that was drained.
 struct Drained {
     window: Window,
     duration: Duration,
-    /// Where packets are seen now.
-    points: Vec<ObservationPoint>,
     store: Option<StoreState>,
 }
 
@@ -158,11 +170,13 @@ fn meter_thread(
     config: &Config,
     ready: oneshot::Sender<Started>,
     news: &mpsc::Sender<News>,
-    stop: &std_mpsc::Receiver<()>,
+    (for_links, commands): (std_mpsc::Sender<Command>, std_mpsc::Receiver<Command>),
 ) -> Result<(), Failure> {
     if let Some(name) = &config.meter.netns {
         link::enter_netns(name)?;
     }
+    // Before anything is attached, so that no change after that is missed.
+    link::watch(move || for_links.send(Command::LinksChanged).is_ok())?;
     let mut meter = XdpMeter::open(&Options::new(config)?)?;
     let prepared = remember(&mut meter, config).and_then(|memory| {
         attach_all(&mut meter, config)?;
@@ -170,6 +184,7 @@ fn meter_thread(
     });
     let Memory {
         mut store,
+        recovered,
         history,
         sources,
         since,
@@ -205,13 +220,24 @@ fn meter_thread(
     // Nobody listens: then the agent is ending, and so does this thread, at its first wait.
     let _ = ready.send(started);
 
-    let mut next = Instant::now() + config.meter.window;
+    let mut next = Instant::now();
+    if !recovered {
+        next += config.meter.window;
+    }
     loop {
         let wait = next.saturating_duration_since(Instant::now());
-        let stopping = !matches!(
-            stop.recv_timeout(wait),
-            Err(std_mpsc::RecvTimeoutError::Timeout)
-        );
+        let (stopping, due) = match commands.recv_timeout(wait) {
+            Ok(Command::LinksChanged) => (false, false),
+            Err(std_mpsc::RecvTimeoutError::Timeout) => (false, true),
+            Ok(Command::Stop) | Err(std_mpsc::RecvTimeoutError::Disconnected) => (true, true),
+        };
+        // At the end of a window as well: what was refused may be possible without a change.
+        if !stopping && meter.reconcile(due) {
+            let _ = news.blocking_send(News::Points(meter.points()));
+        }
+        if !due {
+            continue;
+        }
         match drain(&mut meter, table_id, store.as_mut()) {
             Ok(Some(drained)) => {
                 let _ = news.blocking_send(News::Drained(Box::new(drained)));
@@ -245,12 +271,10 @@ fn drain(
     store: Option<&mut Store>,
 ) -> Result<Option<Drained>, Failure> {
     let before = Instant::now();
-    crash::point("before_flip");
     let Some(mut window) = meter.window()? else {
         return Ok(None);
     };
     let mut duration = before.elapsed();
-    crash::point("after_read");
     let store = store.map(|store| {
         if store.commit(table_id, &window) == Committed::Again {
             tracing::error!(
@@ -272,7 +296,6 @@ fn drain(
     Ok(Some(Drained {
         window,
         duration,
-        points: meter.points(),
         store,
     }))
 }
@@ -280,6 +303,8 @@ fn drain(
 /// What the agent begins with.
 struct Memory {
     store: Option<Store>,
+    /// Whether the meter has a window that an earlier agent could not commit.
+    recovered: bool,
     history: History,
     sources: SourceList,
     /// When the store was begun.
@@ -299,9 +324,10 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
             "there is no store: counts are lost when the agent ends, and if it is killed those of one \
              window may be lost or counted twice"
         );
-        meter.recover(None)?;
+        let recovered = meter.recover(None)?;
         return Ok(Memory {
             store: None,
+            recovered,
             history,
             sources,
             since: None,
@@ -318,9 +344,10 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
         "going on with the counts of the store"
     );
     let committed = store.committed(meter.table_id())?;
-    meter.recover(committed)?;
+    let recovered = meter.recover(committed)?;
     Ok(Memory {
         store: Some(store),
+        recovered,
         history,
         sources,
         since: Some(ledger.since),
@@ -409,18 +436,23 @@ impl Recorder {
     }
 
     fn record(&mut self, news: News, snapshots: &watch::Sender<Arc<Snapshot>>) {
-        let drained = match news {
+        match news {
+            News::Drained(drained) => self.add(*drained, snapshots),
             News::DrainFailed => {
                 self.drain_failures += 1;
                 snapshots.send_replace(Arc::new(self.snapshot()));
-                return;
             }
-            News::Drained(drained) => *drained,
-        };
+            News::Points(points) => {
+                self.points = points;
+                snapshots.send_replace(Arc::new(self.snapshot()));
+            }
+        }
+    }
+
+    fn add(&mut self, drained: Drained, snapshots: &watch::Sender<Arc<Snapshot>>) {
         let Drained {
             window,
             duration,
-            points,
             store,
         } = drained;
         let error = window.tally.conservation_error();
@@ -430,7 +462,6 @@ impl Recorder {
                 "the conservation law is broken: counts of this window are wrong"
             );
         }
-        self.points = points;
         self.drains += 1;
         self.store = store;
         self.last_drain = Some(Drain {

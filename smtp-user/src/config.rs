@@ -120,6 +120,11 @@ section! {
         /// 64 to 4194304. One set is 128 bytes. Unset: chosen to stay in the CPU's cache.
         #[serde(deserialize_with = "value::sets_per_cpu")]
         pub sets_per_cpu: Option<u32> = None;
+        /// Sets of two flows in the table of flows, per possible CPU and half: 0 to count no flows,
+        /// or a power of two from 64 to 1048576. One set is 256 bytes. Unset: chosen to stay in the
+        /// CPU's cache.
+        #[serde(deserialize_with = "value::flow_sets_per_cpu")]
+        pub flow_sets_per_cpu: Option<u32> = None;
         /// Slots of 8 bytes that tell a retransmitted SYN from a new connection: a power of two from
         /// 1024 to 67108864. Too few, and retransmissions count as connections.
         #[serde(deserialize_with = "value::syn_slots")]
@@ -277,6 +282,12 @@ impl Config {
             (
                 "table.sets_per_cpu",
                 table.sets_per_cpu.map_or(Ok(()), value::check_sets_per_cpu),
+            ),
+            (
+                "table.flow_sets_per_cpu",
+                table
+                    .flow_sets_per_cpu
+                    .map_or(Ok(()), value::check_flow_sets_per_cpu),
             ),
             ("table.syn_slots", value::check_syn_slots(table.syn_slots)),
             ("table.spill", value::check_spill(table.spill)),

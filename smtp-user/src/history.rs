@@ -76,6 +76,7 @@ mod tests {
             length: Duration::from_secs(10),
             tally,
             sources,
+            flows: Vec::new(),
             lines_used: 0,
             flip: Duration::ZERO,
         }

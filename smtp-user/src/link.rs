@@ -13,10 +13,12 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use crate::failure::{Failure, Kind};
 
 mod abilities;
+mod monitor;
 mod netlink;
 mod netns;
 
 pub use abilities::{Abilities, Merging, Offload, XdpSupport, abilities};
+pub use monitor::watch;
 use netlink::{About, Kernel, attributes};
 pub use netns::{enter_netns, within};
 

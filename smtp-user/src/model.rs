@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
-use smtp_common::flow::Totals;
+use smtp_common::flow::{FlowKey, FlowLine, Totals, event};
 use smtp_common::packet::Address;
+use smtp_common::speech;
 
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,16 +29,56 @@ impl AttachMode {
     }
 }
 
-/// Where packets are seen: an interface and the mode in which it hands them over.
+/// Whether a configured interface is counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PointState {
+    /// The program is on it.
+    Attached,
+    /// It is gone. It is attached to when an interface of the configured name is there again.
+    Missing,
+    /// An interface of the configured name is there, but the program cannot be put on it; that is
+    /// tried again.
+    Refused,
+    /// Somebody ended the link (`smtpflow detach`). It is not attached to again until a restart.
+    Detached,
+}
+
+impl PointState {
+    /// As in JSON and on the page.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Missing => "missing",
+            Self::Refused => "refused",
+            Self::Detached => "detached",
+        }
+    }
+}
+
+/// Where packets are seen, or should be: a configured interface and the mode in which it hands them
+/// over. It is listed as long as the agent runs, whatever becomes of the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservationPoint {
-    /// Interface name.
+    /// The name in the configuration. No two points have the same.
+    pub configured: String,
+    /// The name now: another one after the interface was renamed, which ends no counting.
     pub interface: String,
-    /// Interface index in its network namespace.
+    /// Interface index in its network namespace; the last one if the interface is gone.
     pub index: u32,
-    /// How the program is attached.
+    /// Whether it is counted on.
+    pub state: PointState,
+    /// Why it is not attached, or what else the operator should know about it.
+    pub reason: Option<String>,
+    /// Whether the interface is there and set up.
+    pub up: bool,
+    /// The largest layer-3 packet that it carries, in bytes.
+    pub mtu: u32,
+    /// How often its state, name, MTU or being up was seen to have changed.
+    pub changes: u64,
+    /// How the program is attached, or was.
     pub mode: AttachMode,
-    /// The section that is attached: `xdp` or `xdp.frags`.
+    /// The section that is attached, or was: `xdp` or `xdp.frags`.
     pub program: &'static str,
     /// Why it is not in driver mode although nobody asked for `skb`.
     pub fallback: Option<String>,
@@ -60,6 +101,51 @@ pub struct Tally {
     pub spilled: u64,
     /// Counts of own hosts that went to overflow, because the spill was full as well.
     pub spill_refused: u64,
+    /// The account of flows; all zero where they are not counted.
+    pub flows: FlowTally,
+}
+
+/// The meter's account of flows: where every segment is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowTally {
+    /// Segments that had to be counted for a flow: all of them.
+    pub segments: u64,
+    /// Layer-3 bytes of these.
+    pub segment_bytes: u64,
+    /// Sum over all flows.
+    pub packets: u64,
+    /// Layer-3 bytes of these.
+    pub bytes: u64,
+    /// Segments that found no line.
+    pub refused_packets: u64,
+    /// Layer-3 bytes of these.
+    pub refused_bytes: u64,
+}
+
+impl FlowTally {
+    /// By how much `segments = sum over flows + refused` is broken, in packets and bytes.
+    pub const fn conservation_error(&self) -> u64 {
+        self.segments.abs_diff(self.packets + self.refused_packets)
+            + self.segment_bytes.abs_diff(self.bytes + self.refused_bytes)
+    }
+
+    /// Adds another stretch of time.
+    pub const fn merge(&mut self, other: &Self) {
+        let Self {
+            segments,
+            segment_bytes,
+            packets,
+            bytes,
+            refused_packets,
+            refused_bytes,
+        } = self;
+        *segments += other.segments;
+        *segment_bytes += other.segment_bytes;
+        *packets += other.packets;
+        *bytes += other.bytes;
+        *refused_packets += other.refused_packets;
+        *refused_bytes += other.refused_bytes;
+    }
 }
 
 impl Tally {
@@ -79,14 +165,15 @@ impl Tally {
     }
 
     /// By how much the conservation law is broken, in packets and bytes; 0 means that nothing was
-    /// lost and nothing was counted twice:
-    /// `frames = segments + skips` and `segments = sum over sources + overflow`.
+    /// lost and nothing was counted twice: `frames = segments + skips`,
+    /// `segments = sum over sources + overflow` and `segments = sum over flows + refused`.
     pub fn conservation_error(&self) -> u64 {
         let placed = self.sources.packets() + self.overflow.packets();
         let placed_bytes = self.sources.bytes() + self.overflow.bytes();
         self.frames.abs_diff(self.segments() + self.all_skipped())
             + self.segments().abs_diff(placed)
             + self.segment_bytes.abs_diff(placed_bytes)
+            + self.flows.conservation_error()
     }
 
     /// Adds another stretch of time.
@@ -99,6 +186,7 @@ impl Tally {
             overflow,
             spilled,
             spill_refused,
+            flows,
         } = self;
         *frames += other.frames;
         for (mine, others) in outcomes.iter_mut().zip(other.outcomes) {
@@ -109,6 +197,7 @@ impl Tally {
         overflow.merge(&other.overflow);
         *spilled += other.spilled;
         *spill_refused += other.spill_refused;
+        flows.merge(&other.flows);
     }
 }
 
@@ -128,6 +217,117 @@ impl Source {
     }
 }
 
+/// One flow in one window, merged over CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Whose counts these are.
+    pub key: FlowKey,
+    /// Segments from the client.
+    pub c2s_packets: u64,
+    /// Layer-3 bytes of these.
+    pub c2s_bytes: u64,
+    /// Segments from the server.
+    pub s2c_packets: u64,
+    /// Layer-3 bytes of these.
+    pub s2c_bytes: u64,
+    /// Pure SYNs that were not seen before. None: the flow is `midstream`, and no connection.
+    pub connections: u64,
+    /// Pure SYNs that were seen before.
+    pub syn_retx: u64,
+    /// All TCP flags that the client has sent.
+    pub c2s_flags: u8,
+    /// All TCP flags that the server has sent.
+    pub s2c_flags: u8,
+    /// Whether a SYN-ACK came.
+    pub answered: bool,
+    /// Whether a reset came that answered a SYN.
+    pub refused: bool,
+    /// Commands and replies, by [`Speech`](speech::Speech).
+    pub said: [u64; speech::KINDS],
+    /// Messages that the server took, see [`FlowLine::accepted`].
+    pub accepted: u64,
+    /// What the first reply of the window was, the number of a [`Speech`](speech::Speech); 0: there was none.
+    pub first_reply: u8,
+    /// What the last reply was, likewise.
+    pub last_reply: u8,
+    /// When the first segment came, to one tick of the kernel's clock interrupt (1 to 10 ms).
+    pub first: SystemTime,
+    /// When the last segment came, likewise.
+    pub last: SystemTime,
+}
+
+impl Flow {
+    /// What a line says, given the time of a tick.
+    pub fn from_line(line: &FlowLine, time_of: impl Fn(u32) -> SystemTime) -> Self {
+        Self {
+            key: line.key(),
+            c2s_packets: line.c2s_packets,
+            c2s_bytes: line.c2s_bytes,
+            s2c_packets: line.s2c_packets,
+            s2c_bytes: line.s2c_bytes,
+            connections: line.connections.into(),
+            syn_retx: line.syn_retx.into(),
+            c2s_flags: line.c2s_flags,
+            s2c_flags: line.s2c_flags,
+            answered: line.events & event::ANSWERED != 0,
+            refused: line.events & event::REFUSED != 0,
+            said: line.said.map(u64::from),
+            accepted: line.accepted.into(),
+            first_reply: line.first_reply,
+            last_reply: line.last_reply,
+            first: time_of(line.first),
+            last: time_of(line.last),
+        }
+    }
+
+    /// Adds what another CPU counted of the same flow in the same window. Which of two CPUs saw the
+    /// first reply is told by which saw the flow first: a network card gives one direction of a
+    /// connection to one CPU.
+    pub fn merge(&mut self, other: &Self) {
+        let Self {
+            key: _,
+            c2s_packets,
+            c2s_bytes,
+            s2c_packets,
+            s2c_bytes,
+            connections,
+            syn_retx,
+            c2s_flags,
+            s2c_flags,
+            answered,
+            refused,
+            said,
+            accepted,
+            first_reply,
+            last_reply,
+            first,
+            last,
+        } = self;
+        *c2s_packets += other.c2s_packets;
+        *c2s_bytes += other.c2s_bytes;
+        *s2c_packets += other.s2c_packets;
+        *s2c_bytes += other.s2c_bytes;
+        *connections += other.connections;
+        *syn_retx += other.syn_retx;
+        *c2s_flags |= other.c2s_flags;
+        *s2c_flags |= other.s2c_flags;
+        *answered |= other.answered;
+        *refused |= other.refused;
+        for (mine, others) in said.iter_mut().zip(other.said) {
+            *mine += others;
+        }
+        *accepted += other.accepted;
+        if *first_reply == 0 || (other.first_reply != 0 && other.first < *first) {
+            *first_reply = other.first_reply;
+        }
+        if *last_reply == 0 || (other.last_reply != 0 && other.last > *last) {
+            *last_reply = other.last_reply;
+        }
+        *first = other.first.min(*first);
+        *last = other.last.max(*last);
+    }
+}
+
 /// The counts between two flips, merged over CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -142,6 +342,8 @@ pub struct Window {
     pub tally: Tally,
     /// One entry per address, in the order of the tables that they come from.
     pub sources: Vec<Source>,
+    /// One entry per flow, in no order; none where flows are not counted.
+    pub flows: Vec<Flow>,
     /// Lines of the table that were in use, over all CPUs.
     pub lines_used: u64,
     /// How long the flip waited for the last program to leave the old half.

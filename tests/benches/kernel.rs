@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use smtp_user::meter::xdp::PLAIN;
-use smtp_user::meter::xdp::pass::PassProgram;
 use smtpflow_tests::packets::{Flags, Frame, client, server, six};
+use smtpflow_tests::programs::Programs;
 use smtpflow_tests::{meter, options};
 
 const ROUNDS: usize = 7;
@@ -52,15 +51,15 @@ fn main() {
 
     let mut options = options("bench", 15);
     options.geometry.syn_slots = 1 << 18;
-    let mut meter = meter(&options);
-    let runner = meter.runner(PLAIN).expect("a runner");
-    let mut bare = PassProgram::load().expect("the bare program");
+    let meter = meter(&options);
+    let agent = Programs::of_agent(&meter);
+    let bare = Programs::bare();
     let mut bare_times = Vec::new();
     let mut times = vec![Vec::new(); frames.len()];
     for _ in 0..ROUNDS {
         for ((_, frame), times) in frames.iter().zip(&mut times) {
-            bare_times.push(bare.time(frame, REPEAT).expect("a run of the bare program"));
-            times.push(runner.run(frame, REPEAT).expect("a run"));
+            bare_times.push(bare.time("pass", frame, REPEAT));
+            times.push(agent.time("smtpflow", frame, REPEAT));
         }
     }
     meter.detach().expect("the pins can be removed");

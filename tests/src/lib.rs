@@ -4,9 +4,14 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod foreign;
+pub mod generator;
 pub mod measure;
 pub mod oracle;
 pub mod packets;
+pub mod programs;
+pub mod random;
+pub mod reference;
 pub mod windows;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +19,14 @@ use std::path::{Path, PathBuf};
 use smtp_common::flow::Totals;
 use smtp_common::packet::MailPorts;
 use smtp_common::table::Geometry;
+use smtp_user::meter::Meter;
 use smtp_user::meter::xdp::{Options, XdpMeter};
+use smtp_user::model::Window;
+
+/// Whether the tests are to run at their full size: `cargo xtask test --long` sets `SMTPFLOW_LONG=1`.
+pub fn long() -> bool {
+    std::env::var_os("SMTPFLOW_LONG").is_some_and(|value| value == "1")
+}
 
 /// A geometry with 2^`sets_log2` sets on each possible CPU.
 pub fn geometry(sets_log2: u32) -> Geometry {
@@ -26,6 +38,7 @@ pub fn geometry(sets_log2: u32) -> Geometry {
         cpus: last.parse::<u32>().expect("a number") + 1,
         sets: 1 << sets_log2,
         syn_slots: 1 << 12,
+        flow_sets: 1 << sets_log2.saturating_sub(1),
     }
 }
 
@@ -53,6 +66,19 @@ pub fn pins(name: &str) -> PathBuf {
 /// A meter that is attached to nothing.
 pub fn meter(options: &Options) -> XdpMeter {
     XdpMeter::open(options).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// The next window, which is forgotten by the meter at once; `None` when there are no more. Its
+/// counts add up.
+pub fn window(meter: &mut impl Meter) -> Option<Window> {
+    let window = meter
+        .window()
+        .unwrap_or_else(|failure| panic!("{failure}"))?;
+    assert_eq!(window.tally.conservation_error(), 0, "{window:?}");
+    meter
+        .release()
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    Some(window)
 }
 
 /// The port of SMTP.

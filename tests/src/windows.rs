@@ -49,6 +49,7 @@ pub fn window(epoch: u64, sources: u32, order: Order) -> Window {
         lines_used: sources.len() as u64,
         tally,
         sources,
+        flows: Vec::new(),
         flip: Duration::from_millis(5),
     }
 }

@@ -92,8 +92,12 @@ fn where_the_driver_refuses_it_falls_back_to_skb_and_says_so_everywhere() {
     let mut agent = start(&lab, &options(&lab, "br0", &[]));
     let interface = &status(&mut agent)["interfaces"][0];
     assert_eq!(
-        (&interface["name"], &interface["mode"]),
-        (&"br0".into(), &"skb".into())
+        (
+            &interface["name"],
+            &interface["mode"],
+            &interface["program"]
+        ),
+        (&"br0".into(), &"skb".into(), &"xdp".into())
     );
     let why = interface["fallback"].as_str().expect("the reason");
     assert!(why.contains("driver"), "{why}");
@@ -202,7 +206,18 @@ fn one_command_detaches_even_while_an_agent_runs_and_the_agent_says_so() {
             .is_ok_and(|answer| answer.status == 503)
     });
     assert!(noticed, "the agent still says that it is ready");
-    assert_eq!(status(&mut agent)["interfaces"], Value::Array(Vec::new()));
+    let interface = &status(&mut agent)["interfaces"][0];
+    assert_eq!(interface["name"], "outer");
+    assert_eq!(interface["state"], "detached");
+    let reason = interface["reason"].as_str().expect("the reason");
+    assert!(reason.contains("smtpflow detach"), "{reason}");
+    // It was an operator's wish: it stays so, whatever else changes and over whole windows.
+    lab.ip("gateway", "link set outer down").expect("down");
+    lab.ip("gateway", "link set outer up").expect("up");
+    agent.wait_drained(LIMIT).expect("two windows");
+    assert_eq!(status(&mut agent)["interfaces"][0]["state"], "detached");
+    let link = lab.ip("gateway", "link show outer").expect("ip link");
+    assert!(!link.contains("xdp"), "attached again: {link}");
     assert!(agent.stop().expect("the agent ends").success());
     assert!(!options.pins.exists(), "pins are left");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use smtp_user::link;
+use smtpflow_tests::foreign;
 use xtask::command::{self, Finished, finish};
 use xtask::lab::{Lab, ensure_bpffs, smtpflow_binary};
 
@@ -145,29 +146,10 @@ fn nobody_may_not_count_and_is_told_what_is_missing() {
     names(&error, &["CAP_BPF", "CAP_NET_ADMIN", "root"]);
 }
 
-/// An XDP program that passes everything, as LLVM text; `XDP_PASS` is 2 (linux/bpf.h).
-const FOREIGN: &str = r#"
-target datalayout = "ORDER-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
-target triple = "TRIPLE"
-define i32 @foreign(ptr %frame) section "xdp" {
-  ret i32 2
-}
-"#;
-
 #[test]
 fn a_foreign_program_is_named_and_left_alone() {
     let lab = two_ends("tcliforeign");
-    let (order, triple) = if cfg!(target_endian = "big") {
-        ("E", "bpfeb")
-    } else {
-        ("e", "bpfel")
-    };
-    let source = lab.folder().join("foreign.ll");
-    let object = lab.folder().join("foreign.o");
-    let text = FOREIGN.replace("ORDER", order).replace("TRIPLE", triple);
-    std::fs::write(&source, text).expect("written");
-    let mut linker = command::tool("bpf-linker", ["--export", "foreign", "-o"]);
-    command::output(linker.arg(&object).arg(&source), LIMIT).expect("an object");
+    let object = foreign::object(lab.folder());
     let object = object.display();
     lab.ip(
         "near",

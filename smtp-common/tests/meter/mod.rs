@@ -8,8 +8,10 @@
 use std::collections::{HashMap, HashSet};
 
 use smtp_common::counter::Counter;
-use smtp_common::flow::{Header, Memory, Placement, SourceStats, Tables, Totals, observe};
-use smtp_common::packet::{Address, Direction, Segment, flags};
+use smtp_common::flow::{
+    FlowKey, FlowLine, FlowSet, Header, Memory, Placement, SourceStats, Tables, Totals, observe,
+};
+use smtp_common::packet::{Address, Direction, Packet, Segment, flags};
 use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
 
 pub const SYN: u8 = flags::SYN;
@@ -32,6 +34,9 @@ pub struct Meter {
     pub address_seeds: AddressSeeds,
     pub syn_seeds: SynSeeds,
     pub sets: Vec<Set>,
+    pub flow_sets: Vec<FlowSet>,
+    /// The clock: it stands still unless a test moves it.
+    pub tick: u32,
     pub syns: Vec<u64>,
     pub own: fn(Address) -> bool,
     pub spill: HashMap<(u32, Address), SourceStats>,
@@ -48,6 +53,8 @@ pub struct Counts {
     pub overflow: Totals,
     pub segments: u64,
     pub segment_bytes: u64,
+    pub flows: Vec<FlowLine>,
+    pub flow_refused: (u64, u64),
 }
 
 impl Counts {
@@ -58,6 +65,18 @@ impl Counts {
         self.overflow.merge(&other.overflow);
         self.segments += other.segments;
         self.segment_bytes += other.segment_bytes;
+        self.flows.extend(&other.flows);
+        self.flow_refused.0 += other.flow_refused.0;
+        self.flow_refused.1 += other.flow_refused.1;
+    }
+
+    /// Without flows: there are as many lines as windows and CPUs, and full sets are full of others.
+    pub fn without_flows(self) -> Self {
+        Self {
+            flows: Vec::new(),
+            flow_refused: (0, 0),
+            ..self
+        }
     }
 
     /// Sources and overflow together.
@@ -73,21 +92,36 @@ impl Counts {
         let totals = self.totals();
         assert_eq!(totals.packets(), self.segments, "{self:?}");
         assert_eq!(totals.bytes(), self.segment_bytes, "{self:?}");
+        if self.flows.is_empty() {
+            return;
+        }
+        let packets = self.flows.iter().map(|f| f.c2s_packets + f.s2c_packets);
+        let bytes = self.flows.iter().map(|f| f.c2s_bytes + f.s2c_bytes);
+        let (refused_packets, refused_bytes) = self.flow_refused;
+        assert_eq!(packets.sum::<u64>() + refused_packets, self.segments);
+        assert_eq!(bytes.sum::<u64>() + refused_bytes, self.segment_bytes);
     }
 }
 
 impl Meter {
     pub fn new(cpus: u32, sets: u32, syn_slots: u32) -> Self {
+        Self::with_flows(cpus, sets, syn_slots, 0)
+    }
+
+    pub fn with_flows(cpus: u32, sets: u32, syn_slots: u32, flow_sets: u32) -> Self {
         let geometry = Geometry {
             cpus,
             sets,
             syn_slots,
+            flow_sets,
         };
         Self {
             geometry,
             address_seeds: random(1),
             syn_seeds: random(2),
             sets: vec![Set::default(); geometry.total_sets() as usize],
+            flow_sets: vec![FlowSet::default(); geometry.total_flow_sets() as usize],
+            tick: 0,
             syns: vec![0; syn_slots as usize],
             own: |_| false,
             spill: HashMap::new(),
@@ -99,10 +133,20 @@ impl Meter {
 
     /// With room for everything that the strategies below make.
     pub fn roomy(cpus: u32) -> Self {
-        Self::new(cpus, 1 << 10, 1 << 20)
+        Self::with_flows(cpus, 1 << 10, 1 << 20, 1 << 12)
     }
 
     pub fn observe(&mut self, cpu: u32, segment: &Segment) -> Placement {
+        self.observe_saying(cpu, segment, b"")
+    }
+
+    /// The same with this payload.
+    pub fn observe_saying(&mut self, cpu: u32, segment: &Segment, payload: &[u8]) -> Placement {
+        let segment = &Segment {
+            payload: payload.len() as u32,
+            ..*segment
+        };
+        let payload = Packet::from_slice(payload);
         let tables = Tables {
             geometry: self.geometry,
             cpu,
@@ -110,7 +154,7 @@ impl Meter {
         };
         let syn_seeds = self.syn_seeds;
         let mut header = self.headers[self.half as usize][cpu as usize];
-        let placement = observe(segment, &tables, || syn_seeds, &mut header, self);
+        let placement = observe(segment, payload, &tables, || syn_seeds, &mut header, self);
         self.headers[self.half as usize][cpu as usize] = header;
         placement
     }
@@ -125,8 +169,17 @@ impl Meter {
             counts.segments += header.outcomes[Counter::Segment.index()];
             counts.segment_bytes += header.segment_bytes;
             counts.overflow.merge(&(&header.overflow).into());
+            counts.flow_refused.0 += header.flow_refused_packets;
+            counts.flow_refused.1 += header.flow_refused_bytes;
             assert_eq!(header.half, half);
             *header = Header::new(half);
+            let first = self.geometry.flow_segment(half, cpu) as usize;
+            for set in &mut self.flow_sets[first..first + self.geometry.flow_sets as usize] {
+                let lines = std::mem::take(set).lines;
+                counts
+                    .flows
+                    .extend(lines.iter().filter(|line| !line.is_empty()));
+            }
             let first = self.geometry.segment(half, cpu) as usize;
             for set in &mut self.sets[first..first + self.geometry.sets as usize] {
                 for line in std::mem::take(set).lines {
@@ -153,8 +206,20 @@ impl Memory for Meter {
         self.sets.get_mut(index as usize)
     }
 
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
-        std::mem::replace(&mut self.syns[slot as usize], fingerprint) == fingerprint
+    fn flow_set(&mut self, index: u32, _key: &FlowKey) -> Option<&mut FlowSet> {
+        self.flow_sets.get_mut(index as usize)
+    }
+
+    fn tick(&mut self) -> u32 {
+        self.tick
+    }
+
+    fn nanoseconds(&mut self) -> u64 {
+        u64::from(self.tick) * 4_000_000
+    }
+
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> u64 {
+        std::mem::replace(&mut self.syns[slot as usize], fingerprint)
     }
 
     fn is_own(&mut self, address: Address) -> bool {
@@ -222,6 +287,7 @@ pub fn sent(client: u8, server: u8, port: u16, sequence: u32, flags: u8) -> Segm
         flags,
         direction: Direction::ClientToServer,
         bytes: 60,
+        payload: 0,
     }
 }
 
@@ -236,5 +302,6 @@ pub fn replied(client: u8, server: u8, sequence: u32, flags: u8) -> Segment {
         flags,
         direction: Direction::ServerToClient,
         bytes: 40,
+        payload: 0,
     }
 }

@@ -39,6 +39,7 @@ keep_attached = true
 ports = [25, 465, 587]
 [table]
 sets_per_cpu = 1024
+flow_sets_per_cpu = 0
 syn_slots = 2048
 spill = 10
 [networks]
@@ -57,6 +58,7 @@ token_file = "/etc/smtpflow/token"
     assert_eq!(config.meter.mode, AttachChoice::Driver);
     assert_eq!(config.meter.window, Duration::from_secs(90));
     assert_eq!(config.table.sets_per_cpu, Some(1024));
+    assert_eq!(config.table.flow_sets_per_cpu, Some(0));
     assert_eq!(config.networks.local.len(), 2);
     assert_eq!(config.history.sources, 5);
     assert!(!config.store.enabled);
@@ -273,9 +275,16 @@ fn valid() -> impl Strategy<Value = Config> {
             ..Meter::default()
         },
     );
-    let table = (proptest::option::of(6..=22u32), 10..=26u32, 1..=1u32 << 20);
-    let table = table.prop_map(|(sets, slots, spill)| Table {
+    let flow_sets = prop_oneof![Just(0), (6..=20u32).prop_map(|log2| 1 << log2)];
+    let table = (
+        proptest::option::of(6..=22u32),
+        proptest::option::of(flow_sets),
+        10..=26u32,
+        1..=1u32 << 20,
+    );
+    let table = table.prop_map(|(sets, flow_sets, slots, spill)| Table {
         sets_per_cpu: sets.map(|log2| 1 << log2),
+        flow_sets_per_cpu: flow_sets,
         syn_slots: 1 << slots,
         spill,
     });

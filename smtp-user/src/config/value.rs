@@ -212,6 +212,13 @@ pub(super) fn check_sets_per_cpu(sets: u32) -> Checked {
     check_power_of_two(sets, 1 << 6..=1 << 22)
 }
 
+pub(super) fn check_flow_sets_per_cpu(sets: u32) -> Checked {
+    if sets == 0 {
+        return Ok(());
+    }
+    check_power_of_two(sets, 1 << 6..=1 << 20)
+}
+
 pub(super) fn check_syn_slots(slots: u32) -> Checked {
     check_power_of_two(slots, 1 << 10..=1 << 26)
 }
@@ -226,6 +233,12 @@ pub(super) fn check_sources(sources: u32) -> Checked {
 
 pub(super) fn sets_per_cpu<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     checked(from, |sets: &u32| check_sets_per_cpu(*sets)).map(Some)
+}
+
+pub(super) fn flow_sets_per_cpu<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<u32>, D::Error> {
+    checked(from, |sets: &u32| check_flow_sets_per_cpu(*sets)).map(Some)
 }
 
 pub(super) fn syn_slots<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

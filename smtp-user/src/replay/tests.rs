@@ -54,6 +54,7 @@ fn window(sources: &[(&str, u64)]) -> Window {
         length: Duration::from_secs(10),
         tally,
         sources,
+        flows: Vec::new(),
         lines_used: 0,
         flip: Duration::ZERO,
     }

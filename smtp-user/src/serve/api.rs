@@ -18,7 +18,7 @@ use smtp_common::flow::Totals;
 
 use super::App;
 use super::document::{Field, answer, flatten};
-use crate::model::{AttachMode, ObservationPoint, Snapshot, StoreState, Tally};
+use crate::model::{AttachMode, ObservationPoint, PointState, Snapshot, StoreState, Tally};
 
 /// Version of the form of all answers.
 pub(super) const SCHEMA: u32 = 1;
@@ -93,15 +93,27 @@ impl From<&Totals> for Volume {
 }
 
 answer! {
-    /// An interface that is counted on.
+    /// A configured interface.
     pub(super) struct Interface {
-        /// Its name.
+        /// Its name now.
         name: String,
-        /// Its index in its network namespace.
+        /// Its name in the configuration, which is another one after it was renamed.
+        configured: String,
+        /// Its index in its network namespace; the last one if it is gone.
         index: u32,
-        /// How the program is attached: driver or skb.
+        /// Whether it is counted on: attached, missing (it is gone), refused (it is there, but the program could not be put on it) or detached (somebody ended the link).
+        state: PointState,
+        /// Why it is not attached or what else is to be known about it, or null.
+        reason: Option<String>,
+        /// Whether it is there and set up.
+        up: bool,
+        /// The largest layer-3 packet that it carries, in bytes.
+        mtu: u32,
+        /// How often its state, name, MTU or being up has changed since the start.
+        changes: u64,
+        /// How the program is attached, or was: driver or skb.
         mode: AttachMode,
-        /// The section that is attached: xdp or xdp.frags.
+        /// The section that is attached, or was: xdp or xdp.frags.
         program: &'static str,
         /// Why it is not in driver mode although nobody asked for skb, or null.
         fallback: Option<String>,
@@ -111,15 +123,27 @@ answer! {
 impl From<&ObservationPoint> for Interface {
     fn from(point: &ObservationPoint) -> Self {
         let ObservationPoint {
+            configured,
             interface,
             index,
+            state,
+            reason,
+            up,
+            mtu,
+            changes,
             mode,
             program,
             fallback,
         } = point;
         Self {
             name: interface.clone(),
+            configured: configured.clone(),
             index: *index,
+            state: *state,
+            reason: reason.clone(),
+            up: *up,
+            mtu: *mtu,
+            changes: *changes,
             mode: *mode,
             program,
             fallback: fallback.clone(),
@@ -418,21 +442,21 @@ answer! {
 
 impl Ready {
     fn new(snapshot: &Snapshot, now: SystemTime) -> Self {
-        let names: Vec<_> = snapshot
+        let (attached, others): (Vec<_>, Vec<_>) = snapshot
             .points
             .iter()
-            .map(|point| point.interface.as_str())
-            .collect();
+            .partition(|point| point.state == PointState::Attached);
         let age = snapshot.last_drain.map(|drain| since(drain.at, now));
         let limit = snapshot.identity.window * LATE_WINDOWS;
         let checks = vec![
             Check {
                 name: "attached",
-                ok: !names.is_empty(),
-                text: if names.is_empty() {
-                    "to no interface".to_owned()
-                } else {
-                    format!("to {}", names.join(", "))
+                ok: !attached.is_empty() && others.is_empty(),
+                text: match (named(&attached), named(&others)) {
+                    (None, None) => "to no interface".to_owned(),
+                    (Some(names), None) => format!("to {names}"),
+                    (None, Some(missed)) => format!("not to {missed}"),
+                    (Some(names), Some(missed)) => format!("to {names}; not to {missed}"),
                 },
             },
             Check {
@@ -479,6 +503,18 @@ impl Ready {
             checks,
         }
     }
+}
+
+/// Configured names, and states other than attached; `None` if there are none.
+fn named(points: &[&ObservationPoint]) -> Option<String> {
+    let named: Vec<_> = points
+        .iter()
+        .map(|point| match point.state {
+            PointState::Attached => point.configured.clone(),
+            state => format!("{} ({})", point.configured, state.name()),
+        })
+        .collect();
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 /// Path and meaning of every field of `/readyz`.

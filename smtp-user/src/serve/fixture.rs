@@ -7,8 +7,8 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::Totals;
 
 use crate::model::{
-    AttachMode, Drain, Identity, ObservationPoint, Scope, Snapshot, Source, SourceRow, StoreState,
-    Tally,
+    AttachMode, Drain, Identity, ObservationPoint, PointState, Scope, Snapshot, Source, SourceRow,
+    StoreState, Tally,
 };
 use crate::source_list::{Listed, SourceList};
 
@@ -117,15 +117,27 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
         },
         points: vec![
             ObservationPoint {
+                configured: "eth0".to_owned(),
                 interface: "eth0".to_owned(),
                 index: 2,
+                state: PointState::Attached,
+                reason: None,
+                up: true,
+                mtu: 1500,
+                changes: 0,
                 mode: AttachMode::Driver,
                 program: "xdp",
                 fallback: None,
             },
             ObservationPoint {
+                configured: "eth1".to_owned(),
                 interface: "eth1".to_owned(),
                 index: 3,
+                state: PointState::Attached,
+                reason: None,
+                up: true,
+                mtu: 1500,
+                changes: 0,
                 mode: AttachMode::Skb,
                 program: "xdp",
                 fallback: Some("driver with section xdp: not supported".to_owned()),

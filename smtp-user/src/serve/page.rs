@@ -16,7 +16,7 @@ use super::App;
 use super::api::{LATE_WINDOWS, all_segments, since};
 use super::problem::Problem;
 use super::sources::Query;
-use crate::model::{Scope, Snapshot, SourceRow};
+use crate::model::{ObservationPoint, PointState, Scope, Snapshot, SourceRow};
 use crate::source_list::SourceList;
 
 const INDEX: &str = include_str!("dashboard/index.html");
@@ -65,7 +65,7 @@ fn render(snapshot: &Snapshot, list: &SourceList, now: SystemTime) -> String {
     let interfaces: Vec<_> = snapshot
         .points
         .iter()
-        .map(|point| format!("{} ({})", point.interface, point.mode.name()))
+        .map(|point| format!("{} ({})", point.interface, manner(point)))
         .collect();
     let ports: Vec<_> = identity.ports.iter().map(ToString::to_string).collect();
     let drain = snapshot.last_drain;
@@ -149,17 +149,15 @@ fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
 fn verdict(snapshot: &Snapshot, now: SystemTime) -> (&'static str, String) {
     let tally = &snapshot.account;
     let age = snapshot.last_drain.map(|drain| since(drain.at, now));
-    let fallen: Vec<_> = snapshot
-        .points
-        .iter()
-        .filter(|point| point.fallback.is_some())
-        .map(|point| point.interface.as_str())
-        .collect();
+    let fallen = names(snapshot, |point| point.fallback.is_some());
+    let missed = names(snapshot, |point| point.state != PointState::Attached);
+    let down = names(snapshot, |point| !point.up);
     match age {
         _ if snapshot.points.is_empty() => (
             "bad",
             "Attached to no interface: nothing is counted".to_owned(),
         ),
+        _ if !missed.is_empty() => ("bad", format!("Not counting on {missed}")),
         None => (
             "warn",
             "Counting; the first window is not over yet".to_owned(),
@@ -176,11 +174,28 @@ fn verdict(snapshot: &Snapshot, now: SystemTime) -> (&'static str, String) {
             "warn",
             "Counting; the table was full, so some sources are not known".to_owned(),
         ),
+        _ if !down.is_empty() => ("warn", format!("Counting; {down} is down")),
         _ if !fallen.is_empty() => (
             "warn",
-            format!("Counting; driver mode was refused on {}", fallen.join(", ")),
+            format!("Counting; driver mode was refused on {fallen}"),
         ),
         _ => ("good", "Counting; every packet is accounted for".to_owned()),
+    }
+}
+
+/// The interfaces of which this holds.
+fn names(snapshot: &Snapshot, holds: impl Fn(&ObservationPoint) -> bool) -> String {
+    let points = snapshot.points.iter().filter(|point| holds(point));
+    let names: Vec<_> = points.map(|point| point.interface.as_str()).collect();
+    names.join(", ")
+}
+
+/// How an interface is counted on, or why it is not.
+fn manner(point: &ObservationPoint) -> String {
+    match point.state {
+        PointState::Attached if point.up => point.mode.name().to_owned(),
+        PointState::Attached => format!("{}, down", point.mode.name()),
+        state => state.name().to_owned(),
     }
 }
 
@@ -355,6 +370,8 @@ mod tests {
             verdict(&snapshot, SystemTime::now() + second)
         };
         assert_eq!(verdict_of(&|s| s.points.clear()).0, "bad");
+        let missing = verdict_of(&|s| s.points[1].state = PointState::Missing);
+        assert_eq!(missing, ("bad", "Not counting on eth1".to_owned()));
         assert_eq!(verdict_of(&|s| s.last_drain = None).0, "warn");
         assert!(verdict_of(&|_| {}).1.contains("table was full"));
         let clean = |s: &mut Snapshot| {
@@ -364,6 +381,11 @@ mod tests {
             s.account.segment_bytes -= overflow.bytes();
         };
         assert!(verdict_of(&clean).1.contains("refused on eth1"));
+        let down = verdict_of(&|s| {
+            clean(s);
+            s.points[0].up = false;
+        });
+        assert_eq!(down, ("warn", "Counting; eth0 is down".to_owned()));
         let good = verdict_of(&|s| {
             clean(s);
             s.points.pop();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::*;
+use crate::model::PointState;
 
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {
@@ -130,6 +131,9 @@ fn status_says_what_the_snapshot_says() {
         ("/ports/0", 25.into()),
         ("/window_seconds", 10.0.into()),
         ("/interfaces/0/mode", "driver".into()),
+        ("/interfaces/0/state", "attached".into()),
+        ("/interfaces/0/reason", Value::Null),
+        ("/interfaces/0/up", true.into()),
         ("/interfaces/0/fallback", Value::Null),
         ("/interfaces/1/mode", "skb".into()),
         ("/totals/connections", 111.into()),
@@ -169,8 +173,9 @@ fn sources_are_sorted_and_a_bad_query_is_refused() {
 fn readiness_needs_interfaces_and_fresh_drains() {
     let server = Server::start();
     assert_eq!(server.json("/readyz")["ready"], true);
-    let changes: [fn(&mut Snapshot); 3] = [
+    let changes: [fn(&mut Snapshot); 4] = [
         |snapshot| snapshot.points.clear(),
+        |snapshot| snapshot.points[1].state = PointState::Detached,
         |snapshot| snapshot.last_drain = None,
         |snapshot| snapshot.identity.window = Duration::from_nanos(1),
     ];

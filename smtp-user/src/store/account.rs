@@ -6,7 +6,7 @@ use smtp_common::counter::Counter;
 use smtp_common::flow::Totals;
 
 use super::integer;
-use crate::model::Tally;
+use crate::model::{FlowTally, Tally};
 
 const ADD: &str = "
     INSERT INTO account (name, value) VALUES (?1, ?2)
@@ -36,15 +36,30 @@ impl Account {
                     overflow,
                     spilled,
                     spill_refused,
+                    flows,
                 },
             untracked,
             tracked,
         } = self;
+        let FlowTally {
+            segments,
+            segment_bytes: flow_segment_bytes,
+            packets,
+            bytes,
+            refused_packets,
+            refused_bytes,
+        } = flows;
         let mut counts = vec![
             ("frames".to_owned(), frames),
             ("segment_bytes".to_owned(), segment_bytes),
             ("spilled".to_owned(), spilled),
             ("spill_refused".to_owned(), spill_refused),
+            ("flows.segments".to_owned(), segments),
+            ("flows.segment_bytes".to_owned(), flow_segment_bytes),
+            ("flows.packets".to_owned(), packets),
+            ("flows.bytes".to_owned(), bytes),
+            ("flows.refused_packets".to_owned(), refused_packets),
+            ("flows.refused_bytes".to_owned(), refused_bytes),
         ];
         // By name: places in the array may change from one version to the next.
         for (counter, count) in Counter::ALL.iter().zip(outcomes) {

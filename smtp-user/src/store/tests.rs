@@ -82,6 +82,7 @@ fn window(epoch: u64, sources: &[(u32, u64)]) -> Window {
         tally,
         sources,
         lines_used: 0,
+        flows: Vec::new(),
         flip: Duration::ZERO,
     }
 }

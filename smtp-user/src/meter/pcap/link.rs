@@ -5,7 +5,7 @@
 //! [`Skip::ShortEthernet`], whatever kind of header that is.
 
 use smtp_common::counter::Skip;
-use smtp_common::packet::{MailPorts, Packet, Segment, parse, parse_ether_type};
+use smtp_common::packet::{MailPorts, Packet, Parsed, parse, parse_ether_type};
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -48,7 +48,7 @@ impl LinkType {
     }
 
     /// Parses a captured packet.
-    pub fn parse(self, data: &[u8], ports: MailPorts) -> Result<Segment, Skip> {
+    pub fn parse(self, data: &[u8], ports: MailPorts) -> Result<Parsed<'_>, Skip> {
         let after = |length| data.get(length..).ok_or(Skip::ShortEthernet);
         match self {
             Self::Ethernet => parse(Packet::from_slice(data), ports),
@@ -74,7 +74,9 @@ impl LinkType {
                 if ether_type == VLAN || ether_type == PROVIDER_VLAN {
                     // Rare: the kernel takes the outer tag off, so this is the inner of two.
                     let frame = [&[0; 12], &data[..2], rest].concat();
-                    return parse(Packet::from_slice(&frame), ports);
+                    let (segment, payload) = parse(Packet::from_slice(&frame), ports)?;
+                    let payload = &data[data.len() - payload.remaining()..];
+                    return Ok((segment, Packet::from_slice(payload)));
                 }
                 parse_ether_type(Packet::from_slice(rest), ether_type, ports)
             }
@@ -100,6 +102,8 @@ const fn family_ether_type(family: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use smtp_common::packet::Segment;
+
     use super::*;
 
     const PORTS: MailPorts = MailPorts::new([25, 0, 0, 0]);
@@ -118,11 +122,17 @@ mod tests {
         [&ether_type[..], &[0; 18]].concat()
     }
 
+    /// The segment, and how many octets follow its header.
+    fn parsed(link: LinkType, data: &[u8]) -> Result<(Segment, usize), Skip> {
+        let (segment, payload) = link.parse(data, PORTS)?;
+        Ok((segment, payload.remaining()))
+    }
+
     #[test]
     fn every_link_header_leads_to_the_same_segment() {
-        let expected = LinkType::Raw.parse(&SYN, PORTS).unwrap();
-        assert!(expected.is_pure_syn());
-        assert_eq!(expected.bytes, 40);
+        let expected = parsed(LinkType::Raw, &SYN).unwrap();
+        assert!(expected.0.is_pure_syn());
+        assert_eq!((expected.0.bytes, expected.1), (40, 0));
         let tag = [0x00, 0x07, 0x08, 0x00];
         let headers: [(u32, Vec<u8>); 11] = [
             (0, vec![2, 0, 0, 0]),
@@ -141,13 +151,16 @@ mod tests {
             let link = LinkType::from_number(number).unwrap();
             let packet = [&header[..], &SYN].concat();
             assert_eq!(
-                link.parse(&packet, PORTS),
+                parsed(link, &packet),
                 Ok(expected),
                 "link type {number}, header {header:02x?}"
             );
+            // What follows the header is the payload, or padding.
+            let longer = [&packet[..], b"250"].concat();
+            assert_eq!(parsed(link, &longer), Ok((expected.0, 3)));
             for length in 0..header.len() {
                 assert_eq!(
-                    link.parse(&packet[..length], PORTS),
+                    parsed(link, &packet[..length]),
                     Err(Skip::ShortEthernet),
                     "link type {number}, {length} octets"
                 );
@@ -157,15 +170,15 @@ mod tests {
 
     #[test]
     fn what_is_not_ip_is_skipped_as_such() {
-        assert_eq!(LinkType::Raw.parse(&[0x15; 60], PORTS), Err(Skip::NotIp));
-        assert_eq!(LinkType::Raw.parse(&[], PORTS), Err(Skip::ShortIpv4));
-        assert_eq!(LinkType::Family.parse(&[7; 60], PORTS), Err(Skip::NotIp));
+        assert_eq!(parsed(LinkType::Raw, &[0x15; 60]), Err(Skip::NotIp));
+        assert_eq!(parsed(LinkType::Raw, &[]), Err(Skip::ShortIpv4));
+        assert_eq!(parsed(LinkType::Family, &[7; 60]), Err(Skip::NotIp));
         assert_eq!(
-            LinkType::Cooked.parse(&cooked([0x08, 0x06]), PORTS),
+            parsed(LinkType::Cooked, &cooked([0x08, 0x06])),
             Err(Skip::NotIp)
         );
         assert_eq!(
-            LinkType::Cooked2.parse(&cooked2([0x08, 0x06]), PORTS),
+            parsed(LinkType::Cooked2, &cooked2([0x08, 0x06])),
             Err(Skip::NotIp)
         );
     }

@@ -1,19 +1,27 @@
 //! The kernel's tables in ordinary memory.
 //!
-//! Contract: the line table and the SYN memory are those of one CPU and one half. Every address is
+//! Contract: the line tables and the SYN memory are those of one CPU and one half. Every address is
 //! an own one here, so that all whose set is full are counted in the spill, and nothing overflows
-//! below [`SPILL_LIMIT`].
+//! below [`SPILL_LIMIT`]. Flows whose set is full get a set of their own, up to
+//! [`FLOW_SPILL_LIMIT`]. The clock is that of the capture.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
-use smtp_common::flow::{Memory, SourceStats};
+use smtp_common::flow::{FlowKey, FlowLine, FlowSet, Memory, SourceStats};
 use smtp_common::packet::Address;
 use smtp_common::table::{Geometry, Set, WAYS};
 
 /// Addresses that the spill holds in one window: what a hash map of 2^22 places takes before it
 /// grows, about 270 MB.
 pub const SPILL_LIMIT: usize = (1 << 22) / 8 * 7;
+
+/// Flows beyond the table in one window: about 300 MB.
+pub const FLOW_SPILL_LIMIT: usize = 1 << 20;
+
+/// Length of a tick, by which flows tell times.
+pub const TICK: Duration = Duration::from_millis(1);
 
 /// Memory for [`observe`](smtp_common::flow::observe).
 pub struct OrdinaryMemory {
@@ -23,6 +31,12 @@ pub struct OrdinaryMemory {
     syns: Vec<u64>,
     spill: HashMap<Address, SourceStats>,
     spill_limit: usize,
+    flow_sets: Vec<FlowSet>,
+    /// Sets of flows with a line in use, likewise.
+    touched_flows: Vec<u32>,
+    flow_spill: HashMap<FlowKey, FlowSet>,
+    /// Capture time since 1970.
+    now: Duration,
 }
 
 impl OrdinaryMemory {
@@ -34,6 +48,10 @@ impl OrdinaryMemory {
             syns: vec![0; geometry.syn_slots as usize],
             spill: HashMap::new(),
             spill_limit: SPILL_LIMIT,
+            flow_sets: vec![FlowSet::default(); geometry.flow_sets as usize],
+            touched_flows: Vec::new(),
+            flow_spill: HashMap::new(),
+            now: Duration::ZERO,
         }
     }
 
@@ -42,6 +60,25 @@ impl OrdinaryMemory {
         Self {
             spill_limit,
             ..Self::new(geometry)
+        }
+    }
+
+    /// Sets the clock.
+    pub const fn set_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Hands over the line of every flow and forgets them.
+    pub fn drain_flows(&mut self, mut take: impl FnMut(&FlowLine)) {
+        let sets = &mut self.flow_sets;
+        let touched = self.touched_flows.drain(..);
+        let sets = touched.map(|index| std::mem::take(&mut sets[index as usize]));
+        let spilled = std::mem::take(&mut self.flow_spill);
+        for set in sets.chain(spilled.into_values()) {
+            set.lines
+                .iter()
+                .filter(|line| !line.is_empty())
+                .for_each(&mut take);
         }
     }
 
@@ -80,8 +117,33 @@ impl Memory for OrdinaryMemory {
         Some(set)
     }
 
-    fn remember(&mut self, slot: u32, fingerprint: u64) -> bool {
-        std::mem::replace(&mut self.syns[slot as usize], fingerprint) == fingerprint
+    fn flow_set(&mut self, index: u32, key: &FlowKey) -> Option<&mut FlowSet> {
+        let set = self.flow_sets.get_mut(index as usize)?;
+        if set.lines[0].is_empty() {
+            self.touched_flows.push(index);
+        }
+        if set.has_room_for(key) {
+            return Some(set);
+        }
+        let full = self.flow_spill.len() >= FLOW_SPILL_LIMIT;
+        match self.flow_spill.entry(*key) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(_) if full => None,
+            Entry::Vacant(entry) => Some(entry.insert(FlowSet::default())),
+        }
+    }
+
+    fn tick(&mut self) -> u32 {
+        // Differences of ticks are meant, so what 32 bits do not hold may go.
+        (self.now.as_nanos() / TICK.as_nanos()) as u32
+    }
+
+    fn nanoseconds(&mut self) -> u64 {
+        u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn remember(&mut self, slot: u32, fingerprint: u64) -> u64 {
+        std::mem::replace(&mut self.syns[slot as usize], fingerprint)
     }
 
     fn is_own(&mut self, _address: Address) -> bool {
@@ -103,13 +165,14 @@ mod tests {
     use super::*;
     use smtp_common::counter::Counter;
     use smtp_common::flow::{Header, Tables, Totals, observe};
-    use smtp_common::packet::{Direction, Segment};
+    use smtp_common::packet::{Direction, Packet, Segment};
 
     /// One set of two lines and a spill of three: the sixth address overflows.
     const TINY: Geometry = Geometry {
         cpus: 1,
         sets: 1,
         syn_slots: 1,
+        flow_sets: 1,
     };
 
     fn count(addresses: std::ops::Range<u8>, header: &mut Header, memory: &mut OrdinaryMemory) {
@@ -128,8 +191,10 @@ mod tests {
                 flags: 0x10,
                 direction: Direction::ClientToServer,
                 bytes: 40 + u32::from(host),
+                payload: u32::from(host),
             };
-            observe(&segment, &tables, || [0; 11], header, memory);
+            let payload = Packet::from_slice(&[]);
+            observe(&segment, payload, &tables, || [0; 11], header, memory);
         }
     }
 
@@ -155,6 +220,11 @@ mod tests {
                 placed.bytes() + header.overflow.c2s_bytes,
                 header.segment_bytes
             );
+            let mut flows = Vec::new();
+            memory.drain_flows(|line| flows.push((line.key().client, line.c2s_packets)));
+            assert_eq!(flows.len(), 8, "window {window}");
+            assert!(flows.iter().all(|(_, packets)| *packets == 2));
+            assert_eq!(header.flow_refused_packets, 0);
         }
     }
 
@@ -162,9 +232,9 @@ mod tests {
     fn a_drain_forgets_the_counts_and_keeps_the_syns() {
         let mut memory = OrdinaryMemory::new(TINY);
         count(0..3, &mut Header::new(0), &mut memory);
-        assert!(!memory.remember(0, 77));
+        assert_eq!(memory.remember(0, 77), 0);
         memory.drain(|_, _| {});
         memory.drain(|address, _| panic!("{address:?} is still there"));
-        assert!(memory.remember(0, 77));
+        assert_eq!(memory.remember(0, 77), 77);
     }
 }

@@ -25,16 +25,17 @@ use smtp_common::packet::MailPorts;
 use smtp_common::table::{Geometry, SynSeeds};
 
 use self::file::{CaptureFile, Fault, Frame};
-use self::memory::OrdinaryMemory;
+use self::memory::{OrdinaryMemory, TICK};
 use super::Meter;
 use crate::failure::{Failure, Kind};
-use crate::model::{Source, Tally, Window};
+use crate::model::{Flow, FlowTally, Source, Tally, Window};
 
 /// One writer, and as many sets and SYN slots as one CPU has in the kernel by default.
 const GEOMETRY: Geometry = Geometry {
     cpus: 1,
     sets: 1 << 15,
     syn_slots: 1 << 20,
+    flow_sets: 1 << 14,
 };
 
 /// The one half that is written. A file does not go on while its windows are drained, so there is
@@ -115,7 +116,7 @@ impl<R: Read> Meter for PcapMeter<R> {
         }
     }
 
-    /// The file holds it all still.
+    /// The file is still there, so there is nothing to keep until now.
     fn release(&mut self) -> Result<(), Failure> {
         Ok(())
     }
@@ -152,13 +153,13 @@ impl Clock {
 
 /// What the kernel program has in its maps and globals.
 struct Counting {
-    /// Windows drained.
-    windows: u64,
     ports: MailPorts,
     tables: Tables,
     syn_seeds: SynSeeds,
     header: Header,
     memory: OrdinaryMemory,
+    /// Windows handed over.
+    epoch: u64,
 }
 
 impl Counting {
@@ -167,7 +168,6 @@ impl Counting {
         // numbers, and hashing numbers with them gives more.
         let random = RandomState::new();
         Self {
-            windows: 0,
             ports,
             tables: Tables {
                 geometry: GEOMETRY,
@@ -177,14 +177,19 @@ impl Counting {
             syn_seeds: std::array::from_fn(|i| random.hash_one(("syn", i))),
             header: Header::new(HALF),
             memory: OrdinaryMemory::new(GEOMETRY),
+            epoch: 0,
         }
     }
 
     fn count(&mut self, frame: &Frame<'_>) {
+        if let Some(at) = frame.at {
+            self.memory.set_time(at);
+        }
         match frame.link.parse(frame.data, self.ports) {
-            Ok(segment) => {
+            Ok((segment, payload)) => {
                 observe(
                     &segment,
+                    payload,
                     &self.tables,
                     || self.syn_seeds,
                     &mut self.header,
@@ -205,6 +210,13 @@ impl Counting {
             overflow: (&header.overflow).into(),
             spilled: header.spilled,
             spill_refused: header.spill_refused,
+            flows: FlowTally {
+                segments: header.outcomes[Counter::Segment.index()],
+                segment_bytes: header.segment_bytes,
+                refused_packets: header.flow_refused_packets,
+                refused_bytes: header.flow_refused_bytes,
+                ..FlowTally::default()
+            },
             ..Tally::default()
         };
         let mut sources = Vec::with_capacity(self.memory.addresses());
@@ -213,17 +225,40 @@ impl Counting {
             tally.sources.merge(&totals);
             sources.push(Source { address, totals });
         });
-        self.windows += 1;
+        let mut flows = Vec::new();
+        self.memory.drain_flows(|line| {
+            let flow = Flow::from_line(line, |tick| time_of(tick, &header));
+            tally.flows.packets += flow.c2s_packets + flow.s2c_packets;
+            tally.flows.bytes += flow.c2s_bytes + flow.s2c_bytes;
+            flows.push(flow);
+        });
+        self.epoch += 1;
         Window {
-            epoch: self.windows,
+            epoch: self.epoch,
             started_at: SystemTime::UNIX_EPOCH
                 .checked_add(start)
                 .unwrap_or(SystemTime::UNIX_EPOCH),
             length,
             tally,
             sources,
+            flows,
             lines_used,
             flip: Duration::ZERO,
         }
     }
+}
+
+/// Capture time of a tick, from the one that the header has noted.
+fn time_of(tick: u32, header: &Header) -> SystemTime {
+    let ticks = tick.wrapping_sub(header.clock_ticks as u32) as i32;
+    let distance = TICK * ticks.unsigned_abs();
+    let noted = Duration::from_nanos(header.clock_nanoseconds);
+    let time = if ticks < 0 {
+        noted.saturating_sub(distance)
+    } else {
+        noted.saturating_add(distance)
+    };
+    SystemTime::UNIX_EPOCH
+        .checked_add(time)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -18,7 +18,7 @@ use super::tables;
 use crate::config::AttachChoice;
 use crate::failure::{Failure, Kind};
 use crate::link::{self, Link};
-use crate::model::{AttachMode, ObservationPoint};
+use crate::model::{AttachMode, ObservationPoint, PointState};
 
 /// The section for drivers that hand over a frame in one buffer.
 pub const PLAIN: Section = Section {
@@ -73,20 +73,17 @@ pub fn attach(
             let point = take_over(ebpf, pins, &link, choice)?;
             return Ok((point, Attached::TakenOver));
         }
-        if !is_severed(ebpf, &path)? {
+        if !remove_if_severed(ebpf, pins, interface)? {
             return Err(Failure::new(
                 Kind::Unavailable,
                 format!(
-                    "cannot attach to {interface}: {} is the link to another interface of this name, \
-                     in another network namespace; give this agent a directory of its own with \
-                     --pins, or end that link with smtpflow detach",
+                    "cannot attach to {interface}: {} is the link to another interface, which had \
+                     this name or has it in another network namespace; give this agent a directory \
+                     of its own with --pins, or end that link with smtpflow detach",
                     path.display()
                 ),
             ));
         }
-        // The interface went away and took the attachment with it; a new one has its name.
-        std::fs::remove_file(&path)
-            .with_context(|| format!("cannot remove the dead link {}", path.display()))?;
     }
     if let Some(foreign) = &link.xdp {
         return Err(foreign_program(
@@ -96,38 +93,27 @@ pub fn attach(
         ));
     }
 
-    let attempts: &[(XdpMode, AttachMode, Section)] = match choice {
-        AttachChoice::Auto => &[
-            (XdpMode::Driver, AttachMode::Driver, PLAIN),
-            (XdpMode::Driver, AttachMode::Driver, FRAGS),
-            (XdpMode::Skb, AttachMode::Skb, PLAIN),
-        ],
-        AttachChoice::Driver => &[
-            (XdpMode::Driver, AttachMode::Driver, PLAIN),
-            (XdpMode::Driver, AttachMode::Driver, FRAGS),
-        ],
-        AttachChoice::Skb => &[(XdpMode::Skb, AttachMode::Skb, PLAIN)],
+    let modes: &[AttachMode] = match choice {
+        AttachChoice::Auto => &[AttachMode::Driver, AttachMode::Skb],
+        AttachChoice::Driver => &[AttachMode::Driver],
+        AttachChoice::Skb => &[AttachMode::Skb],
     };
+    let attempts = modes
+        .iter()
+        .flat_map(|mode| sections(*mode).iter().map(|section| (*mode, *section)));
     let mut refusals = Vec::new();
     let mut forbidden = true;
-    for (xdp_mode, mode, section) in attempts {
-        match try_attach(ebpf, &link, *xdp_mode, *section) {
+    for (mode, section) in attempts {
+        match try_attach(ebpf, &link, mode, section) {
             Ok(fd_link) => {
-                let fallback = (*mode == AttachMode::Skb && choice == AttachChoice::Auto)
+                let fallback = (mode == AttachMode::Skb && choice == AttachChoice::Auto)
                     .then(|| refusals.join("; "));
                 // Only the pin holds the link from here on: so smtpflow detach can end it while an
                 // agent runs, and whoever kills the agent does not detach.
                 fd_link
                     .pin(&path)
                     .with_context(|| format!("cannot pin the link {}", path.display()))?;
-                let point = ObservationPoint {
-                    interface: interface.to_owned(),
-                    index: link.index,
-                    mode: *mode,
-                    program: section.name,
-                    fallback,
-                };
-                return Ok((point, Attached::Anew));
+                return Ok((point(&link, mode, section, fallback), Attached::Anew));
             }
             Err(error) => {
                 // Somebody may have come between the look and the attempt.
@@ -170,6 +156,40 @@ pub fn attach(
     ))
 }
 
+/// The sections to try in this mode, the best first.
+///
+/// With `xdp.frags` the operator can raise the MTU above one page while the program is attached,
+/// which the kernel refuses with `xdp`; kernels before 5.18 do not load it. In skb mode frames come
+/// in one piece.
+const fn sections(mode: AttachMode) -> &'static [Section] {
+    match mode {
+        AttachMode::Driver => &[FRAGS, PLAIN],
+        AttachMode::Skb => &[PLAIN],
+    }
+}
+
+/// This interface, attached to under the name that it has.
+fn point(
+    link: &Link,
+    mode: AttachMode,
+    section: Section,
+    fallback: Option<String>,
+) -> ObservationPoint {
+    ObservationPoint {
+        configured: link.name.clone(),
+        interface: link.name.clone(),
+        index: link.index,
+        state: PointState::Attached,
+        reason: None,
+        up: link.up,
+        mtu: link.mtu,
+        changes: 0,
+        mode,
+        program: section.name,
+        fallback,
+    }
+}
+
 /// The interface of this name in the network namespace of this thread.
 fn find(interface: &str) -> Result<Link, Failure> {
     link::find(&link::links()?, interface, "attach to").cloned()
@@ -178,9 +198,13 @@ fn find(interface: &str) -> Result<Link, Failure> {
 fn try_attach(
     ebpf: &mut Ebpf,
     link: &Link,
-    mode: XdpMode,
+    mode: AttachMode,
     section: Section,
 ) -> anyhow::Result<FdLink> {
+    let mode = match mode {
+        AttachMode::Driver => XdpMode::Driver,
+        AttachMode::Skb => XdpMode::Skb,
+    };
     let program = load(ebpf, section)?;
     let id = program.attach_to_if_index(link.index, mode)?;
     let xdp_link: XdpLink = program.take_link(id)?;
@@ -248,18 +272,33 @@ fn update(ebpf: &mut Ebpf, path: &Path, section: Section) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Whether the interface of this link is gone. The kernel says so when the link is updated; one
-/// that is alive has our program afterwards, which counts into the same tables.
-fn is_severed(ebpf: &mut Ebpf, path: &Path) -> anyhow::Result<bool> {
-    match update(ebpf, path, PLAIN) {
-        Ok(()) => Ok(false),
-        Err(error) => {
-            let cause = error
-                .chain()
-                .find_map(|cause| cause.downcast_ref::<io::Error>());
-            Ok(cause.is_some_and(|cause| cause.raw_os_error() == Some(Errno::ENOLINK as i32)))
+/// Removes the pin of the link to this interface if the interface is gone and took the attachment
+/// with it. Returns whether it was so.
+pub fn remove_if_severed(ebpf: &mut Ebpf, pins: &Pins, interface: &str) -> Result<bool, Failure> {
+    let severed = is_severed(ebpf, &pins.link_path(interface));
+    if severed {
+        pins.remove_link(interface)?;
+    }
+    Ok(severed)
+}
+
+/// Whether the interface of this link is gone. The kernel says so when the link is updated
+/// (`bpf_xdp_link_update` of net/core/dev.c); one that is alive has our program afterwards, which
+/// counts into the same tables, and nothing happens if it has had it before.
+fn is_severed(ebpf: &mut Ebpf, path: &Path) -> bool {
+    for section in [FRAGS, PLAIN] {
+        let Err(error) = update(ebpf, path, section) else {
+            return false;
+        };
+        let severed = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| cause.raw_os_error() == Some(Errno::ENOLINK as i32));
+        if severed {
+            return true;
         }
     }
+    false
 }
 
 /// Puts our program into the link that an earlier smtpflow left. No packet passes uncounted.
@@ -294,17 +333,9 @@ fn take_over(
         _ => None,
     };
     let mut refusals = Vec::new();
-    for section in [PLAIN, FRAGS] {
-        match update(ebpf, &path, section) {
-            Ok(()) => {
-                return Ok(ObservationPoint {
-                    interface: link.name.clone(),
-                    index: link.index,
-                    mode,
-                    program: section.name,
-                    fallback,
-                });
-            }
+    for section in sections(mode) {
+        match update(ebpf, &path, *section) {
+            Ok(()) => return Ok(point(link, mode, *section, fallback)),
             Err(error) => refusals.push(format!("section {}: {error:#}", section.name)),
         }
     }

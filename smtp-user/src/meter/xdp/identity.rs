@@ -15,6 +15,8 @@ use super::Options;
 /// What the maps were made for. Another program may write to them only if it agrees in all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// A random number: other tables, another number.
+    pub table_id: u64,
     pub geometry: Geometry,
     pub ports: [u16; 4],
     pub spill: u32,
@@ -23,11 +25,11 @@ pub struct Identity {
 }
 
 /// An [`Identity`] with its layout version, in words.
-pub type IdentityWords = [u64; 22];
+pub type IdentityWords = [u64; 24];
 
 impl Identity {
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let mut bytes = [0; size_of::<AddressSeeds>() + size_of::<SynSeeds>()];
+        let mut bytes = [0; size_of::<u64>() + size_of::<AddressSeeds>() + size_of::<SynSeeds>()];
         File::open("/dev/urandom")
             .and_then(|mut random| random.read_exact(&mut bytes))
             .context("cannot read random numbers from /dev/urandom")?;
@@ -36,6 +38,8 @@ impl Identity {
             .map(|chunk| u64::from_ne_bytes(chunk.try_into().expect("chunks of eight")));
         let mut next = || words.next().expect("as many words as seeds");
         Ok(Self {
+            // SQLite has 63 bits for a number that is not negative.
+            table_id: next() >> 1,
             geometry: options.geometry,
             ports: options.ports,
             spill: options.spill,
@@ -49,19 +53,22 @@ impl Identity {
             cpus,
             sets,
             syn_slots,
+            flow_sets,
         } = self.geometry;
         let [a, b, c, d] = self.ports.map(u64::from);
-        let mut words = [0; 22];
-        words[..6].copy_from_slice(&[
+        let mut words = [0; 24];
+        words[..8].copy_from_slice(&[
             LAYOUT_VERSION.into(),
+            self.table_id,
             cpus.into(),
             sets.into(),
             syn_slots.into(),
+            flow_sets.into(),
             a << 48 | b << 32 | c << 16 | d,
             self.spill.into(),
         ]);
-        words[6..11].copy_from_slice(&self.address_seeds);
-        words[11..].copy_from_slice(&self.syn_seeds);
+        words[8..13].copy_from_slice(&self.address_seeds);
+        words[13..].copy_from_slice(&self.syn_seeds);
         words
     }
 
@@ -72,15 +79,17 @@ impl Identity {
             return None;
         }
         Some(Self {
+            table_id: words[1],
             geometry: Geometry {
-                cpus: word(1)?,
-                sets: word(2)?,
-                syn_slots: word(3)?,
+                cpus: word(2)?,
+                sets: word(3)?,
+                syn_slots: word(4)?,
+                flow_sets: word(5)?,
             },
-            ports: [48, 32, 16, 0].map(|shift| (words[4] >> shift) as u16),
-            spill: word(5)?,
-            address_seeds: std::array::from_fn(|i| words[6 + i]),
-            syn_seeds: std::array::from_fn(|i| words[11 + i]),
+            ports: [48, 32, 16, 0].map(|shift| (words[6] >> shift) as u16),
+            spill: word(7)?,
+            address_seeds: std::array::from_fn(|i| words[8 + i]),
+            syn_seeds: std::array::from_fn(|i| words[13 + i]),
         })
     }
 
@@ -97,10 +106,12 @@ mod tests {
     #[test]
     fn an_identity_survives_its_words() {
         let identity = Identity {
+            table_id: 77,
             geometry: Geometry {
                 cpus: 72,
                 sets: 1 << 15,
                 syn_slots: 1 << 18,
+                flow_sets: 1 << 14,
             },
             ports: [25, 587, 465, 0],
             spill: 16384,

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use anyhow::Context as _;
 use aya::maps::MapData;
 use memmap2::{MmapMut, MmapOptions};
-use smtp_common::flow::Header;
+use smtp_common::flow::{FlowSet, Header};
 use smtp_common::table::Set;
 
 mod sealed {
@@ -25,6 +25,7 @@ use sealed::Plain;
 
 // Integers in repr(C) without padding: smtp-common asserts their sizes.
 impl Plain for Set {}
+impl Plain for FlowSet {}
 impl Plain for Header {}
 
 /// An array map in memory.

@@ -6,12 +6,13 @@
 //! Blocks, so it has a thread of its own.
 //!
 //! `pins`: our directory of bpffs; `tables`: the maps; `identity`: what they were made for; `mapped`:
-//! their memory; `attach`: links; `pass`: the bare program that ours is measured against.
+//! their memory; `drain`: flip, read, clear; `attach`: links.
 
 mod attach;
+mod drain;
 mod identity;
+mod interfaces;
 mod mapped;
-pub mod pass;
 mod pins;
 mod tables;
 
@@ -28,26 +29,30 @@ use aya_obj::programs::XdpAttachType;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use smtp_common::counter::Counter;
-use smtp_common::flow::{Header, MAX_CPUS, SourceStats, Totals};
+use smtp_common::flow::{FlowSet, Header, MAX_CPUS, SourceStats, Totals};
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, Set, WAYS};
 
 use self::attach::Attached;
 pub use self::attach::{FRAGS, PLAIN, Section};
+use self::interfaces::Interfaces;
 use self::pins::Pins;
 use self::tables::Tables;
 use super::Meter;
 use crate::config::{AttachChoice, Config};
+use crate::crash;
 use crate::failure::{Failure, Kind};
-use crate::link;
 use crate::model::{ObservationPoint, Source, Tally, Window};
 use crate::privilege;
 
-/// Most memory that the source table takes where its size is not configured, on all CPUs together.
+/// Most memory that the table of sources, and likewise that of flows, takes where its size is not
+/// configured, on all CPUs together.
 const DEFAULT_TABLE_BYTES: u64 = 256 << 20;
 /// Sets per CPU where that much memory allows it: one half of one CPU is then 4 MiB, which stays in
 /// cache as far as it is used.
 const DEFAULT_SETS: u32 = 1 << 15;
+/// Sets of flows, likewise.
+const DEFAULT_FLOW_SETS: u32 = 1 << 14;
 
 /// What a meter needs to know.
 #[derive(Clone, Debug)]
@@ -88,6 +93,10 @@ impl Options {
                 cpus,
                 sets: config.table.sets_per_cpu.unwrap_or(default_sets(cpus)),
                 syn_slots: config.table.syn_slots,
+                flow_sets: config
+                    .table
+                    .flow_sets_per_cpu
+                    .unwrap_or(default_flow_sets(cpus)),
             },
             spill: config.table.spill,
             local: config.networks.local.clone(),
@@ -103,6 +112,7 @@ impl Options {
             cpus, syn_slots, ..
         } = self.geometry;
         self.geometry.total_sets() as u64 * size_of::<Set>() as u64
+            + self.geometry.total_flow_sets() as u64 * size_of::<FlowSet>() as u64
             + syn_slots as u64 * size_of::<u64>() as u64
             + 2 * MAX_CPUS as u64 * size_of::<Header>() as u64
             + self.spill as u64 * cpus as u64 * size_of::<SourceStats>() as u64
@@ -111,57 +121,51 @@ impl Options {
 
 /// [`DEFAULT_SETS`], or the largest power of two that keeps to [`DEFAULT_TABLE_BYTES`].
 fn default_sets(cpus: u32) -> u32 {
-    let fitting = DEFAULT_TABLE_BYTES / (2 * u64::from(cpus) * size_of::<Set>() as u64);
-    let fitting = 1 << fitting.max(1).ilog2();
-    fitting.min(DEFAULT_SETS)
+    fitting_sets(cpus, size_of::<Set>()).min(DEFAULT_SETS)
+}
+
+/// The same for flows.
+fn default_flow_sets(cpus: u32) -> u32 {
+    fitting_sets(cpus, size_of::<FlowSet>()).min(DEFAULT_FLOW_SETS)
+}
+
+fn fitting_sets(cpus: u32, bytes: usize) -> u32 {
+    let fitting = DEFAULT_TABLE_BYTES / (2 * u64::from(cpus) * bytes as u64);
+    1 << fitting.max(1).ilog2()
 }
 
 /// Counts what passes the interfaces that it is attached to.
 pub struct XdpMeter {
     tables: Tables,
     pins: Pins,
-    points: Vec<ObservationPoint>,
-    /// Every interface that this meter counts on, whether it still is attached or not, and whether
-    /// an earlier smtpflow had attached to it.
-    attached: Vec<(String, Attached)>,
+    interfaces: Interfaces,
     ebpf: Ebpf,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// The half that programs write now.
+    /// The half that programs write now, and the number of its window.
     half: u32,
-    /// The number of the last flip that ended a window.
     epoch: u64,
+    /// What is known of the other half.
+    other: Silent,
     /// When the running window started: for the label, and for its length.
     started_at: SystemTime,
     started: Duration,
-    /// Whether the tables were taken over and nothing has been read from them yet: which half
-    /// programs write is then not known (the kernel tells with CAP_SYS_ADMIN only).
-    unread: bool,
-    /// By half, what a drain has read and cleared and no window holds yet: it is more than nothing
-    /// when a drain has failed half-way, and the next one of that half goes on from there.
-    pending: [Drained; 2],
+    /// How long the last flip took.
+    flip: Duration,
 }
 
-/// What one half held.
-#[derive(Default)]
-struct Drained {
-    tally: Tally,
-    sources: HashMap<Address, Totals>,
-    lines_used: u64,
-}
-
-impl Drained {
-    fn add(&mut self, address: Address, totals: &Totals) {
-        self.tally.sources.merge(totals);
-        self.sources.entry(address).or_default().merge(totals);
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.tally.merge(&other.tally);
-        self.lines_used += other.lines_used;
-        for (address, totals) in other.sources {
-            self.sources.entry(address).or_default().merge(&totals);
-        }
-    }
+/// What is in the half that no program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silent {
+    /// Nothing.
+    Clear,
+    /// The counts of a window that ended then, which nobody has in safety yet.
+    Counts {
+        epoch: u64,
+        started_at: SystemTime,
+        length: Duration,
+    },
+    /// Counts that somebody has in safety.
+    Done,
 }
 
 impl XdpMeter {
@@ -170,63 +174,85 @@ impl XdpMeter {
     pub fn open(options: &Options) -> Result<Self, Failure> {
         privilege::require_for_xdp()?;
         let pins = Pins::open(&options.pins)?;
-        let (tables, mut ebpf) = Tables::load(options, &pins)?;
+        let (mut tables, mut ebpf) = Tables::load(options, &pins)?;
+        // Whichever half has the higher number is written or was about to be: a number is given to
+        // a half that is silent and clear, and then programs are made to write it.
+        let epochs = [tables.epoch_of(0)?, tables.epoch_of(1)?];
+        let half = u32::from(epochs[1] > epochs[0]);
+        tables.flip_to(half)?;
+        let (started_at, started) = (SystemTime::now(), boot_time()?);
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|error| tracing::warn!("no log from the kernel program: {error}"))
             .ok();
         Ok(Self {
-            unread: tables.taken_over,
+            other: if tables.taken_over {
+                Silent::Counts {
+                    epoch: epochs[1 - half as usize],
+                    started_at,
+                    length: Duration::ZERO,
+                }
+            } else {
+                Silent::Clear
+            },
             tables,
             pins,
-            points: Vec::new(),
-            attached: Vec::new(),
+            interfaces: Interfaces::default(),
             ebpf,
             logger,
-            half: 0,
-            epoch: 0,
-            started_at: SystemTime::now(),
-            started: boot_time()?,
-            pending: Default::default(),
+            half,
+            epoch: epochs[half as usize],
+            started_at,
+            started,
+            flip: Duration::ZERO,
         })
+    }
+
+    /// The random number of these tables: epochs of others cannot be compared with theirs.
+    pub const fn table_id(&self) -> u64 {
+        self.tables.id
+    }
+
+    /// Tells the highest epoch of these tables that is in safety, so that what an earlier smtpflow
+    /// had put there and could not clear any more is not handed over again. Says whether the next
+    /// window is there already: it has what the earlier one could not put into safety.
+    pub fn recover(&mut self, safe: Option<u64>) -> Result<bool, Failure> {
+        let Silent::Counts { epoch, .. } = self.other else {
+            return Ok(false);
+        };
+        if epoch <= safe.unwrap_or(0) {
+            self.other = Silent::Done;
+            self.release()?;
+            return Ok(false);
+        }
+        tracing::info!(
+            epoch,
+            "took over a window that an earlier smtpflow could not keep"
+        );
+        Ok(true)
     }
 
     /// Attaches to an interface in the network namespace of this thread.
     pub fn attach(&mut self, interface: &str, choice: AttachChoice) -> Result<(), Failure> {
-        let (point, attached) = attach::attach(&mut self.ebpf, &self.pins, interface, choice)?;
-        self.attached.push((interface.to_owned(), attached));
-        self.points.push(point);
-        Ok(())
+        self.interfaces
+            .attach(&mut self.ebpf, &self.pins, interface, choice)
     }
 
-    /// Where packets are seen: what was attached and still is, by what the kernel says now.
-    pub fn points(&mut self) -> Vec<ObservationPoint> {
-        let links = match link::links() {
-            Ok(links) => links,
-            Err(failure) => {
-                tracing::warn!("cannot see whether the program is still attached: {failure}");
-                return self.points.clone();
-            }
-        };
-        self.points.retain(|point| {
-            let attached = links
-                .iter()
-                .any(|link| link.index == point.index && link.xdp.is_some());
-            if !attached {
-                tracing::error!(
-                    interface = point.interface,
-                    "no longer attached: the interface is gone, or somebody detached the program; \
-                     nothing is counted there until smtpflow is restarted"
-                );
-            }
-            attached
-        });
-        self.points.clone()
+    /// Where packets are seen or should be, as the last look at the interfaces found it.
+    pub fn points(&self) -> Vec<ObservationPoint> {
+        self.interfaces.points()
+    }
+
+    /// Looks at the interfaces: follows those that are counted on, attaches anew to those that are
+    /// back, and logs what has changed. Returns whether anything has. With `retry` it tries again
+    /// to attach where that was refused, although the interface has not changed since.
+    pub fn reconcile(&mut self, retry: bool) -> bool {
+        self.interfaces.reconcile(&mut self.ebpf, &self.pins, retry)
     }
 
     /// Interfaces with a link of ours that this meter did not attach to: an earlier one did.
     pub fn other_links(&self) -> Result<Vec<String>, Failure> {
         let mut linked = self.pins.linked_interfaces()?;
-        linked.retain(|name| !self.attached.iter().any(|(attached, _)| attached == name));
+        linked.retain(|name| !self.interfaces.is_configured(name));
         Ok(linked)
     }
 
@@ -235,24 +261,10 @@ impl XdpMeter {
         self.tables.geometry
     }
 
-    /// The seeds of the hash that the tables find an address by.
+    /// The seeds of the hash by which the tables find an address; a window's sources come in the order
+    /// of its lower bits.
     pub const fn address_seeds(&self) -> AddressSeeds {
-        self.tables.address_seeds
-    }
-
-    /// A random number that the pinned tables keep as long as they live.
-    pub fn table_id(&self) -> u64 {
-        self.tables
-            .address_seeds
-            .iter()
-            .fold(0, |id, seed| id ^ seed)
-    }
-
-    /// Takes note of the last epoch of these tables that is kept elsewhere. Called once, before
-    /// anything is attached.
-    pub fn recover(&mut self, committed: Option<u64>) -> Result<(), Failure> {
-        self.epoch = committed.unwrap_or(0);
-        Ok(())
+        self.tables.address_seeds()
     }
 
     /// Lines of the source table in one half, over all CPUs.
@@ -284,8 +296,8 @@ impl XdpMeter {
     /// Ends links of this meter. Their pins are their only holders.
     fn end_links(&self, which: impl Fn(Attached) -> bool) -> Result<(), Failure> {
         let linked = self.pins.linked_interfaces()?;
-        for (interface, attached) in &self.attached {
-            if which(*attached) && linked.contains(interface) {
+        for (interface, attached) in self.interfaces.attached() {
+            if which(attached) && linked.iter().any(|linked| linked == interface) {
                 self.pins.remove_link(interface)?;
             }
         }
@@ -320,17 +332,51 @@ impl XdpMeter {
         })
     }
 
+    /// Loads another object that has the body of the kernel program in it, so that its programs count
+    /// into the maps of this meter: for measuring what the body costs.
+    pub fn load_beside(&self, object: &[u8]) -> Result<Ebpf, Failure> {
+        self.tables.load_beside(object, &self.pins)
+    }
+
     /// How many instructions the verifier walked for this section, where the kernel says so.
     pub fn verified_instructions(&mut self, section: Section) -> anyhow::Result<Option<u32>> {
         let program = attach::load(&mut self.ebpf, section)?;
         Ok(program.info()?.verified_instruction_count())
     }
 
-    /// Reads and clears a silent half. What it has read when it fails is kept, see `pending`.
-    fn drain(&mut self, half: u32) -> anyhow::Result<Drained> {
-        let drained = &mut self.pending[half as usize];
-        self.tables.drain_headers(half, |header| {
-            let tally = &mut drained.tally;
+    /// Makes programs write the other half, which is clear.
+    fn flip(&mut self) -> anyhow::Result<()> {
+        crash::point("before_flip");
+        let next = 1 - self.half;
+        self.tables.begin(next, self.epoch + 1);
+        let before = Instant::now();
+        self.tables.flip_to(next)?;
+        self.flip = before.elapsed();
+        crash::point("after_flip");
+        let (ended_at, ended) = (SystemTime::now(), boot_time()?);
+        self.other = Silent::Counts {
+            epoch: self.epoch,
+            started_at: self.started_at,
+            length: ended.saturating_sub(self.started),
+        };
+        self.half = next;
+        self.epoch += 1;
+        self.started_at = ended_at;
+        self.started = ended;
+        Ok(())
+    }
+
+    /// Reads the silent half.
+    fn read(
+        &mut self,
+        epoch: u64,
+        started_at: SystemTime,
+        length: Duration,
+    ) -> anyhow::Result<Window> {
+        let half = 1 - self.half;
+        let mut tally = Tally::default();
+        let flows_counted = self.tables.geometry.flow_sets != 0;
+        for header in self.tables.silent_headers(half) {
             tally.frames += header.frames;
             for counter in Counter::ALL {
                 tally.outcomes[counter.index()] += header.outcomes[counter.index()];
@@ -339,33 +385,51 @@ impl XdpMeter {
             tally.overflow.merge(&Totals::from(&header.overflow));
             tally.spilled += header.spilled;
             tally.spill_refused += header.spill_refused;
-        });
-        let mut lines_used = 0;
-        self.tables.drain_sources(half, |address, stats| {
-            lines_used += 1;
-            drained.add(address, &Totals::from(stats));
-        });
-        drained.lines_used += lines_used;
-        if drained.tally.spilled > 0 {
-            self.tables
-                .drain_spill(half, |address, totals| drained.add(address, totals))?;
+            tally.flows.refused_packets += header.flow_refused_packets;
+            tally.flows.refused_bytes += header.flow_refused_bytes;
         }
-        Ok(std::mem::take(drained))
+        let (mut sources, lines_used) = self.tables.read_sources(half);
+        if tally.spilled > 0 {
+            merge_spill(&mut sources, self.tables.read_spill(half)?);
+        }
+        for source in &sources {
+            tally.sources.merge(&source.totals);
+        }
+        let flows = self.tables.read_flows(half)?;
+        for flow in &flows {
+            tally.flows.packets += flow.c2s_packets + flow.s2c_packets;
+            tally.flows.bytes += flow.c2s_bytes + flow.s2c_bytes;
+        }
+        if flows_counted {
+            tally.flows.segments = tally.segments();
+            tally.flows.segment_bytes = tally.segment_bytes;
+        }
+        Ok(Window {
+            epoch,
+            started_at,
+            length,
+            tally,
+            sources,
+            flows,
+            lines_used,
+            flip: self.flip,
+        })
     }
+}
 
-    /// Reads the half of tables that were taken over which is silent once programs write half 0,
-    /// whichever they wrote before. It comes with the window of half 0.
-    fn read_taken_over(&mut self) -> anyhow::Result<()> {
-        self.tables.flip_to(0)?;
-        let drained = self.drain(1)?;
-        tracing::info!(
-            segments = drained.tally.segments(),
-            "took over the tables of an earlier smtpflow"
-        );
-        self.pending[0].merge(drained);
-        self.unread = false;
-        Ok(())
+/// Adds what was spilled: an own host may have a line on one CPU and none on another.
+fn merge_spill(sources: &mut Vec<Source>, spilled: Vec<Source>) {
+    let mut spilled: HashMap<Address, Totals> = spilled
+        .into_iter()
+        .map(|source| (source.address, source.totals))
+        .collect();
+    for source in sources.iter_mut() {
+        if let Some(totals) = spilled.remove(&source.address) {
+            source.totals.merge(&totals);
+        }
     }
+    let rest = spilled.into_iter();
+    sources.extend(rest.map(|(address, totals)| Source { address, totals }));
 }
 
 /// See [`XdpMeter::runner`].
@@ -374,48 +438,52 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs the section `repeat` times on this frame and says how long it took.
-    pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Duration> {
-        pass::time(&self.program, frame, repeat)
+    /// Runs the section `repeat` times on this frame.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<()> {
+        let mut out = vec![0; frame.len()];
+        self.program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat,
+            ..Default::default()
+        })?;
+        Ok(())
     }
 }
 
 impl Meter for XdpMeter {
+    /// The window that was not released yet, or else the running one, which ends with this.
     fn window(&mut self) -> Result<Option<Window>, Failure> {
-        if self.unread {
-            self.read_taken_over()?;
+        if self.other == Silent::Done {
+            // Clearing had failed.
+            self.release()?;
         }
-        let before = Instant::now();
-        self.tables.flip_to(1 - self.half)?;
-        let flip = before.elapsed();
-        let silent = self.half;
-        self.half = 1 - self.half;
-        let (ended_at, ended) = (SystemTime::now(), boot_time()?);
-
-        let drained = self.drain(silent)?;
+        if self.other == Silent::Clear {
+            self.flip()?;
+        }
+        let Silent::Counts {
+            epoch,
+            started_at,
+            length,
+        } = self.other
+        else {
+            return Err(Failure::new(Kind::Failed, "the flip left nothing to read"));
+        };
+        let window = self.read(epoch, started_at, length)?;
+        crash::point("after_read");
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        self.epoch += 1;
-        let window = Window {
-            epoch: self.epoch,
-            started_at: self.started_at,
-            length: ended.saturating_sub(self.started),
-            tally: drained.tally,
-            sources: drained
-                .sources
-                .into_iter()
-                .map(|(address, totals)| Source { address, totals })
-                .collect(),
-            lines_used: drained.lines_used,
-            flip,
-        };
-        self.started_at = ended_at;
-        self.started = ended;
         Ok(Some(window))
     }
 
     fn release(&mut self) -> Result<(), Failure> {
+        if self.other == Silent::Clear {
+            return Ok(());
+        }
+        self.other = Silent::Done;
+        self.tables.clear(1 - self.half)?;
+        self.other = Silent::Clear;
         Ok(())
     }
 }

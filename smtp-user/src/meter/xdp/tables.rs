@@ -13,7 +13,7 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuHashMap};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
-use smtp_common::flow::{Header, MAX_CPUS, SourceStats, SpillKey, Totals, notice};
+use smtp_common::flow::{FlowSet, Header, MAX_CPUS, SourceStats, SpillKey, notice};
 use smtp_common::packet::{Address, MailPorts};
 use smtp_common::table::{AddressSeeds, Geometry, Set};
 
@@ -27,37 +27,51 @@ use crate::failure::{Failure, Kind};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/smtpflow-xdp"));
 
 /// A value of the header arrays, as the map interface of aya sees it.
-type HeaderWords = [u64; size_of::<Header>() / 8];
+pub(super) type HeaderWords = [u64; size_of::<Header>() / 8];
 /// A key and a value of the spill, likewise.
-type SpillKeyWords = [u64; size_of::<SpillKey>() / 8];
-type StatsWords = [u64; size_of::<SourceStats>() / 8];
+pub(super) type SpillKeyWords = [u64; size_of::<SpillKey>() / 8];
+pub(super) type StatsWords = [u64; size_of::<SourceStats>() / 8];
 
 /// The maps of the object that outlive the agent.
-const OBJECT_MAPS: [&str; 5] = ["EPOCH", "SOURCES", "SYNS", "OWN", "SPILL"];
+const OBJECT_MAPS: [&str; 6] = ["EPOCH", "SOURCES", "FLOWS", "SYNS", "OWN", "SPILL"];
 const HEADER_MAPS: [&str; 2] = ["COUNTERS_0", "COUNTERS_1"];
 const IDENTITY_MAP: &str = "IDENTITY";
+
+/// The half of new tables that is written first, and the number of its window.
+const FIRST_HALF: u32 = 0;
+const FIRST_EPOCH: u64 = 1;
 
 /// The maps that the agent reads and writes.
 pub struct Tables {
     pub geometry: Geometry,
-    pub address_seeds: AddressSeeds,
+    identity: Identity,
+    /// Places for own prefixes.
+    own_entries: u32,
+    /// A random number: other tables, another number.
+    pub id: u64,
     /// Flips by taking the other header array.
-    epoch: ArrayOfMaps<MapData, Array<MapData, HeaderWords>>,
-    header_maps: [Array<MapData, HeaderWords>; 2],
-    headers: [MappedArray<Header>; 2],
-    sources: MappedArray<Set>,
-    spill: PerCpuHashMap<MapData, SpillKeyWords, StatsWords>,
+    pub(super) epoch: ArrayOfMaps<MapData, Array<MapData, HeaderWords>>,
+    pub(super) header_maps: [Array<MapData, HeaderWords>; 2],
+    pub(super) headers: [MappedArray<Header>; 2],
+    pub(super) sources: MappedArray<Set>,
+    pub(super) flows: MappedArray<FlowSet>,
+    pub(super) spill: PerCpuHashMap<MapData, SpillKeyWords, StatsWords>,
     /// Bytes of kernel memory in all maps together.
     pub bytes: u64,
     /// Whether they were there before, with counts in them.
     pub taken_over: bool,
     /// Held because a program that is loaded later names its maps by these descriptors.
-    _descriptors: (MapData, MapData, OwnPrefixes),
+    _descriptors: (MapData, MapData, MapData, OwnPrefixes),
 }
 
 type OwnPrefixes = LpmTrie<MapData, [u8; 16], u32>;
 
 impl Tables {
+    /// The seeds of the hash by which the program finds an address.
+    pub const fn address_seeds(&self) -> AddressSeeds {
+        self.identity.address_seeds
+    }
+
     /// Loads the object (not yet its programs) and makes or takes over its maps.
     pub fn load(options: &Options, pins: &Pins) -> Result<(Self, Ebpf), Failure> {
         let pinned = pinned_identity(pins)?;
@@ -73,42 +87,18 @@ impl Tables {
         };
         let own_entries = u32::try_from(options.local.len().max(1))
             .context("more own prefixes than a map can hold")?;
-        let paths = OBJECT_MAPS.map(|name| (name, pins.path(name)));
         if pinned.is_some() {
             // The prefix list may have changed, and its size with it. Programs that run keep the
             // old list until theirs is replaced.
             pins.remove("OWN")?;
-            check_shapes(&identity.geometry, &paths)?;
+            check_shapes(&identity.geometry, pins)?;
         }
 
-        let Geometry {
-            cpus,
-            sets,
-            syn_slots,
-        } = identity.geometry;
-        let shape = [cpus, sets, syn_slots];
-        let mail_ports = MailPorts::new(identity.ports).word();
-        let mut loader = EbpfLoader::new();
-        loader
-            // The program relocates nothing against the running kernel, so its BTF is not needed.
-            .btf(None)
-            .map_max_entries("SOURCES", identity.geometry.total_sets())
-            .map_max_entries("SYNS", syn_slots)
-            .map_max_entries("SPILL", identity.spill)
-            .map_max_entries("OWN", own_entries)
-            .override_global("MAIL_PORTS", &mail_ports, true)
-            .override_global("GEOMETRY", &shape, true)
-            .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
-            .override_global("SYN_SEEDS", &identity.syn_seeds, true);
-        for (name, path) in &paths {
-            loader.map_pin_path(name, path.as_path());
-        }
-        let mut ebpf = loader
-            .load(OBJECT)
-            .map_err(|error| super::refusal(error, "cannot load the kernel object"))?;
+        let mut ebpf = load_object(OBJECT, &identity, own_entries, pins)?;
 
         let own = own_prefixes(&mut ebpf, &options.local)?;
         let sources = array_data(&mut ebpf, "SOURCES")?;
+        let flows = array_data(&mut ebpf, "FLOWS")?;
         let syns = array_data(&mut ebpf, "SYNS")?;
         let header_data = [open_headers(pins, 0)?, open_headers(pins, 1)?];
         let mut headers = [
@@ -126,7 +116,9 @@ impl Tables {
         let [first, second] = header_data;
         let mut tables = Self {
             geometry: identity.geometry,
-            address_seeds: identity.address_seeds,
+            identity,
+            own_entries,
+            id: identity.table_id,
             epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
             header_maps: [
                 Array::try_from(Map::Array(first)).context("COUNTERS_0")?,
@@ -134,94 +126,59 @@ impl Tables {
             ],
             headers,
             sources: MappedArray::new(&sources)?,
+            flows: MappedArray::new(&flows)?,
             spill: PerCpuHashMap::try_from(take(&mut ebpf, "SPILL")?).context("SPILL")?,
             bytes: options.table_bytes(),
             taken_over,
-            _descriptors: (sources, syns, own),
+            _descriptors: (sources, flows, syns, own),
         };
         if !taken_over {
-            tables.flip_to(0)?;
+            tables.flip_to(FIRST_HALF)?;
         }
         Ok((tables, ebpf))
     }
 
-    /// Makes programs write to this half. When it returns, none writes to the other any more:
-    /// updating an array of maps waits for RCU (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
-    pub fn flip_to(&mut self, half: u32) -> anyhow::Result<()> {
-        self.epoch
-            .set(0, &self.header_maps[half as usize], 0)
-            .with_context(|| format!("cannot flip to half {half}"))
+    /// Loads another object (not yet its programs) onto these maps.
+    pub fn load_beside(&self, object: &[u8], pins: &Pins) -> Result<Ebpf, Failure> {
+        load_object(object, &self.identity, self.own_entries, pins)
     }
+}
 
-    /// The headers of a silent half, one per possible CPU.
-    #[expect(unsafe_code, reason = "borrows from mapped memory")]
-    fn silent_headers(&mut self, half: u32) -> &mut [Header] {
-        let cpus = self.geometry.cpus as usize;
-        // SAFETY: the callers, `drain_sources` and `drain_headers`, are called for a half that the
-        // last flip has silenced.
-        unsafe { self.headers[half as usize].silent(0, cpus) }
+/// Loads an object whose body is `count` of `smtp-ebpf`. It makes and pins the maps of this identity,
+/// or uses the ones that are pinned.
+fn load_object(
+    object: &[u8],
+    identity: &Identity,
+    own_entries: u32,
+    pins: &Pins,
+) -> Result<Ebpf, Failure> {
+    let Geometry {
+        cpus,
+        sets,
+        syn_slots,
+        flow_sets,
+    } = identity.geometry;
+    let shape = [cpus, sets, syn_slots, flow_sets];
+    let mail_ports = MailPorts::new(identity.ports).word();
+    let mut loader = EbpfLoader::new();
+    loader
+        // The program relocates nothing against the running kernel, so its BTF is not needed.
+        .btf(None)
+        .map_max_entries("SOURCES", identity.geometry.total_sets())
+        .map_max_entries("FLOWS", identity.geometry.total_flow_sets())
+        .map_max_entries("SYNS", syn_slots)
+        .map_max_entries("SPILL", identity.spill)
+        .map_max_entries("OWN", own_entries)
+        .override_global("MAIL_PORTS", &mail_ports, true)
+        .override_global("GEOMETRY", &shape, true)
+        .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
+        .override_global("SYN_SEEDS", &identity.syn_seeds, true);
+    for name in OBJECT_MAPS {
+        loader.map_pin_path(name, pins.path(name));
     }
-
-    /// Reads and clears the headers of a silent half; `each` sees them before.
-    pub fn drain_headers(&mut self, half: u32, mut each: impl FnMut(&Header)) {
-        for header in self.silent_headers(half) {
-            each(header);
-            let started = header.notices & notice::STARTED;
-            *header = Header::new(half);
-            header.notices = started;
-        }
-    }
-
-    /// Reads and clears the source lines of a silent half; `each` sees the ones in use.
-    #[expect(unsafe_code, reason = "borrows from mapped memory")]
-    pub fn drain_sources(&mut self, half: u32, mut each: impl FnMut(Address, &SourceStats)) {
-        let segment = self.geometry.segment(half, 0) as usize;
-        let sets = (self.geometry.cpus * self.geometry.sets) as usize;
-        // SAFETY: called for a half that the last flip has silenced.
-        let sets = unsafe { self.sources.silent(segment, sets) };
-        for set in sets {
-            for line in &mut set.lines {
-                if line.stats.is_empty() {
-                    // Lines are taken in order: the rest of the set is empty as well.
-                    break;
-                }
-                each(line.address, &line.stats);
-                *line = smtp_common::table::Line::default();
-            }
-        }
-    }
-
-    /// Reads and removes the spill of a silent half.
-    pub fn drain_spill(
-        &mut self,
-        half: u32,
-        mut each: impl FnMut(Address, &Totals),
-    ) -> anyhow::Result<()> {
-        let mut keys = Vec::new();
-        for key in self.spill.keys() {
-            let key = key.context("cannot list the spill")?;
-            if SpillKey::from_words(key).0 == half {
-                keys.push(key);
-            }
-        }
-        for key in keys {
-            let (_, address) = SpillKey::from_words(key);
-            let values = self
-                .spill
-                .get(&key, 0)
-                .context("cannot read from the spill")?;
-            let mut totals = Totals::default();
-            for words in values.iter() {
-                totals.merge(&Totals::from(&SourceStats::from_words(*words)));
-            }
-            // Removed first: what cannot be removed is read again later, and must not count twice.
-            self.spill
-                .remove(&key)
-                .context("cannot remove from the spill")?;
-            each(address, &totals);
-        }
-        Ok(())
-    }
+    loader
+        .load(object)
+        .map_err(|error| super::refusal(error, "cannot load the kernel object"))
 }
 
 /// The identity of the maps that are pinned, if there are any.
@@ -295,14 +252,15 @@ fn remove_unfinished(pins: &Pins) -> Result<(), Failure> {
 
 /// Compares what is pinned with what the loader would make. `EPOCH`, the headers and the spill have
 /// sizes that are in the identity or fixed by the layout version.
-fn check_shapes(geometry: &Geometry, paths: &[(&str, std::path::PathBuf)]) -> Result<(), Failure> {
-    for (name, path) in paths {
-        let (value_size, entries) = match *name {
-            "SOURCES" => (size_of::<Set>(), geometry.total_sets()),
-            "SYNS" => (size_of::<u64>(), geometry.syn_slots),
-            _ => continue,
-        };
-        let info = open_pinned(path)?
+fn check_shapes(geometry: &Geometry, pins: &Pins) -> Result<(), Failure> {
+    let shapes = [
+        ("SOURCES", size_of::<Set>(), geometry.total_sets()),
+        ("FLOWS", size_of::<FlowSet>(), geometry.total_flow_sets()),
+        ("SYNS", size_of::<u64>(), geometry.syn_slots),
+    ];
+    for (name, value_size, entries) in shapes {
+        let path = pins.path(name);
+        let info = open_pinned(&path)?
             .info()
             .with_context(|| format!("cannot ask for the shape of {}", path.display()))?;
         if (info.value_size() as usize, info.max_entries()) != (value_size, entries) {
@@ -355,7 +313,9 @@ fn initialise_headers(headers: &mut MappedArray<Header>, half: u32) {
     // SAFETY: no program that knows this map is attached yet.
     for header in unsafe { headers.silent(0, MAX_CPUS) } {
         *header = Header::new(half);
-        if half == 1 {
+        if half == FIRST_HALF {
+            header.epoch = FIRST_EPOCH;
+        } else {
             // Said once per CPU, from the other half: in its first window there with a packet.
             header.notices = notice::STARTED;
         }

@@ -67,12 +67,22 @@ async function ask(path) {
   }
 }
 
+// How an interface is counted on, or why it is not.
+function manner(point) {
+  return point.state !== "attached" ? point.state : point.up ? point.mode : point.mode + ", down";
+}
+
 function showStatus(status) {
   const drain = status.last_drain;
   const late = drain !== null && drain.age_seconds > LATE_WINDOWS * status.window_seconds;
+  const names = (points) => points.map((point) => point.name).join(", ");
   const fallen = status.interfaces.filter((point) => point.fallback !== null);
+  const missed = status.interfaces.filter((point) => point.state !== "attached");
+  const down = status.interfaces.filter((point) => !point.up);
   if (status.interfaces.length === 0) {
     setState("bad", "Attached to no interface: nothing is counted", false);
+  } else if (missed.length !== 0) {
+    setState("bad", "Not counting on " + names(missed), false);
   } else if (drain === null) {
     setState("warn", "Counting; the first window is not over yet", false);
   } else if (late) {
@@ -81,14 +91,15 @@ function showStatus(status) {
     setState("bad", "Counts do not add up: this is a fault of smtpflow", false);
   } else if (status.overflow.packets !== 0) {
     setState("warn", "Counting; the table was full, so some sources are not known", false);
+  } else if (down.length !== 0) {
+    setState("warn", "Counting; " + names(down) + " is down", false);
   } else if (fallen.length !== 0) {
-    const names = fallen.map((point) => point.name).join(", ");
-    setState("warn", "Counting; driver mode was refused on " + names, false);
+    setState("warn", "Counting; driver mode was refused on " + names(fallen), false);
   } else {
     setState("good", "Counting; every packet is accounted for", false);
   }
 
-  setText("interfaces", status.interfaces.map((point) => point.name + " (" + point.mode + ")").join(", ") || "none");
+  setText("interfaces", status.interfaces.map((point) => point.name + " (" + manner(point) + ")").join(", ") || "none");
   setText("drain", drain === null ? "none yet" : durationText(drain.age_seconds) + " ago");
   setText("conservation", grouped.format(status.conservation.error));
   setText("overflow", grouped.format(status.overflow.packets) + " packets");

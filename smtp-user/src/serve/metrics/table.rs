@@ -11,7 +11,7 @@ use smtp_common::flow::Totals;
 
 use super::super::api::all_segments;
 use super::process::Process;
-use crate::model::{AttachMode, Drain, Identity, Snapshot, StoreState, Tally};
+use crate::model::{AttachMode, Drain, Identity, PointState, Snapshot, StoreState, Tally};
 
 /// What a value means over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,11 +148,43 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "smtpflow_xdp_attached",
-        "1 for each interface that is counted on, with its mode.",
+        "1 if a configured interface is counted on, 0 if not, with its mode.",
         &["interface", "mode"],
         |scrape, to| {
             for point in &scrape.snapshot.points {
-                to.with(&[&point.interface, point.mode.name()], 1);
+                let attached = point.state == PointState::Attached;
+                to.with(&[&point.configured, point.mode.name()], u64::from(attached));
+            }
+        },
+    ),
+    gauge(
+        "smtpflow_interface_info",
+        "1 for each configured interface, with its name and index now.",
+        &["interface", "name", "index"],
+        |scrape, to| {
+            for point in &scrape.snapshot.points {
+                let index = point.index.to_string();
+                to.with(&[&point.configured, &point.interface, &index], 1);
+            }
+        },
+    ),
+    gauge(
+        "smtpflow_interface_up",
+        "1 if a configured interface is there and set up, 0 if not.",
+        &["interface"],
+        |scrape, to| {
+            for point in &scrape.snapshot.points {
+                to.with(&[&point.configured], u64::from(point.up));
+            }
+        },
+    ),
+    counter(
+        "smtpflow_interface_changes_total",
+        "Changes of a configured interface that were seen: counted on or not, name, MTU, up or down.",
+        &["interface"],
+        |scrape, to| {
+            for point in &scrape.snapshot.points {
+                to.with(&[&point.configured], point.changes);
             }
         },
     ),
@@ -163,7 +195,7 @@ pub const METRICS: &[Metric] = &[
         |scrape, to| {
             for point in &scrape.snapshot.points {
                 let fallback = point.mode == AttachMode::Skb && point.fallback.is_some();
-                to.with(&[&point.interface], u64::from(fallback));
+                to.with(&[&point.configured], u64::from(fallback));
             }
         },
     ),

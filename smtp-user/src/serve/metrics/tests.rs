@@ -6,6 +6,7 @@ use axum::http::HeaderValue;
 
 use super::super::fixture;
 use super::*;
+use crate::model::PointState;
 
 fn pages() -> (String, String) {
     let open = open_metrics(Arc::new(fixture::snapshot(&fixture::rows()))).expect("a page");
@@ -110,9 +111,29 @@ fn before_the_first_drain_every_metric_is_there_as_well() {
 }
 
 #[test]
+fn a_lost_interface_keeps_its_series() {
+    let mut snapshot = fixture::snapshot(&[]);
+    snapshot.points[0].state = PointState::Missing;
+    snapshot.points[0].up = false;
+    // As after eth1 was renamed: labels are configured names, or two series would be the same.
+    snapshot.points[1].interface = "eth0".to_owned();
+    let page = open_metrics(Arc::new(snapshot)).expect("a page");
+    for line in [
+        "smtpflow_xdp_attached{interface=\"eth0\",mode=\"driver\"} 0",
+        "smtpflow_xdp_attached{interface=\"eth1\",mode=\"skb\"} 1",
+        "smtpflow_interface_info{interface=\"eth1\",name=\"eth0\",index=\"3\"} 1",
+        "smtpflow_interface_up{interface=\"eth0\"} 0",
+        "smtpflow_interface_up{interface=\"eth1\"} 1",
+        "smtpflow_interface_changes_total{interface=\"eth0\"} 0",
+    ] {
+        assert!(page.lines().any(|l| l == line), "no {line} in:\n{page}");
+    }
+}
+
+#[test]
 fn odd_interface_names_are_escaped() {
     let mut snapshot = fixture::snapshot(&[]);
-    snapshot.points[0].interface = "e\"th\\0".to_owned();
+    snapshot.points[0].configured = "e\"th\\0".to_owned();
     let page = open_metrics(Arc::new(snapshot)).expect("a page");
     assert!(page.contains("interface=\"e\\\"th\\\\0\""), "{page}");
 }
