@@ -11,6 +11,7 @@ pub mod packets;
 pub mod programs;
 pub mod random;
 pub mod reference;
+pub mod volley;
 
 use std::path::{Path, PathBuf};
 

@@ -34,6 +34,8 @@ pub struct AgentOptions {
     pub pins: PathBuf,
     /// Further arguments.
     pub extra: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl AgentOptions {
@@ -48,6 +50,7 @@ impl AgentOptions {
             listen: free_listen_address()?,
             pins: Path::new(BPFFS).join(format!("smtpflow-{}", lab.prefix)),
             extra: Vec::new(),
+            environment: Vec::new(),
         })
     }
 }
@@ -74,6 +77,9 @@ impl Lab {
         command.arg("--pins").arg(&options.pins);
         command.args(["--listen", &options.listen.to_string()]);
         command.args(&options.extra);
+        for (name, value) in &options.environment {
+            command.env(name, value);
+        }
         Ok(Agent {
             process: self.start(&mut command, "smtpflow")?,
             listen: options.listen,
