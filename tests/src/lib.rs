@@ -6,12 +6,14 @@
 pub mod capture;
 pub mod foreign;
 pub mod generator;
+pub mod measure;
 pub mod oracle;
 pub mod packets;
 pub mod programs;
 pub mod random;
 pub mod reference;
 pub mod volley;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

@@ -32,6 +32,8 @@ pub struct AgentOptions {
     pub listen: SocketAddr,
     /// The directory of pins.
     pub pins: PathBuf,
+    /// The file of its store; `None` runs it without one.
+    pub store: Option<PathBuf>,
     /// Further arguments.
     pub extra: Vec<String>,
     /// Further variables of its environment.
@@ -39,7 +41,7 @@ pub struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// Both gateway interfaces, windows of 2 s, a free port, pins of its own.
+    /// Both gateway interfaces, windows of 2 s, a free port, pins and a store of its own.
     pub fn new(lab: &Lab) -> Result<Self> {
         Ok(Self {
             binary: smtpflow_binary()?,
@@ -49,6 +51,7 @@ impl AgentOptions {
             window: "2s".to_owned(),
             listen: free_listen_address()?,
             pins: Path::new(BPFFS).join(format!("smtpflow-{}", lab.prefix)),
+            store: Some(lab.folder().join("store/smtpflow.db")),
             extra: Vec::new(),
             environment: Vec::new(),
         })
@@ -75,6 +78,10 @@ impl Lab {
         }
         command.args(["--netns", &self.ns("gateway"), "--window", &options.window]);
         command.arg("--pins").arg(&options.pins);
+        match &options.store {
+            Some(store) => command.arg("--store").arg(store),
+            None => command.arg("--no-store"),
+        };
         command.args(["--listen", &options.listen.to_string()]);
         command.args(&options.extra);
         for (name, value) in &options.environment {
