@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use smtp_user::meter::xdp::PLAIN;
 use smtp_user::meter::xdp::pass::PassProgram;
+use smtp_user::meter::xdp::{FRAGS, PLAIN};
 use smtpflow_tests::packets::{Flags, Frame, client, server, six};
 use smtpflow_tests::{meter, options};
 
@@ -53,14 +53,17 @@ fn main() {
     let mut options = options("bench", 15);
     options.geometry.syn_slots = 1 << 18;
     let mut meter = meter(&options);
-    let runner = meter.runner(PLAIN).expect("a runner");
+    let sections = [PLAIN, FRAGS];
+    let runners = sections.map(|section| meter.runner(section).expect("a runner"));
     let mut bare = PassProgram::load().expect("the bare program");
     let mut bare_times = Vec::new();
-    let mut times = vec![Vec::new(); frames.len()];
+    let mut times = vec![[Vec::new(), Vec::new()]; frames.len()];
     for _ in 0..ROUNDS {
         for ((_, frame), times) in frames.iter().zip(&mut times) {
             bare_times.push(bare.time(frame, REPEAT).expect("a run of the bare program"));
-            times.push(runner.run(frame, REPEAT).expect("a run"));
+            for (runner, times) in runners.iter().zip(times) {
+                times.push(runner.run(frame, REPEAT).expect("a run"));
+            }
         }
     }
     meter.detach().expect("the pins can be removed");
@@ -70,12 +73,15 @@ fn main() {
         bare_times.len()
     );
     for ((name, _), times) in frames.iter().zip(&mut times) {
-        let this = median(times);
-        println!(
-            "{name:32} {this:6.1} ns, over bare {:5.1} ns, ratio {:.2}",
-            this - bare,
-            this / bare
-        );
+        for (section, times) in sections.iter().zip(times) {
+            let this = median(times);
+            println!(
+                "{name:32} {:10} {this:6.1} ns, over bare {:5.1} ns, ratio {:.2}",
+                section.name,
+                this - bare,
+                this / bare
+            );
+        }
     }
 }
 
