@@ -59,6 +59,9 @@ fn build() -> Result<ExitCode> {
         aya_build::Toolchain::Custom(&toolchain),
     )
     .with_context(|| format!("cannot build the kernel program with toolchain {toolchain}"))?;
+    let objects = std::env::var("OUT_DIR").context("cargo names no OUT_DIR")?;
+    // For `tests/build.rs`: DEP_SMTP_EBPF_OBJECTS.
+    println!("cargo:objects={objects}");
     Ok(ExitCode::SUCCESS)
 }
 

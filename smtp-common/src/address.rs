@@ -13,6 +13,9 @@ pub struct Address {
     low: u64,
 }
 
+/// The second word of `::ffff:0.0.0.0`.
+const MAPPED_PREFIX: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+
 impl Address {
     /// The IPv4 address with these octets, mapped into IPv6.
     #[inline(always)]
@@ -21,6 +24,21 @@ impl Address {
         Self {
             high: 0,
             low: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]),
+        }
+    }
+
+    /// The IPv4 address whose octets lie in this word of memory.
+    #[inline(always)]
+    pub(crate) const fn from_ipv4_word(word: u32) -> Self {
+        let word = word as u64;
+        let octets = if cfg!(target_endian = "little") {
+            word << 32
+        } else {
+            word
+        };
+        Self {
+            high: 0,
+            low: MAPPED_PREFIX | octets,
         }
     }
 
@@ -43,6 +61,7 @@ impl Address {
     }
 
     /// The address whose octets lie in these two words of memory.
+    #[inline(always)]
     pub const fn from_words(high: u64, low: u64) -> Self {
         Self { high, low }
     }
@@ -50,10 +69,9 @@ impl Address {
     /// Whether this is an IPv4 address mapped into IPv6.
     #[inline(always)]
     pub const fn is_mapped(self) -> bool {
-        let mapped = Self::from_ipv4([0; 4]);
         let prefix = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
         // One comparison, not two: the verifier walks every branch.
-        self.high | (self.low & prefix ^ mapped.low) == 0
+        self.high | (self.low & prefix ^ MAPPED_PREFIX) == 0
     }
 
     /// The address as four 32-bit words, for hashing.

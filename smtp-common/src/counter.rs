@@ -36,20 +36,20 @@ skips! {
     ShortEthernet, "short_ethernet", "the frame ends inside its Ethernet header or a VLAN tag";
     VlanDepth, "vlan_depth", "more than two VLAN tags";
     NotIp, "not_ip", "EtherType is neither IPv4 nor IPv6 (ARP, PPPoE, MPLS and others)";
-    ShortIpv4, "short_ipv4", "the frame ends inside its IPv4 header";
+    ShortIpv4, "short_ipv4", "the frame ends inside the first 20 bytes of its IPv4 header";
     Ipv4Version, "ipv4_version", "EtherType says IPv4, the version field does not";
     Ipv4HeaderLength, "ipv4_header_length", "IPv4 header length below 20 bytes";
     Ipv4TotalLength, "ipv4_total_length", "IPv4 total length does not hold its own headers";
     Ipv4Fragment, "ipv4_fragment", "IPv4 fragment after the first: it has no ports";
     ShortIpv6, "short_ipv6", "the frame ends inside its IPv6 header";
     Ipv6Version, "ipv6_version", "EtherType says IPv6, the version field does not";
-    ShortIpv6Extension, "short_ipv6_extension", "the frame ends inside an IPv6 extension header";
+    ShortIpv6Extension, "short_ipv6_extension", "the frame ends inside the first 8 bytes of an IPv6 extension header";
     Ipv6ExtensionLimit, "ipv6_extension_limit", "more than eight IPv6 extension headers";
     Ipv6PayloadLength, "ipv6_payload_length", "IPv6 payload length does not hold its own headers";
     Ipv6Fragment, "ipv6_fragment", "IPv6 fragment after the first: it has no ports";
     Ipv6Mapped, "ipv6_mapped", "IPv6 with an IPv4-mapped address: no host may send it, and it would count for the IPv4 host";
     NotTcp, "not_tcp", "the protocol is not TCP";
-    ShortTcp, "short_tcp", "the frame ends inside the first 20 bytes of its TCP header";
+    ShortTcp, "short_tcp", "the frame ends before its TCP header or inside the first 20 bytes of it";
     TcpDataOffset, "tcp_data_offset", "TCP data offset below 20 bytes";
     NotMailPort, "not_mail_port", "TCP, but neither port is a mail port";
 }

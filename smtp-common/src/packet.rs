@@ -46,12 +46,12 @@ impl MailPorts {
         Self(word)
     }
 
-    /// Whether a lane equals `port`: whether a lane of the difference is zero (Hacker's Delight,
-    /// section 6-1). No branch, so that the verifier has one path and not five.
+    /// Not 0 if a lane equals `port`: if a lane of the difference is zero (Hacker's Delight, section
+    /// 6-1). No branch, so that the verifier has one path and not five.
     #[inline(always)]
-    pub(crate) const fn contains(self, port: u16) -> bool {
+    pub(crate) const fn lane(self, port: u16) -> u64 {
         let difference = self.0 ^ (port as u64).wrapping_mul(LANES);
-        difference.wrapping_sub(LANES) & !difference & (LANES << 15) != 0
+        difference.wrapping_sub(LANES) & !difference & (LANES << 15)
     }
 }
 
@@ -256,11 +256,12 @@ impl<const N: usize> Bytes<'_, N> {
 
     #[inline(always)]
     pub(crate) fn ipv4<const AT: usize>(self) -> Address {
-        Address::from_ipv4(self.read::<[u8; 4], AT>())
+        Address::from_ipv4_word(self.read::<u32, AT>())
     }
 
     #[inline(always)]
-    pub(crate) fn ipv6<const AT: usize>(self) -> Address {
-        Address::from_ipv6(self.read::<[u8; 16], AT>())
+    pub(crate) fn ipv6<const HIGH: usize, const LOW: usize>(self) -> Address {
+        const { assert!(HIGH + 8 == LOW) }
+        Address::from_words(self.read::<u64, HIGH>(), self.read::<u64, LOW>())
     }
 }

@@ -99,13 +99,13 @@ fn parse_ipv4(mut packet: Packet<'_>, ports: MailPorts) -> Result<Parsed<'_>, Sk
     }
     packet.advance(header_length);
     let network = Network {
-        source: header.ipv4::<12>(),
-        destination: header.ipv4::<16>(),
+        // Not before the ports have been seen: mostly they are others.
+        addresses: || (header.ipv4::<12>(), header.ipv4::<16>()),
         bytes: total_length as u32,
         payload: total_length - header_length,
         too_short: Skip::Ipv4TotalLength,
     };
-    parse_tcp(packet, &network, ports)
+    parse_tcp(packet, network, ports)
 }
 
 /// How an IPv6 extension header is read. All kinds have their next header in octet 0 and are at
@@ -202,24 +202,23 @@ fn parse_ipv6(mut packet: Packet<'_>, ports: MailPorts) -> Result<Parsed<'_>, Sk
     if payload_length < extensions {
         return Err(Skip::Ipv6PayloadLength);
     }
-    let (source, destination) = (header.ipv6::<8>(), header.ipv6::<24>());
+    let (source, destination) = (header.ipv6::<8, 16>(), header.ipv6::<24, 32>());
     if source.is_mapped() || destination.is_mapped() {
         return Err(Skip::Ipv6Mapped);
     }
     let network = Network {
-        source,
-        destination,
+        addresses: || (source, destination),
         bytes: (IPV6_HEADER + payload_length) as u32,
         payload: payload_length - extensions,
         too_short: Skip::Ipv6PayloadLength,
     };
-    parse_tcp(packet, &network, ports)
+    parse_tcp(packet, network, ports)
 }
 
 /// What the network layer said about the TCP segment behind it.
-struct Network {
-    source: Address,
-    destination: Address,
+struct Network<A> {
+    /// Gives source and destination.
+    addresses: A,
     /// Layer-3 bytes.
     bytes: u32,
     /// Bytes that the network layer announces for TCP header and data.
@@ -230,19 +229,21 @@ struct Network {
 
 /// RFC 9293, section 3.1.
 #[inline(always)]
-fn parse_tcp<'a>(
-    mut packet: Packet<'a>,
-    network: &Network,
+fn parse_tcp<A: FnOnce() -> (Address, Address)>(
+    mut packet: Packet<'_>,
+    network: Network<A>,
     ports: MailPorts,
-) -> Result<Parsed<'a>, Skip> {
+) -> Result<Parsed<'_>, Skip> {
     let header = packet.peek::<TCP_HEADER>().ok_or(Skip::ShortTcp)?;
     let (source_port, destination_port) = (header.u16::<0>(), header.u16::<2>());
-    let direction = if ports.contains(destination_port) {
-        Direction::ClientToServer
-    } else if ports.contains(source_port) {
+    let (to_mail, from_mail) = (ports.lane(destination_port), ports.lane(source_port));
+    if to_mail | from_mail == 0 {
+        return Err(Skip::NotMailPort);
+    }
+    let direction = if to_mail == 0 {
         Direction::ServerToClient
     } else {
-        return Err(Skip::NotMailPort);
+        Direction::ClientToServer
     };
     let header_length = (header.u8::<12>() as usize >> 4) * 4;
     if header_length < TCP_HEADER {
@@ -252,9 +253,10 @@ fn parse_tcp<'a>(
         return Err(network.too_short);
     }
     packet.advance(header_length);
+    let (source, destination) = (network.addresses)();
     let segment = Segment {
-        source: network.source,
-        destination: network.destination,
+        source,
+        destination,
         source_port,
         destination_port,
         sequence: header.u32::<4>(),

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use smtp_user::meter::xdp::pass::PassProgram;
-use smtp_user::meter::xdp::{FRAGS, PLAIN};
 use smtpflow_tests::packets::{Flags, Frame, client, server, six};
+use smtpflow_tests::programs::Programs;
 use smtpflow_tests::{meter, options};
 
 const ROUNDS: usize = 7;
@@ -52,17 +51,17 @@ fn main() {
 
     let mut options = options("bench", 15);
     options.geometry.syn_slots = 1 << 18;
-    let mut meter = meter(&options);
-    let sections = [PLAIN, FRAGS];
-    let runners = sections.map(|section| meter.runner(section).expect("a runner"));
-    let mut bare = PassProgram::load().expect("the bare program");
+    let meter = meter(&options);
+    let agent = Programs::of_agent(&meter);
+    let bare = Programs::bare();
     let mut bare_times = Vec::new();
+    let sections = [("xdp", "smtpflow"), ("xdp.frags", "smtpflow_frags")];
     let mut times = vec![[Vec::new(), Vec::new()]; frames.len()];
     for _ in 0..ROUNDS {
         for ((_, frame), times) in frames.iter().zip(&mut times) {
-            bare_times.push(bare.time(frame, REPEAT).expect("a run of the bare program"));
-            for (runner, times) in runners.iter().zip(times) {
-                times.push(runner.run(frame, REPEAT).expect("a run"));
+            bare_times.push(bare.time("pass", frame, REPEAT));
+            for ((_, program), times) in sections.iter().zip(times) {
+                times.push(agent.time(program, frame, REPEAT));
             }
         }
     }
@@ -73,11 +72,10 @@ fn main() {
         bare_times.len()
     );
     for ((name, _), times) in frames.iter().zip(&mut times) {
-        for (section, times) in sections.iter().zip(times) {
+        for ((section, _), times) in sections.iter().zip(times) {
             let this = median(times);
             println!(
-                "{name:32} {:10} {this:6.1} ns, over bare {:5.1} ns, ratio {:.2}",
-                section.name,
+                "{name:32} {section:10} {this:6.1} ns, over bare {:5.1} ns, ratio {:.2}",
                 this - bare,
                 this / bare
             );

@@ -5,8 +5,12 @@
 
 pub mod capture;
 pub mod foreign;
+pub mod generator;
 pub mod oracle;
 pub mod packets;
+pub mod programs;
+pub mod random;
+pub mod reference;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +20,11 @@ use smtp_common::table::Geometry;
 use smtp_user::meter::Meter;
 use smtp_user::meter::xdp::{Options, XdpMeter};
 use smtp_user::model::Window;
+
+/// Whether the tests are to run at their full size: `cargo xtask test --long` sets `SMTPFLOW_LONG=1`.
+pub fn long() -> bool {
+    std::env::var_os("SMTPFLOW_LONG").is_some_and(|value| value == "1")
+}
 
 /// A geometry with 2^`sets_log2` sets on each possible CPU.
 pub fn geometry(sets_log2: u32) -> Geometry {

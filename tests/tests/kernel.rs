@@ -464,7 +464,7 @@ fn the_verifier_walks_few_enough_instructions() {
         // Linux tells since 5.16.
         if let Some(walked) = walked {
             println!("section {}: {walked} instructions", section.name);
-            assert!(walked <= 24_000, "section {}: {walked}", section.name);
+            assert!(walked <= 20_000, "section {}: {walked}", section.name);
         }
     }
     meter.detach().unwrap();

@@ -27,6 +27,9 @@ pub struct TestArgs {
     /// Show the stages and end
     #[arg(long)]
     list: bool,
+    /// Run the proofs at their full size: hours, not minutes
+    #[arg(long)]
+    long: bool,
 }
 
 /// What a stage does.
@@ -113,6 +116,11 @@ const UNIT: &[&str] = &[
 const FILE_NEEDS: &[&str] = &["packages", "build"];
 const FILE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// What tells a test to run at its full size; `smtpflow_tests::long` reads it.
+const LONG: &str = "SMTPFLOW_LONG";
+/// How many times longer than in its usual form a stage may take with `--long`.
+const LONG_FACTOR: u32 = 12;
+
 /// How a stage ended.
 #[derive(Debug)]
 struct Outcome {
@@ -146,7 +154,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
                 counts: Counts::one_failed(),
                 problem: Some(format!("not run: it needs the stage {need}")),
             },
-            None => perform(stage),
+            None => perform(stage, args.long),
         };
         total.add(outcome.counts);
         if let Some(problem) = outcome.problem {
@@ -217,7 +225,7 @@ fn chosen(all: Vec<Stage>, names: &[String]) -> Result<Vec<Stage>> {
     Ok(stages)
 }
 
-fn perform(stage: &Stage) -> Outcome {
+fn perform(stage: &Stage, long: bool) -> Outcome {
     let begun = Instant::now();
     // On a terminal the name stands there while the stage runs; stages that speak have their say first.
     let live = std::io::stdout().is_terminal() && !matches!(stage.work, Work::Call(_));
@@ -226,7 +234,7 @@ fn perform(stage: &Stage) -> Outcome {
         // A terminal that cannot be written to is no reason to stop testing.
         let _ = std::io::stdout().flush();
     }
-    let outcome = attempt(stage).unwrap_or_else(|error| Outcome {
+    let outcome = attempt(stage, long).unwrap_or_else(|error| Outcome {
         counts: Counts::one_failed(),
         problem: Some(format!("{error:#}")),
     });
@@ -248,7 +256,7 @@ fn perform(stage: &Stage) -> Outcome {
     outcome
 }
 
-fn attempt(stage: &Stage) -> Result<Outcome> {
+fn attempt(stage: &Stage, long: bool) -> Result<Outcome> {
     let file = [
         "test",
         "--locked",
@@ -273,14 +281,16 @@ fn attempt(stage: &Stage) -> Result<Outcome> {
     let mut command = workspace::cargo(arguments)?;
     command
         .env("CARGO_TERM_COLOR", "never")
-        .env("PATH", path_with_tools()?);
-    let ended = command::logged(&mut command, &log, stage.limit)?;
+        .env("PATH", path_with_tools()?)
+        .env(LONG, if long { "1" } else { "0" });
+    let limit = stage.limit * if long { LONG_FACTOR } else { 1 };
+    let ended = command::logged(&mut command, &log, limit)?;
     let text = command::read_lossy(&log);
     let (counts, why) = report::judge(ended_well(ended), counted.then_some(&text));
     let problem = why.map(|why| {
         let why = match ended {
             Ended::Exited(status) => format!("{why} ({status})"),
-            Ended::TimedOut => format!("killed after {} s", stage.limit.as_secs()),
+            Ended::TimedOut => format!("killed after {} s", limit.as_secs()),
             Ended::Interrupted => "stopped on request".to_owned(),
         };
         format!(

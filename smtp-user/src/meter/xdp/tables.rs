@@ -44,6 +44,9 @@ const FIRST_EPOCH: u64 = 1;
 /// The maps that the agent reads and writes.
 pub struct Tables {
     pub geometry: Geometry,
+    identity: Identity,
+    /// Places for own prefixes.
+    own_entries: u32,
     /// A random number: other tables, another number.
     pub id: u64,
     /// Flips by taking the other header array.
@@ -79,41 +82,14 @@ impl Tables {
         };
         let own_entries = u32::try_from(options.local.len().max(1))
             .context("more own prefixes than a map can hold")?;
-        let paths = OBJECT_MAPS.map(|name| (name, pins.path(name)));
         if pinned.is_some() {
             // The prefix list may have changed, and its size with it. Programs that run keep the
             // old list until theirs is replaced.
             pins.remove("OWN")?;
-            check_shapes(&identity.geometry, &paths)?;
+            check_shapes(&identity.geometry, pins)?;
         }
 
-        let Geometry {
-            cpus,
-            sets,
-            syn_slots,
-            flow_sets,
-        } = identity.geometry;
-        let shape = [cpus, sets, syn_slots, flow_sets];
-        let mail_ports = MailPorts::new(identity.ports).word();
-        let mut loader = EbpfLoader::new();
-        loader
-            // The program relocates nothing against the running kernel, so its BTF is not needed.
-            .btf(None)
-            .map_max_entries("SOURCES", identity.geometry.total_sets())
-            .map_max_entries("FLOWS", identity.geometry.total_flow_sets())
-            .map_max_entries("SYNS", syn_slots)
-            .map_max_entries("SPILL", identity.spill)
-            .map_max_entries("OWN", own_entries)
-            .override_global("MAIL_PORTS", &mail_ports, true)
-            .override_global("GEOMETRY", &shape, true)
-            .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
-            .override_global("SYN_SEEDS", &identity.syn_seeds, true);
-        for (name, path) in &paths {
-            loader.map_pin_path(name, path.as_path());
-        }
-        let mut ebpf = loader
-            .load(OBJECT)
-            .map_err(|error| super::refusal(error, "cannot load the kernel object"))?;
+        let mut ebpf = load_object(OBJECT, &identity, own_entries, pins)?;
 
         let own = own_prefixes(&mut ebpf, &options.local)?;
         let sources = array_data(&mut ebpf, "SOURCES")?;
@@ -135,6 +111,8 @@ impl Tables {
         let [first, second] = header_data;
         let mut tables = Self {
             geometry: identity.geometry,
+            identity,
+            own_entries,
             id: identity.table_id,
             epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
             header_maps: [
@@ -154,6 +132,48 @@ impl Tables {
         }
         Ok((tables, ebpf))
     }
+
+    /// Loads another object (not yet its programs) onto these maps.
+    pub fn load_beside(&self, object: &[u8], pins: &Pins) -> Result<Ebpf, Failure> {
+        load_object(object, &self.identity, self.own_entries, pins)
+    }
+}
+
+/// Loads an object whose body is `count` of `smtp-ebpf`. It makes and pins the maps of this identity,
+/// or uses the ones that are pinned.
+fn load_object(
+    object: &[u8],
+    identity: &Identity,
+    own_entries: u32,
+    pins: &Pins,
+) -> Result<Ebpf, Failure> {
+    let Geometry {
+        cpus,
+        sets,
+        syn_slots,
+        flow_sets,
+    } = identity.geometry;
+    let shape = [cpus, sets, syn_slots, flow_sets];
+    let mail_ports = MailPorts::new(identity.ports).word();
+    let mut loader = EbpfLoader::new();
+    loader
+        // The program relocates nothing against the running kernel, so its BTF is not needed.
+        .btf(None)
+        .map_max_entries("SOURCES", identity.geometry.total_sets())
+        .map_max_entries("FLOWS", identity.geometry.total_flow_sets())
+        .map_max_entries("SYNS", syn_slots)
+        .map_max_entries("SPILL", identity.spill)
+        .map_max_entries("OWN", own_entries)
+        .override_global("MAIL_PORTS", &mail_ports, true)
+        .override_global("GEOMETRY", &shape, true)
+        .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
+        .override_global("SYN_SEEDS", &identity.syn_seeds, true);
+    for name in OBJECT_MAPS {
+        loader.map_pin_path(name, pins.path(name));
+    }
+    loader
+        .load(object)
+        .map_err(|error| super::refusal(error, "cannot load the kernel object"))
 }
 
 /// The identity of the maps that are pinned, if there are any.
@@ -227,15 +247,15 @@ fn remove_unfinished(pins: &Pins) -> Result<(), Failure> {
 
 /// Compares what is pinned with what the loader would make. `EPOCH`, the headers and the spill have
 /// sizes that are in the identity or fixed by the layout version.
-fn check_shapes(geometry: &Geometry, paths: &[(&str, std::path::PathBuf)]) -> Result<(), Failure> {
-    for (name, path) in paths {
-        let (value_size, entries) = match *name {
-            "SOURCES" => (size_of::<Set>(), geometry.total_sets()),
-            "FLOWS" => (size_of::<FlowSet>(), geometry.total_flow_sets()),
-            "SYNS" => (size_of::<u64>(), geometry.syn_slots),
-            _ => continue,
-        };
-        let info = open_pinned(path)?
+fn check_shapes(geometry: &Geometry, pins: &Pins) -> Result<(), Failure> {
+    let shapes = [
+        ("SOURCES", size_of::<Set>(), geometry.total_sets()),
+        ("FLOWS", size_of::<FlowSet>(), geometry.total_flow_sets()),
+        ("SYNS", size_of::<u64>(), geometry.syn_slots),
+    ];
+    for (name, value_size, entries) in shapes {
+        let path = pins.path(name);
+        let info = open_pinned(&path)?
             .info()
             .with_context(|| format!("cannot ask for the shape of {}", path.display()))?;
         if (info.value_size() as usize, info.max_entries()) != (value_size, entries) {

@@ -1,4 +1,4 @@
-//! The smallest XDP program: lets every packet pass. What counting costs is measured against it.
+//! The smallest XDP programs: what counting costs is measured against them.
 #![no_std]
 #![no_main]
 #![expect(
@@ -6,7 +6,7 @@
     reason = "the xdp attribute makes an exported function without the comment of its own"
 )]
 
-use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
@@ -14,6 +14,12 @@ use aya_ebpf::programs::XdpContext;
 #[xdp]
 pub fn pass(_ctx: XdpContext) -> u32 {
     XDP_PASS
+}
+
+/// Drops.
+#[xdp]
+pub fn drop(_ctx: XdpContext) -> u32 {
+    XDP_DROP
 }
 
 #[cfg(not(test))]
