@@ -55,11 +55,14 @@ fn main() {
     let agent = Programs::of_agent(&meter);
     let bare = Programs::bare();
     let mut bare_times = Vec::new();
-    let mut times = vec![Vec::new(); frames.len()];
+    let sections = [("xdp", "smtpflow"), ("xdp.frags", "smtpflow_frags")];
+    let mut times = vec![[Vec::new(), Vec::new()]; frames.len()];
     for _ in 0..ROUNDS {
         for ((_, frame), times) in frames.iter().zip(&mut times) {
             bare_times.push(bare.time("pass", frame, REPEAT));
-            times.push(agent.time("smtpflow", frame, REPEAT));
+            for ((_, program), times) in sections.iter().zip(times) {
+                times.push(agent.time(program, frame, REPEAT));
+            }
         }
     }
     meter.detach().expect("the pins can be removed");
@@ -69,12 +72,14 @@ fn main() {
         bare_times.len()
     );
     for ((name, _), times) in frames.iter().zip(&mut times) {
-        let this = median(times);
-        println!(
-            "{name:32} {this:6.1} ns, over bare {:5.1} ns, ratio {:.2}",
-            this - bare,
-            this / bare
-        );
+        for ((section, _), times) in sections.iter().zip(times) {
+            let this = median(times);
+            println!(
+                "{name:32} {section:10} {this:6.1} ns, over bare {:5.1} ns, ratio {:.2}",
+                this - bare,
+                this / bare
+            );
+        }
     }
 }
 
