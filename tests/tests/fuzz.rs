@@ -182,7 +182,9 @@ impl Run {
             }
         }
         for (name, counted) in kernel {
-            differences.push(format!("flow {name:?}: only the kernel has it: {counted:?}"));
+            differences.push(format!(
+                "flow {name:?}: only the kernel has it: {counted:?}"
+            ));
         }
         let flows = self.kernel.tally.flows;
         if (flows.refused_packets, flows.refused_bytes) != missing {
@@ -286,7 +288,10 @@ fn find_culprit(batch: &Batch) -> String {
     let (mut agree, mut differ) = (0, batch.len());
     while differ - agree > 1 {
         let middle = agree.midpoint(differ);
-        if run_afresh(&batch[..middle].to_vec()).differences().is_empty() {
+        if run_afresh(&batch[..middle].to_vec())
+            .differences()
+            .is_empty()
+        {
             agree = middle;
         } else {
             differ = middle;
