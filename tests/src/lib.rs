@@ -6,11 +6,13 @@
 pub mod capture;
 pub mod foreign;
 pub mod generator;
+pub mod measure;
 pub mod oracle;
 pub mod packets;
 pub mod programs;
 pub mod random;
 pub mod reference;
+pub mod road;
 
 use std::path::{Path, PathBuf};
 
