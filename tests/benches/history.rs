@@ -12,7 +12,7 @@ use smtp_user::history::History;
 use smtp_user::model::{Identity, Snapshot, Window};
 use smtp_user::serve;
 use smtp_user::source_list::{SharedSources, SourceList};
-use smtpflow_tests::measure::{Cost, measure, median, resident_mib};
+use smtpflow_tests::cost::{Cost, measure, median, resident_mib};
 use smtpflow_tests::windows::{Order, SEEDS, window};
 use tokio::sync::watch;
 use xtask::lab::http_get;

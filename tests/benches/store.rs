@@ -3,7 +3,7 @@
 //! `cargo bench -p smtpflow-tests --bench store`; `TMPDIR` chooses the disk.
 
 use smtp_user::store::{Committed, Store};
-use smtpflow_tests::measure::{measure, median, resident_mib};
+use smtpflow_tests::cost::{measure, median, resident_mib};
 use smtpflow_tests::windows::{Order, window};
 
 const ROUNDS: u64 = 5;

@@ -304,6 +304,35 @@ fn an_interface_that_was_made_anew_is_attached_to_anew() {
 }
 
 #[test]
+fn an_interface_renamed_while_no_agent_runs_is_taken_over_under_its_new_name() {
+    let lab = lab("sfattren");
+    lab.link(("client", "eth1"), ("gateway", "inner"), None)
+        .expect("a second link");
+    address(&lab, "outer");
+    let both = |name: &str| {
+        let mut options = options(&lab, name, &[]);
+        options.interfaces.push("inner".to_owned());
+        options
+    };
+    let mut agent = start(&lab, &both("outer"));
+    agent
+        .process()
+        .stop(Signal::SIGKILL, LIMIT)
+        .expect("killed");
+    lab.ip("gateway", "link set outer name wan0")
+        .expect("renamed");
+    knock(&lab, 4);
+    let options = both("wan0");
+    let mut agent = start(&lab, &options);
+    knock(&lab, 3);
+    assert_eq!(connections(&mut agent), 7);
+    let log = agent.process().log_text();
+    assert!(log.contains("renamed since"), "{log}");
+    assert!(agent.stop().expect("the agent ends").success());
+    assert!(!options.pins.exists(), "pins are left");
+}
+
+#[test]
 fn a_start_that_fails_takes_nothing_from_what_was_counting() {
     let lab = lab("sfattfail");
     address(&lab, "outer");

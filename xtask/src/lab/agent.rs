@@ -36,6 +36,8 @@ pub struct AgentOptions {
     pub store: Option<PathBuf>,
     /// Further arguments.
     pub extra: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl AgentOptions {
@@ -51,6 +53,7 @@ impl AgentOptions {
             pins: Path::new(BPFFS).join(format!("smtpflow-{}", lab.prefix)),
             store: Some(lab.folder().join("store/smtpflow.db")),
             extra: Vec::new(),
+            environment: Vec::new(),
         })
     }
 }
@@ -91,6 +94,9 @@ impl Lab {
         };
         command.args(["--listen", &options.listen.to_string()]);
         command.args(&options.extra);
+        for (name, value) in &options.environment {
+            command.env(name, value);
+        }
         Ok(Agent {
             process: self.start(&mut command, "smtpflow")?,
             listen: options.listen,
