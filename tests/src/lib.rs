@@ -4,6 +4,7 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod cost;
 pub mod foreign;
 pub mod generator;
 pub mod measure;
@@ -13,6 +14,8 @@ pub mod programs;
 pub mod random;
 pub mod reference;
 pub mod road;
+pub mod volley;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

@@ -46,6 +46,9 @@ spill = 10
 local = ["192.0.2.0/24", "2001:db8::/32"]
 [history]
 sources = 5
+[store]
+enabled = false
+path = "/srv/ledger.db"
 [serve]
 listen = "[::1]:80"
 token_file = "/etc/smtpflow/token"
@@ -58,6 +61,8 @@ token_file = "/etc/smtpflow/token"
     assert_eq!(config.table.flow_sets_per_cpu, Some(0));
     assert_eq!(config.networks.local.len(), 2);
     assert_eq!(config.history.sources, 5);
+    assert!(!config.store.enabled);
+    assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
     assert_eq!(config.serve.listen.port(), 80);
     for (section, _, keys) in SECTIONS {
         for (key, _) in *keys {
@@ -136,6 +141,14 @@ fn errors_say_where_and_what_was_expected() {
         (
             "[meter]\nwindow = \"1h\"\n",
             "2:10: a window of 1h is out of range: expected 1s to 10m",
+        ),
+        (
+            "[store]\npath = \"\"\n",
+            "2:8: \"\" is no absolute path of a file; the default is /var/lib/smtpflow/smtpflow.db",
+        ),
+        (
+            "[store]\npath = \"/var/lib/\"\n",
+            "2:8: \"/var/lib/\" is no absolute path of a file",
         ),
         (
             "[meter]\nwindow = \"-10s\"\n",
@@ -284,12 +297,17 @@ fn valid() -> impl Strategy<Value = Config> {
     let networks = networks.prop_map(|local| Networks {
         local: local.into_iter().collect(),
     });
-    (meter, table, networks, 1..=1u32 << 24, 1..=u16::MAX).prop_map(
-        |(meter, table, networks, sources, port)| Config {
+    let store = (any::<bool>(), "/[a-z ]{1,9}\\.db");
+    (meter, table, networks, 1..=1u32 << 24, store, 1..=u16::MAX).prop_map(
+        |(meter, table, networks, sources, (enabled, path), port)| Config {
             meter,
             table,
             networks,
             history: History { sources },
+            store: Store {
+                enabled,
+                path: path.into(),
+            },
             serve: Serve {
                 listen: (Ipv4Addr::LOCALHOST, port).into(),
                 token_file: None,

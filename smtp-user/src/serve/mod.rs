@@ -1,7 +1,7 @@
 //! The HTTP server: page, metrics and API, all read-only.
 //!
-//! Contract: every answer is made from one [`Snapshot`], so its figures fit together; no request can
-//! hold up a drain. Clients cannot hold the server up either: headers have to be there within
+//! Contract: every answer is made from one [`Snapshot`], and from the sources of the same window where
+//! it shows any, so its figures fit together; no request can hold up a drain. Clients cannot hold the server up either: headers have to be there within
 //! `HEADER_TIME`, an answer within `REQUEST_TIME`, a connection ends after `CONNECTION_TIME`,
 //! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address.
 //! Whoever does not come from loopback needs the token ([`auth`]).
@@ -44,6 +44,7 @@ use self::problem::Problem;
 use crate::config;
 use crate::failure::{Failure, Kind};
 use crate::model::Snapshot;
+use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::{ready_fields, status_fields};
 pub use self::sources::sources_fields;
@@ -137,6 +138,7 @@ pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
 struct App {
     options: Arc<Options>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    sources: SharedSources,
     scans: Arc<Semaphore>,
 }
 
@@ -149,14 +151,16 @@ impl App {
     /// Does something that looks at all sources, where it holds up nobody.
     async fn scan<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Snapshot) -> T + Send + 'static,
+        work: impl FnOnce(&Snapshot, &SourceList) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let permit = self.scans.clone().acquire_owned().await;
-        let snapshot = self.snapshot();
+        let app = self.clone();
         tokio::task::spawn_blocking(move || {
             // Held by the work itself, which goes on when the client does not wait for it.
             let _permit = permit;
-            work(&snapshot)
+            // In this order: the recorder publishes a snapshot while it holds the list.
+            let sources = app.sources.read();
+            work(&app.snapshot(), &sources)
         })
         .await
         .map_err(|error| Problem::internal(&error))
@@ -172,6 +176,7 @@ pub async fn serve(
     listener: TcpListener,
     options: Options,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    sources: SharedSources,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -179,7 +184,12 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    accept(&listener, &router(options, snapshots), &mut shutdown).await;
+    accept(
+        &listener,
+        &router(options, snapshots, sources),
+        &mut shutdown,
+    )
+    .await;
     Ok(())
 }
 
@@ -301,10 +311,15 @@ impl Drop for Client {
 }
 
 /// All routes, behind the guard, with the security headers on every answer.
-fn router(options: Options, snapshots: watch::Receiver<Arc<Snapshot>>) -> Router {
+fn router(
+    options: Options,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    sources: SharedSources,
+) -> Router {
     let app = App {
         options: Arc::new(options),
         snapshots,
+        sources,
         scans: Arc::new(Semaphore::new(SCANS)),
     };
     Router::new()

@@ -81,13 +81,13 @@ impl Account {
         };
         self.counts.segment_bytes += segment.bytes;
         if segment.is_to_server() {
-            self.to_server(&segment);
+            self.count_sent(&segment);
         } else {
-            self.to_client(&segment);
+            self.count_received(&segment);
         }
     }
 
-    fn to_server(&mut self, segment: &Segment) {
+    fn count_sent(&mut self, segment: &Segment) {
         let (client, server) = (segment.source, segment.destination);
         let name = (client.0, client.1, server.0, server.1);
         let pure_syn = segment.control & (SYN | ACK | RST | FIN) == SYN;
@@ -115,7 +115,7 @@ impl Account {
         }
     }
 
-    fn to_client(&mut self, segment: &Segment) {
+    fn count_received(&mut self, segment: &Segment) {
         let (server, client) = (segment.source, segment.destination);
         let name = (client.0, client.1, server.0, server.1);
         let kind = segment.control & (SYN | ACK | RST | FIN);

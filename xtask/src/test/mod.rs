@@ -266,6 +266,8 @@ fn attempt(stage: &Stage, long: bool) -> Result<Outcome> {
         stage.name.as_str(),
         "--",
         "--test-threads=1",
+        // What a proof has measured belongs into the log of its stage.
+        "--show-output",
     ];
     let (arguments, counted): (&[&str], bool) = match &stage.work {
         Work::Call(function) => {
