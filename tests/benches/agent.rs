@@ -21,7 +21,7 @@ use smtpflow_tests::measure::{Plan, Rows, What, output, own_namespace, stay_on_l
 use smtpflow_tests::pins;
 use smtpflow_tests::road::{RECEIVER, Road};
 use xtask::command::poll_until;
-use xtask::cost::{Counts, median, name};
+use xtask::cost::{Counts, ROUNDS, median, name};
 use xtask::lab::{Process, free_listen_address, http_get, smtpflow_binary};
 
 /// Sets per CPU: two lines each, of which a million are in use and one in eight addresses finds no
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SCRAPES: usize = 9;
 
 fn main() {
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments(ROUNDS);
     own_namespace();
     let mut road = Road::new();
     let mut rows = Rows::new(name::AGENT);
