@@ -11,6 +11,7 @@
 mod attach;
 mod drain;
 mod identity;
+pub mod image;
 mod interfaces;
 mod mapped;
 mod options;
@@ -28,7 +29,6 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_gettime};
-use smtp_common::counter::Counter;
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, WAYS};
@@ -289,33 +289,14 @@ impl XdpMeter {
         let mut tally = Tally::default();
         let flows_counted = self.tables.geometry.flow_sets != 0;
         for header in self.tables.silent_headers(half) {
-            tally.frames += header.frames;
-            for counter in Counter::ALL {
-                tally.outcomes[counter.index()] += header.outcomes[counter.index()];
-            }
-            tally.segment_bytes += header.segment_bytes;
-            tally.overflow.merge(&Totals::from(&header.overflow));
-            tally.spilled += header.spilled;
-            tally.spill_refused += header.spill_refused;
-            tally.flows.refused_packets += header.flow_refused_packets;
-            tally.flows.refused_bytes += header.flow_refused_bytes;
+            tally.add_header(header);
         }
         let (mut sources, lines_used) = self.tables.read_sources(half);
         if tally.spilled > 0 {
             merge_spill(&mut sources, self.tables.read_spill(half)?);
         }
-        for source in &sources {
-            tally.sources.merge(&source.totals);
-        }
         let flows = self.tables.read_flows(half)?;
-        for flow in &flows {
-            tally.flows.packets += flow.c2s_packets + flow.s2c_packets;
-            tally.flows.bytes += flow.c2s_bytes + flow.s2c_bytes;
-        }
-        if flows_counted {
-            tally.flows.segments = tally.segments();
-            tally.flows.segment_bytes = tally.segment_bytes;
-        }
+        tally.place(&sources, flows_counted.then_some(flows.as_slice()));
         Ok(Window {
             epoch,
             started_at,
