@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use smtpflow_tests::measure::{Plan, Rows, What, output, own_namespace, stay_on_last_cpu};
+use smtpflow_tests::measure::{Plan, Rows, What, own_namespace, stay_on_last_cpu};
 use smtpflow_tests::pins;
 use smtpflow_tests::road::{RECEIVER, Road};
 use xtask::command::poll_until;
@@ -124,10 +124,10 @@ impl Agent {
         let text = format!(
             "[meter]\ninterfaces = [{RECEIVER:?}]\nmode = \"driver\"\nwindow = \"{}s\"\n\
              pins = {:?}\n[table]\nsets_per_cpu = {SETS}\n[history]\nsources = 2000000\n\
-             [serve]\nlisten = \"{listen}\"\n{}",
+             [store]\npath = {:?}\n[serve]\nlisten = \"{listen}\"\n",
             window.as_secs(),
             pins("bench-agent"),
-            store(&binary, folder),
+            folder.join("smtpflow.db"),
         );
         fs::write(&config, text).expect("a file in our folder");
         let mut command = Command::new(&binary);
@@ -226,15 +226,5 @@ impl Agent {
             .stop(Signal::SIGTERM, PATIENCE)
             .unwrap_or_else(|error| panic!("{error:#}"));
         assert!(status.success(), "{}", self.process.log_text());
-    }
-}
-
-/// The section of the configuration that keeps the store in our folder, if this agent has one.
-fn store(binary: &Path, folder: &Path) -> String {
-    let defaults = output(Command::new(binary).args(["config", "print"]));
-    if defaults.contains("[store]") {
-        format!("[store]\npath = {:?}\n", folder.join("smtpflow.db"))
-    } else {
-        String::new()
     }
 }
