@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::connections::{Connections, Limits, SharedConnections};
 use crate::failure::{Failure, Kind};
 use crate::history::History;
 use crate::link;
@@ -75,7 +76,13 @@ async fn agent(
     let mut recorder = Recorder::new(&config, started);
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
     let (shutdown_sender, shutdown) = watch::channel(false);
-    let server = tokio::spawn(serve::serve(listener, serve_options, snapshots, shutdown));
+    let server = tokio::spawn(serve::serve(
+        listener,
+        serve_options,
+        snapshots,
+        recorder.connections.clone(),
+        shutdown,
+    ));
     tokio::pin!(stop, server);
 
     let mut server_ended = None;
@@ -277,6 +284,7 @@ struct Recorder {
     identity: Identity,
     points: Vec<ObservationPoint>,
     history: History,
+    connections: SharedConnections,
     last_drain: Option<Drain>,
     last_window: Tally,
     drains: u64,
@@ -292,6 +300,11 @@ impl Recorder {
                 config.networks.local.clone(),
                 config.history.sources as usize,
             ),
+            connections: SharedConnections::new(Connections::new(Limits {
+                idle: config.history.idle,
+                pairs: config.history.pairs as usize,
+                ..Limits::default()
+            })),
             last_drain: None,
             last_window: Tally::default(),
             drains: 0,
@@ -313,6 +326,7 @@ impl Recorder {
                     );
                 }
                 self.history.add(&window);
+                self.connections.write().add(&window);
                 self.last_drain = Some(Drain {
                     at: SystemTime::now(),
                     duration,
@@ -336,6 +350,7 @@ impl Recorder {
             last_window: self.last_window.clone(),
             sources: self.history.rows(),
             untracked: self.history.untracked(),
+            flows: self.connections.read().summary(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, serve -> model ->
+//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, serve -> connections -> model ->
 //! smtp-common`. aya is known to `meter::xdp` alone, axum to `serve` alone, clap to `args` and `main`
 //! alone.
 #![deny(unsafe_code)]
@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod args;
 pub mod config;
+pub mod connections;
 pub mod crash;
 pub mod distribution;
 pub mod doctor;

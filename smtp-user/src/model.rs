@@ -8,6 +8,10 @@ use smtp_common::flow::{FlowKey, FlowLine, Totals, event};
 use smtp_common::packet::Address;
 use smtp_common::speech;
 
+pub mod session;
+
+use self::session::FlowSummary;
+
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -428,4 +432,6 @@ pub struct Snapshot {
     pub sources: Vec<SourceRow>,
     /// Counts of sources that came when the agent's own list was full.
     pub untracked: Totals,
+    /// What became of the connections since the agent started.
+    pub flows: FlowSummary,
 }

@@ -13,6 +13,8 @@ mod document;
 pub mod metrics;
 mod page;
 mod problem;
+mod session;
+mod source;
 mod sources;
 
 use std::collections::HashMap;
@@ -42,10 +44,12 @@ use tower::ServiceExt as _;
 use self::auth::{Host, Token};
 use self::problem::Problem;
 use crate::config;
+use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
 use crate::model::Snapshot;
 
 pub use self::api::{ready_fields, status_fields};
+pub use self::source::source_fields;
 pub use self::sources::sources_fields;
 
 /// Most connections at a time; further ones wait to be accepted.
@@ -137,6 +141,7 @@ pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
 struct App {
     options: Arc<Options>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    connections: SharedConnections,
     scans: Arc<Semaphore>,
 }
 
@@ -172,6 +177,7 @@ pub async fn serve(
     listener: TcpListener,
     options: Options,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    connections: SharedConnections,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -179,7 +185,8 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    accept(&listener, &router(options, snapshots), &mut shutdown).await;
+    let router = router(options, snapshots, connections);
+    accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
 
@@ -301,10 +308,15 @@ impl Drop for Client {
 }
 
 /// All routes, behind the guard, with the security headers on every answer.
-fn router(options: Options, snapshots: watch::Receiver<Arc<Snapshot>>) -> Router {
+fn router(
+    options: Options,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    connections: SharedConnections,
+) -> Router {
     let app = App {
         options: Arc::new(options),
         snapshots,
+        connections,
         scans: Arc::new(Semaphore::new(SCANS)),
     };
     Router::new()
@@ -313,6 +325,7 @@ fn router(options: Options, snapshots: watch::Receiver<Arc<Snapshot>>) -> Router
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
+        .route("/api/v1/sources/{addr}", get(source::source))
         .route("/", get(page::index))
         .route("/app.js", get(page::script))
         .route("/style.css", get(page::style))

@@ -20,6 +20,8 @@ use super::App;
 use super::api::{Counts, SCHEMA};
 use super::document::{answer, flatten};
 use super::problem::Problem;
+use super::session::Conduct;
+use crate::connections::Connections;
 use crate::model::{Scope, Snapshot, SourceRow};
 
 /// Rows if nothing is said.
@@ -38,22 +40,27 @@ answer! {
         total: Counts [Counts],
         /// Counts of the last window.
         window: Counts [Counts],
+        /// What its connections came to.
+        #[serde(flatten)]
+        conduct: Conduct [Conduct],
     }
 }
 
-impl From<&SourceRow> for Source {
-    fn from(row: &SourceRow) -> Self {
+impl Source {
+    fn new(row: &SourceRow, connections: &Connections) -> Self {
         let SourceRow {
             address,
             scope,
             total,
             window,
         } = row;
+        let client = connections.client((*address).into());
         Self {
             addr: *address,
             scope: *scope,
             total: total.into(),
             window: window.into(),
+            conduct: Conduct::new(&client.sessions, client.servers),
         }
     }
 }
@@ -305,14 +312,17 @@ impl Query {
         (found, total)
     }
 
-    fn answer(&self, snapshot: &Snapshot) -> Sources {
+    fn answer(&self, snapshot: &Snapshot, connections: &Connections) -> Sources {
         let (rows, total) = self.select(&snapshot.sources);
         Sources {
             schema: SCHEMA,
             total,
             offset: self.offset,
             limit: self.limit,
-            sources: rows.into_iter().map(Source::from).collect(),
+            sources: rows
+                .into_iter()
+                .map(|row| Source::new(row, connections))
+                .collect(),
         }
     }
 }
@@ -326,7 +336,8 @@ pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response
         )
     })?;
     let query = Query::parse(&pairs)?;
-    app.scan(move |snapshot| Json(query.answer(snapshot)).into_response())
+    let connections = app.connections.clone();
+    app.scan(move |snapshot| Json(query.answer(snapshot, &connections.read())).into_response())
         .await
 }
 
