@@ -113,7 +113,7 @@ pub struct FlowLine {
     pub reply_sequence: u32,
     /// Tick of the first segment.
     pub first: u32,
-    /// What the last reply was, a [`Speech`]; 0: there was none.
+    /// What the last reply was, a [`Speech`]; 0: there was none. One that comes again is one here.
     pub last_reply: u8,
     _pad: [u8; 3],
 }

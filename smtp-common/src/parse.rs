@@ -79,13 +79,16 @@ pub fn parse_ether_type(
 #[inline(always)]
 fn parse_ipv4(mut packet: Packet<'_>, ports: MailPorts) -> Result<Parsed<'_>, Skip> {
     let header = packet.peek::<IPV4_HEADER>().ok_or(Skip::ShortIpv4)?;
-    if header.u8::<0>() >> 4 != 4 {
-        return Err(Skip::Ipv4Version);
+    let version_and_length = header.u8::<0>();
+    // Version 4 and at least five words, by one comparison.
+    if version_and_length.wrapping_sub(0x45) > 0x4f - 0x45 {
+        return Err(if version_and_length >> 4 == 4 {
+            Skip::Ipv4HeaderLength
+        } else {
+            Skip::Ipv4Version
+        });
     }
-    let header_length = (header.u8::<0>() as usize & 0x0f) * 4;
-    if header_length < IPV4_HEADER {
-        return Err(Skip::Ipv4HeaderLength);
-    }
+    let header_length = (version_and_length as usize & 0x0f) * 4;
     if header.u8::<9>() != protocol::TCP {
         return Err(Skip::NotTcp);
     }
@@ -236,6 +239,9 @@ fn parse_tcp<A: FnOnce() -> (Address, Address)>(
 ) -> Result<Parsed<'_>, Skip> {
     let header = packet.peek::<TCP_HEADER>().ok_or(Skip::ShortTcp)?;
     let (source_port, destination_port) = (header.u16::<0>(), header.u16::<2>());
+    if ports.both_above(source_port, destination_port) != 0 {
+        return Err(Skip::NotMailPort);
+    }
     let (to_mail, from_mail) = (ports.lane(destination_port), ports.lane(source_port));
     if to_mail | from_mail == 0 {
         return Err(Skip::NotMailPort);

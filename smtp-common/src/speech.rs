@@ -78,16 +78,28 @@ pub(crate) const fn differ(a: u64, b: u64) -> u32 {
     ((difference | difference.wrapping_neg()) >> 63) as u32
 }
 
-/// Clears the bit that tells small letters from capital ones.
-const CAPITALS: u64 = 0xdfdf_dfdf_dfdf_dfdf;
+/// The first eight octets of a command, in capitals, as they lie in memory.
+const MAIL: u64 = u64::from_ne_bytes(*b"MAIL FRO");
+const RCPT: u64 = u64::from_ne_bytes(*b"RCPT TO:");
 
-/// The start of a command as eight octets in memory, in capitals.
-const fn command(octets: &[u8; 8]) -> u64 {
-    u64::from_ne_bytes(*octets) & CAPITALS
+/// Clears, where the command has a letter, the bit that tells a small one from a capital one. It
+/// tells a space and a colon from control characters, so there it stays.
+const fn letters(command: u64) -> u64 {
+    let mut octets = command.to_ne_bytes();
+    let mut i = 0;
+    while i < octets.len() {
+        octets[i] = if octets[i].is_ascii_alphabetic() {
+            0xdf
+        } else {
+            0xff
+        };
+        i += 1;
+    }
+    u64::from_ne_bytes(octets)
 }
 
-const MAIL: u64 = command(b"MAIL FRO");
-const RCPT: u64 = command(b"RCPT TO:");
+const MAIL_LETTERS: u64 = letters(MAIL);
+const RCPT_LETTERS: u64 = letters(RCPT);
 
 /// What an octet is at each of the first four places of a reply.
 #[derive(Clone, Copy)]
@@ -145,8 +157,9 @@ fn client(segment: &Segment, payload: Packet<'_>) -> Speech {
     let Some(start) = payload.peek::<8>() else {
         return Speech::OTHER;
     };
-    let start = start.read::<u64, 0>() & CAPITALS;
-    let (no_mail, no_rcpt) = (differ(start, MAIL), differ(start, RCPT));
+    let start = start.read::<u64, 0>();
+    let no_mail = differ(start & MAIL_LETTERS, MAIL);
+    let no_rcpt = differ(start & RCPT_LETTERS, RCPT);
     Speech(Speech::RCPT.0 + 6 * no_rcpt - 7 * (1 - no_mail))
 }
 
@@ -163,8 +176,10 @@ fn server(segment: &Segment, payload: Packet<'_>) -> Speech {
         | octet(start.u8::<1>()).second
         | octet(start.u8::<2>()).third
         | octet(start.u8::<3>()).fourth;
-    // Whoever is no 3 has another kind than 3, so adding makes 354 of nothing else.
+    let kind = u32::from(kind);
     let code = start.u32::<0>() | 0xff;
-    let start_input = 1 - differ(code.into(), u32::from_be_bytes(*b"354\xff").into());
-    Speech((u32::from(kind) + 3 * start_input) & 7)
+    // Where the fourth octet does not belong, the kind is 7 although the code is 354.
+    let stranger = kind >> 2;
+    let start_input = (1 - differ(code.into(), u32::from_be_bytes(*b"354\xff").into())) & !stranger;
+    Speech((kind + 3 * start_input) & 7)
 }

@@ -140,7 +140,7 @@ fn a_refusal_is_told_from_a_reset() {
 
 #[test]
 fn what_counts_as_speech() {
-    let server: [(&[u8], Speech); 17] = [
+    let server: [(&[u8], Speech); 19] = [
         (b"220 x", Speech::COMPLETION),
         (b"250\r\n", Speech::COMPLETION),
         (b"299 x", Speech::OTHER),
@@ -152,6 +152,8 @@ fn what_counts_as_speech() {
         (b"2:0 ", Speech::OTHER),
         (b"200", Speech::OTHER),
         (b"354 x", Speech::START_INPUT),
+        (b"354-x", Speech::OTHER),
+        (b"354!x", Speech::OTHER),
         (b"334 x", Speech::INTERMEDIATE),
         (b"421 x", Speech::TRANSIENT),
         (b"554 x", Speech::PERMANENT),
@@ -162,13 +164,17 @@ fn what_counts_as_speech() {
     for (payload, expected) in server {
         assert_eq!(said(S, payload), expected, "{payload:?}");
     }
-    let client: [(&[u8], Speech); 8] = [
+    let client: [(&[u8], Speech); 11] = [
         (b"MAIL FROM:<>", Speech::MAIL),
         (b"mail From:", Speech::MAIL),
         (b"MAIL FR", Speech::OTHER),
         (b"RCPT TO:<a>", Speech::RCPT),
         (b"RcPt tO:", Speech::RCPT),
         (b"RCPT TOO", Speech::OTHER),
+        // One bit from a space and from a colon.
+        (b"MAIL\x00FROM:", Speech::OTHER),
+        (b"RCPT\x00TO:", Speech::OTHER),
+        (b"RCPT TO\x1a", Speech::OTHER),
         (b"DATA\r\n..", Speech::OTHER),
         (b"250 x...", Speech::OTHER),
     ];

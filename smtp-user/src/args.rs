@@ -126,6 +126,12 @@ pub struct RunArgs {
     /// Let the kernel go on counting after the end
     #[arg(long)]
     pub keep_attached: bool,
+    /// File that keeps the counts [default: /var/lib/smtpflow/smtpflow.db]
+    #[arg(long, value_name = "FILE", value_parser = config::parse_store)]
+    pub store: Option<PathBuf>,
+    /// Keep no counts in a file: they are lost at the end, and a crash may lose or double a window
+    #[arg(long, conflicts_with = "store")]
+    pub no_store: bool,
     /// Prefix of your own, such as 192.0.2.0/24; repeat it for more
     #[arg(long, value_name = "PREFIX", value_parser = config::parse_prefix)]
     pub local: Vec<IpNet>,
@@ -239,6 +245,8 @@ impl RunArgs {
             listen,
             pins,
             keep_attached,
+            store,
+            no_store,
             local,
         } = self;
         let meter = &mut config.meter;
@@ -261,6 +269,11 @@ impl RunArgs {
         if let Some(listen) = listen {
             config.serve.listen = *listen;
         }
+        if let Some(store) = store {
+            config.store.path.clone_from(store);
+            config.store.enabled = true;
+        }
+        config.store.enabled &= !no_store;
         if !local.is_empty() {
             config.networks.local.clone_from(local);
         }
@@ -387,7 +400,7 @@ mod tests {
         let config = run_config(&format!(
             "smtpflow run --config {file} --interface eth0 --window 5s --mode driver --netns gw \
              --pins /sys/fs/bpf/x --keep-attached --local 10.0.0.0/8 --local fd00::/8 \
-             --listen [::1]:99"
+             --listen [::1]:99 --store /srv/ledger.db"
         ))
         .expect("valid");
         assert_eq!(config.meter.interfaces, ["eth0"]);
@@ -398,6 +411,24 @@ mod tests {
         assert!(config.meter.keep_attached);
         assert_eq!(config.networks.local.len(), 2);
         assert_eq!(config.serve.listen.port(), 99);
+        assert_eq!(config.store.path, PathBuf::from("/srv/ledger.db"));
+    }
+
+    #[test]
+    fn there_is_a_store_unless_somebody_says_no() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("smtpflow.toml");
+        std::fs::write(&file, "[store]\nenabled = false\n").expect("written");
+        let file = file.display();
+        for (words, enabled) in [
+            (String::new(), true),
+            ("--no-store".to_owned(), false),
+            (format!("--config {file}"), false),
+            (format!("--config {file} --store /srv/a.db"), true),
+        ] {
+            let config = run_config(&format!("smtpflow run --interface x {words}"));
+            assert_eq!(config.expect("valid").store.enabled, enabled, "{words}");
+        }
     }
 
     #[test]
@@ -423,6 +454,11 @@ mod tests {
             ),
             ("smtpflow run --local 10.1.1.1/8", "write 10.0.0.0/8"),
             ("smtpflow run --listen 80", "no address with a port"),
+            ("smtpflow run --store x.db", "no absolute path"),
+            (
+                "smtpflow run --store /x.db --no-store",
+                "cannot be used with",
+            ),
             ("smtpflow replay", "<FILE>"),
             ("smtpflow replay x --port 0", "expected 1 to 65535"),
             ("smtpflow reply x", "replay"),

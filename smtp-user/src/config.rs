@@ -19,7 +19,7 @@ use crate::failure::{Failure, Kind};
 
 mod value;
 pub use value::{
-    check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_window,
+    check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_store, parse_window,
 };
 
 /// Where the agent serves if nothing else is said.
@@ -27,6 +27,8 @@ pub const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 12525);
 /// Where the agent pins its maps and links if nothing else is said.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/smtpflow";
+/// The file that the agent keeps its counts in if nothing else is said.
+pub const DEFAULT_STORE: &str = "/var/lib/smtpflow/smtpflow.db";
 /// The port of SMTP between mail servers.
 pub const DEFAULT_PORT: u16 = 25;
 /// Length of a window if nothing else is said.
@@ -147,8 +149,8 @@ section! {
 section! {
     /// What is remembered in memory.
     pub struct History {
-        /// Most sources kept since the start, 1 to 16777216, at about 500 bytes each. The counts of
-        /// those that come later are summed up as untracked.
+        /// Most sources kept, 1 to 16777216, at about 130 bytes each, in memory and in the store. The
+        /// counts of those that come later are summed up as untracked.
         #[serde(deserialize_with = "value::sources")]
         pub sources: u32 = 1_000_000;
         /// Most pairs of client and server kept since the start, 1 to 16777216, at about 160 bytes
@@ -158,6 +160,18 @@ section! {
         /// A connection without a segment for this long has ended: "10s" to "1h".
         #[serde(with = "value::idle")]
         pub idle: Duration = Duration::from_secs(300);
+    }
+}
+
+section! {
+    /// The file that keeps the counts: over restarts, and exactly once over crashes.
+    pub struct Store {
+        /// Whether counts are kept in a file. Without one they are lost when the agent ends, and a
+        /// crash may lose or double those of one window.
+        pub enabled: bool = true;
+        /// The file: an absolute path. Its folder is made if need be. It belongs to one agent alone.
+        #[serde(deserialize_with = "value::store")]
+        pub path: PathBuf = PathBuf::from(DEFAULT_STORE);
     }
 }
 
@@ -185,6 +199,8 @@ pub struct Config {
     pub networks: Networks,
     /// What is remembered in memory.
     pub history: History,
+    /// The file that keeps the counts.
+    pub store: Store,
     /// The HTTP server.
     pub serve: Serve,
 }
@@ -202,6 +218,7 @@ const SECTIONS: &[Section] = &[
     ("table", Table::ABOUT, Table::KEYS),
     ("networks", Networks::ABOUT, Networks::KEYS),
     ("history", History::ABOUT, History::KEYS),
+    ("store", Store::ABOUT, Store::KEYS),
     ("serve", Serve::ABOUT, Serve::KEYS),
 ];
 
@@ -258,6 +275,7 @@ impl Config {
             table,
             networks,
             history,
+            store,
             serve: _,
         } = self;
         let results = [
@@ -284,6 +302,7 @@ impl Config {
             ("history.sources", value::check_sources(history.sources)),
             ("history.pairs", value::check_sources(history.pairs)),
             ("history.idle", value::check_idle(history.idle)),
+            ("store.path", value::check_store(&store.path)),
         ];
         for (key, result) in results {
             result.map_err(|error| Failure::new(Kind::BadConfig, format!("{key}: {error}")))?;

@@ -1,18 +1,22 @@
-//! Points at which a test can have the agent killed: an aid for the test that kills it there.
+//! Points at which a test lets the agent die.
 //!
-//! Contract: nothing happens unless the environment variable [`VARIABLE`] names a point. Then the
-//! process sends itself SIGKILL when it comes there (`after_read`), or the n-th time (`after_read:3`):
-//! nothing is flushed, dropped or undone, as when the kernel runs out of memory.
+//! Contract: where the environment variable `SMTPFLOW_DIE_AT` is not set, nothing happens. It holds
+//! `POINT` or `POINT:N`; the process then kills itself with SIGKILL when it comes to that point for
+//! the first, or for the `N`th, time. Tests prove with it that no count is lost or doubled wherever
+//! the agent dies. A point that does not exist ends the process with a panic, so that no test passes
+//! because of a misspelling.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-/// Names a point of [`POINTS`], with `:N` for the N-th time.
+/// The environment variable.
 pub const VARIABLE: &str = "SMTPFLOW_DIE_AT";
 
-/// The points, in the order in which a drain passes them.
+/// Every point, in the order in which a drain comes to them: before the kernel's tables are flipped,
+/// after that, when all is read, when it is committed to the store, and with half of it cleared.
 pub const POINTS: [&str; 5] = [
     "before_flip",
     "after_flip",
@@ -21,24 +25,46 @@ pub const POINTS: [&str; 5] = [
     "mid_clear",
 ];
 
-static CHOSEN: OnceLock<Option<(String, u32)>> = OnceLock::new();
-static PASSED: AtomicU32 = AtomicU32::new(0);
+/// Where to die, and how many times to pass before.
+struct Death {
+    point: String,
+    passes_left: AtomicU64,
+}
 
-/// Ends the process here if the environment says so.
+/// Dies here if it shall.
 pub fn point(name: &str) {
-    let chosen = CHOSEN.get_or_init(|| parse(&std::env::var(VARIABLE).ok()?));
-    let Some((chosen, time)) = chosen else {
-        return;
-    };
-    if chosen == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *time {
-        let _ = raise(Signal::SIGKILL);
+    static DEATH: OnceLock<Option<Death>> = OnceLock::new();
+    let death = DEATH.get_or_init(|| {
+        let text = std::env::var(VARIABLE).ok()?;
+        let (point, passes) =
+            parse(&text).unwrap_or_else(|| panic!("{VARIABLE}={text}: expected {}", expected()));
+        Some(Death {
+            point,
+            passes_left: AtomicU64::new(passes),
+        })
+    });
+    let Some(death) = death else { return };
+    // A counter that has come to 0 stays there; the process is dead before anybody asks again.
+    if death.point == name && death.passes_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        // Nothing of this process runs after the kernel has taken the signal.
+        let _ = kill(Pid::this(), Signal::SIGKILL);
     }
 }
 
-fn parse(text: &str) -> Option<(String, u32)> {
-    let (name, time) = text.split_once(':').unwrap_or((text, "1"));
-    POINTS.contains(&name).then_some(())?;
-    Some((name.to_owned(), time.parse().ok()?))
+/// The point, and the how many-th passing of it is the last.
+fn parse(text: &str) -> Option<(String, u64)> {
+    let (point, passes) = match text.split_once(':') {
+        Some((point, passes)) => (point, passes.parse().ok().filter(|passes| *passes > 0)?),
+        None => (text, 1),
+    };
+    POINTS.contains(&point).then(|| (point.to_owned(), passes))
+}
+
+fn expected() -> String {
+    format!(
+        "POINT or POINT:N, where POINT is one of {}",
+        POINTS.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -46,10 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_is_named_with_or_without_a_number() {
-        assert_eq!(parse("after_read"), Some(("after_read".to_owned(), 1)));
-        assert_eq!(parse("mid_clear:3"), Some(("mid_clear".to_owned(), 3)));
-        assert_eq!(parse("mid_clear:x"), None);
-        assert_eq!(parse("nowhere"), None);
+    fn a_point_may_have_a_number() {
+        assert_eq!(parse("mid_clear"), Some(("mid_clear".to_owned(), 1)));
+        assert_eq!(parse("after_read:17"), Some(("after_read".to_owned(), 17)));
+        for wrong in ["", "mid_clera", "mid_clear:0", "mid_clear:x", "mid_clear:"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, serve -> connections -> model ->
-//! smtp-common`. aya is known to `meter::xdp` alone, axum to `serve` alone, clap to `args` and `main`
-//! alone.
+//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, store, serve -> connections,
+//! source_list -> model -> smtp-common`. aya is known to `meter::xdp` alone, SQLite to `store` alone,
+//! axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
 pub mod agent;
@@ -20,3 +20,5 @@ pub mod model;
 pub mod privilege;
 pub mod replay;
 pub mod serve;
+pub mod source_list;
+pub mod store;

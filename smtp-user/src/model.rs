@@ -1,6 +1,7 @@
 //! Plain data: what a meter hands over and what the exporters read. No I/O, no clock.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
@@ -334,7 +335,8 @@ impl Flow {
 /// The counts between two flips, merged over CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its number: within one set of tables each has a higher one than those before.
+    /// The number of the flip that ended it: larger than that of every window before it that came
+    /// from the same tables.
     pub epoch: u64,
     /// Wall clock at its start; a label, never used for rates.
     pub started_at: SystemTime,
@@ -342,7 +344,7 @@ pub struct Window {
     pub length: Duration,
     /// The account of the window.
     pub tally: Tally,
-    /// One entry per address, in no order.
+    /// One entry per address, in the order of the tables that they come from.
     pub sources: Vec<Source>,
     /// One entry per flow, in no order; none where flows are not counted.
     pub flows: Vec<Flow>,
@@ -371,7 +373,7 @@ pub struct SourceRow {
     pub address: IpAddr,
     /// Whether it is the operator's own.
     pub scope: Scope,
-    /// Counts since the agent started.
+    /// Counts of all windows, see [`Identity::counting_since`].
     pub total: Totals,
     /// Counts of the last window.
     pub window: Totals,
@@ -397,6 +399,9 @@ pub struct Drain {
 pub struct Identity {
     /// When the agent started.
     pub started_at: SystemTime,
+    /// Since when counts add up: since the store was made, or since the agent started where there is
+    /// none.
+    pub counting_since: SystemTime,
     /// Kernel release.
     pub kernel: String,
     /// Mail ports.
@@ -411,7 +416,27 @@ pub struct Identity {
     pub table_bytes: u64,
 }
 
-/// All that exporters read: made by the agent after every drain, shared, never changed.
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreState {
+    /// Its file.
+    pub path: PathBuf,
+    /// When the file was begun.
+    pub since: SystemTime,
+    /// The last window of this agent's tables that is in the file.
+    pub committed_epoch: Option<u64>,
+    /// Writes that failed since the agent started; their counts wait in memory for the next.
+    pub errors: u64,
+    /// Sources whose counts wait.
+    pub pending_sources: u64,
+    /// How long the last commit took, whether it succeeded or not; `None` before the first.
+    pub commit_duration: Option<Duration>,
+    /// Why the last write failed; `None` if it did not.
+    pub failure: Option<String>,
+}
+
+/// All that exporters read, but for the sources themselves ([`crate::source_list`]): made by the
+/// agent after every drain, shared, never changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// What does not change.
@@ -424,14 +449,16 @@ pub struct Snapshot {
     pub drains: u64,
     /// Drains that failed so far; their counts stay in the kernel until one succeeds.
     pub drain_failures: u64,
-    /// The account since the agent started.
-    pub since_start: Tally,
+    /// The account of all windows, see [`Identity::counting_since`].
+    pub account: Tally,
     /// The account of the last window.
     pub last_window: Tally,
-    /// Every source since the agent started, in no order.
-    pub sources: Vec<SourceRow>,
+    /// Sources in the agent's list.
+    pub sources_kept: u64,
     /// Counts of sources that came when the agent's own list was full.
     pub untracked: Totals,
     /// What became of the connections since the agent started.
     pub flows: FlowSummary,
+    /// The store; `None` where the agent runs without one.
+    pub store: Option<StoreState>,
 }

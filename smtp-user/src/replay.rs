@@ -176,7 +176,12 @@ impl Account {
         let mut places = HashMap::new();
         let outcome = loop {
             match meter.window() {
-                Ok(Some(window)) => account.add(&window, &mut places, source_limit),
+                Ok(Some(window)) => {
+                    account.add(&window, &mut places, source_limit);
+                    if let Err(failure) = meter.release() {
+                        break Err(failure);
+                    }
+                }
                 Ok(None) => break Ok(()),
                 Err(failure) => break Err(failure),
             }

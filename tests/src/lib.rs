@@ -4,13 +4,18 @@
 //! installs. They panic where something is missing; none of them skips.
 
 pub mod capture;
+pub mod cost;
 pub mod foreign;
 pub mod generator;
+pub mod measure;
 pub mod oracle;
 pub mod packets;
 pub mod programs;
 pub mod random;
 pub mod reference;
+pub mod road;
+pub mod volley;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

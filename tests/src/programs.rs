@@ -40,6 +40,11 @@ impl Programs {
         Self::load(meter.load_beside(VARIED))
     }
 
+    /// `send` alone is of use here: the rest would count into tables of one line.
+    pub fn sender() -> Self {
+        Self::load(EbpfLoader::new().btf(None).load(VARIED))
+    }
+
     /// `percpu_hash`, `lru_percpu_hash` and `shared_hash`, each with places for this many sources.
     pub fn compare(entries: u32) -> Self {
         let mut loader = EbpfLoader::new();

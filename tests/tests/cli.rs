@@ -86,6 +86,9 @@ fn run_in(lab: &Lab, words: &[&str]) -> Command {
     let mut command = smtpflow(&["run", "--listen", "127.0.0.1:0", "--netns", &lab.ns("near")]);
     command.arg("--pins").arg(pins(lab)).args(words);
     command
+        .arg("--store")
+        .arg(lab.folder().join("store/smtpflow.db"));
+    command
 }
 
 /// A file that does not outlive the test.
@@ -121,7 +124,7 @@ fn a_missing_namespace_is_told_with_those_that_exist() {
     let lab = two_ends("tclinetns");
     let mut command = smtpflow(&["run", "--interface", "eth0", "--listen", "127.0.0.1:0"]);
     command
-        .args(["--netns", "surely-not-there", "--pins"])
+        .args(["--no-store", "--netns", "surely-not-there", "--pins"])
         .arg(pins(&lab));
     let error = error(1, &mut command);
     names(
@@ -136,6 +139,7 @@ fn nobody_may_not_count_and_is_told_what_is_missing() {
     let mut command = Command::new(program);
     command
         .args(["run", "--interface", "lo", "--listen", "127.0.0.1:0"])
+        .arg("--no-store")
         .uid(NOBODY)
         .gid(NOBODY);
     let error = error(77, &mut command);
@@ -184,7 +188,7 @@ fn a_port_in_use_is_told_with_the_way_out() {
     let address = taken.local_addr().expect("an address").to_string();
     let mut command = smtpflow(&["run", "--interface", "eth0", "--netns", &lab.ns("near")]);
     command
-        .args(["--listen", &address, "--pins"])
+        .args(["--no-store", "--listen", &address, "--pins"])
         .arg(pins(&lab));
     let error = error(69, &mut command);
     names(&error, &[&address, "in use", "--listen"]);

@@ -242,16 +242,16 @@ fn in_words_of_the_reference(flow: &Flow) -> (FlowName, FlowCounts) {
         key.server.into(),
         key.server_port,
     );
-    let said = |speech: Speech| flow.said[speech as usize];
+    let said = |speech: Speech| flow.said[usize::from(speech.number())];
     let code = |reply: u8| {
         let codes = [
-            (Speech::Completion, 200),
-            (Speech::Intermediate, 300),
-            (Speech::StartInput, 354),
-            (Speech::TransientFailure, 400),
-            (Speech::PermanentFailure, 500),
+            (Speech::COMPLETION, 200),
+            (Speech::INTERMEDIATE, 300),
+            (Speech::START_INPUT, 354),
+            (Speech::TRANSIENT, 400),
+            (Speech::PERMANENT, 500),
         ];
-        let found = codes.iter().find(|(speech, _)| *speech as u8 == reply);
+        let found = codes.iter().find(|(speech, _)| speech.number() == reply);
         found.map_or(u16::from(reply), |(_, code)| *code)
     };
     let counts = FlowCounts {
@@ -260,12 +260,12 @@ fn in_words_of_the_reference(flow: &Flow) -> (FlowName, FlowCounts) {
         control: (flow.c2s_flags, flow.s2c_flags),
         syns: (flow.connections, flow.syn_retx),
         outcome: (flow.answered, flow.refused),
-        commands: [said(Speech::Mail), said(Speech::Rcpt)],
+        commands: [said(Speech::MAIL), said(Speech::RCPT)],
         replies: [
-            said(Speech::Completion),
-            said(Speech::Intermediate),
-            said(Speech::TransientFailure),
-            said(Speech::PermanentFailure),
+            said(Speech::COMPLETION),
+            said(Speech::INTERMEDIATE),
+            said(Speech::TRANSIENT),
+            said(Speech::PERMANENT),
         ],
         accepted: flow.accepted,
         first_and_last: (code(flow.first_reply), code(flow.last_reply)),

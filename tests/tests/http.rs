@@ -188,7 +188,9 @@ fn from_elsewhere_nobody_reads_without_the_token() {
         .args(["--listen", "0.0.0.0:12525", "--config"])
         .arg(&config)
         .arg("--pins")
-        .arg(&options.pins);
+        .arg(&options.pins)
+        .arg("--store")
+        .arg(options.store.as_ref().expect("a store"));
     let mut agent = lab.start(&mut run, "smtpflow").expect("it starts");
     let local = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 12525);
     let ready = lab

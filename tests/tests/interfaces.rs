@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtp_user::link::{self, AttachedXdp};
-use smtpflow_tests::{foreign, oracle, totals};
+use smtpflow_tests::{foreign, long, oracle, totals};
 use xtask::command::poll_until;
 use xtask::lab::{Agent, AgentOptions, Lab, ensure_bpffs};
 
@@ -193,8 +193,7 @@ fn knock(lab: &Lab, mut go_on: impl FnMut() -> bool + Send) {
 /// Amounts differ by kind of change, so that a wrong sum tells after which packets were lost.
 #[test]
 fn each_change_is_told_in_time_and_no_packet_is_lost() {
-    let long = std::env::var_os("SMTPFLOW_LONG").is_some_and(|value| value == "1");
-    let cycles = if long { 200 } else { 50 };
+    let cycles = if long() { 200 } else { 50 };
     let mut rig = Rig::new("sfifcycle", &["outer"]);
     let object = foreign::object(rig.lab.folder());
     let object = object.display();

@@ -78,6 +78,19 @@ pub const ORACLES: &[Need] = &[
     Need::program("tshark", "dumpcap"),
 ];
 
+/// What the benchmark compares with, and what keeps it to a CPU.
+pub const RIVALS: &[Need] = &[
+    Need::program("nftables", "nft"),
+    Need::program("ipset", "ipset"),
+    Need::program("iptables", "iptables"),
+    Need::program("tcpdump", "tcpdump"),
+    Need::program("softflowd", "softflowd"),
+    Need::program("softflowd", "softflowctl"),
+    Need::program("util-linux", "taskset"),
+    Need::program("iproute2", "ip"),
+    Need::program("ethtool", "ethtool"),
+];
+
 /// Installs what is missing of `needs`, having said so; `purpose` is what needs them.
 pub fn provide(purpose: &str, needs: &[&[Need]]) -> Result<()> {
     let mut missing: Vec<String> = Vec::new();

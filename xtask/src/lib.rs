@@ -2,12 +2,14 @@
 //!
 //! [`lab`] makes a laboratory of network namespaces with real mail software in it, [`command`] runs
 //! programs with a limit in time and errors that can be acted on, [`interrupt`] turns Ctrl-C into
-//! something that can be asked for, so that whatever was made is also removed.
+//! something that can be asked for, so that whatever was made is also removed. [`cost`] is the report
+//! of what counting costs.
 //!
 //! The verbs of `cargo xtask` are modules of the binary, one file each.
 
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod cost;
 pub mod interrupt;
 pub mod lab;

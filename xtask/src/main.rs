@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod bench;
 mod build;
 mod demo;
 mod setup;
@@ -39,6 +40,8 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Run all checks and tests (needs root)
     Test(test::TestArgs),
+    /// Measure what counting costs, beside what others cost (needs root)
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Run(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

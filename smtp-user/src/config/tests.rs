@@ -48,6 +48,9 @@ local = ["192.0.2.0/24", "2001:db8::/32"]
 sources = 5
 pairs = 6
 idle = "2m"
+[store]
+enabled = false
+path = "/srv/ledger.db"
 [serve]
 listen = "[::1]:80"
 token_file = "/etc/smtpflow/token"
@@ -62,6 +65,8 @@ token_file = "/etc/smtpflow/token"
     assert_eq!(config.history.sources, 5);
     assert_eq!(config.history.pairs, 6);
     assert_eq!(config.history.idle, Duration::from_secs(120));
+    assert!(!config.store.enabled);
+    assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
     assert_eq!(config.serve.listen.port(), 80);
     for (section, _, keys) in SECTIONS {
         for (key, _) in *keys {
@@ -140,6 +145,14 @@ fn errors_say_where_and_what_was_expected() {
         (
             "[meter]\nwindow = \"1h\"\n",
             "2:10: a window of 1h is out of range: expected 1s to 10m",
+        ),
+        (
+            "[store]\npath = \"\"\n",
+            "2:8: \"\" is no absolute path of a file; the default is /var/lib/smtpflow/smtpflow.db",
+        ),
+        (
+            "[store]\npath = \"/var/lib/\"\n",
+            "2:8: \"/var/lib/\" is no absolute path of a file",
         ),
         (
             "[meter]\nwindow = \"-10s\"\n",
@@ -294,8 +307,9 @@ fn valid() -> impl Strategy<Value = Config> {
         local: local.into_iter().collect(),
     });
     let history = (1..=1u32 << 24, 1..=1u32 << 24, 10_u64..=3600);
-    (meter, table, networks, history, 1..=u16::MAX).prop_map(
-        |(meter, table, networks, (sources, pairs, idle), port)| Config {
+    let store = (any::<bool>(), "/[a-z ]{1,9}\\.db");
+    (meter, table, networks, history, store, 1..=u16::MAX).prop_map(
+        |(meter, table, networks, (sources, pairs, idle), (enabled, path), port)| Config {
             meter,
             table,
             networks,
@@ -303,6 +317,10 @@ fn valid() -> impl Strategy<Value = Config> {
                 sources,
                 pairs,
                 idle: Duration::from_secs(idle),
+            },
+            store: Store {
+                enabled,
+                path: path.into(),
             },
             serve: Serve {
                 listen: (Ipv4Addr::LOCALHOST, port).into(),

@@ -168,6 +168,30 @@ pub(super) fn pins<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Err
     checked(from, |pins: &PathBuf| check_pins(pins))
 }
 
+/// The path of a store.
+pub fn parse_store(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    check_store(&path)?;
+    Ok(path)
+}
+
+pub(super) fn check_store(path: &Path) -> Checked {
+    // A trailing slash names a folder, and Path forgets it.
+    let folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if path.is_absolute() && path.file_name().is_some() && !folder {
+        return Ok(());
+    }
+    Err(format!(
+        "{:?} is no absolute path of a file; the default is {}",
+        path.display().to_string(),
+        super::DEFAULT_STORE
+    ))
+}
+
+pub(super) fn store<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    checked(from, |path: &PathBuf| check_store(path))
+}
+
 /// A TCP port.
 pub fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {

@@ -20,7 +20,9 @@ use super::App;
 use super::document::{Field, answer, flatten};
 use super::session::{Commands, Replies, Traffic};
 use crate::model::session::{COMMANDS, FlowSummary, Outcomes, REPLIES, Sessions};
-use crate::model::{AttachMode, FlowTally, ObservationPoint, PointState, Snapshot, Tally};
+use crate::model::{
+    AttachMode, FlowTally, ObservationPoint, PointState, Snapshot, StoreState, Tally,
+};
 
 /// Version of the form of all answers.
 pub(super) const SCHEMA: u32 = 1;
@@ -170,7 +172,7 @@ answer! {
 }
 
 answer! {
-    /// The law that no packet is lost or counted twice, since the start: frames = segments + skipped,
+    /// The law that no packet is lost or counted twice, since counting_since: frames = segments + skipped,
     /// segments = source_packets + overflow_packets, and the same for bytes.
     pub(super) struct Conservation {
         /// Frames seen.
@@ -272,8 +274,8 @@ impl Skipped {
 }
 
 answer! {
-    /// Flows since the start: segments = packets + refused_packets, and the same for bytes; all 0
-    /// where flows are not counted.
+    /// Flows: segments = packets + refused_packets, and the same for bytes, as old as the
+    /// conservation; the rest since the agent started. All 0 where flows are not counted.
     pub(super) struct Flows {
         /// Segments that had to be counted for a flow.
         segments: u64,
@@ -289,7 +291,7 @@ answer! {
         window_flows: u64,
         /// Flows that have not ended, or not long ago: connections and others.
         tracked: u64,
-        /// Connections by what became of them, those under way as well.
+        /// Connections since the agent started by what became of them, those under way as well.
         outcomes: Outcomes [Outcomes],
         /// Connections that could not be followed: their 4-tuple was used again in the same window, or too many were under way.
         unfollowed: u64,
@@ -361,6 +363,49 @@ impl Flows {
 }
 
 answer! {
+    /// The file that keeps the counts.
+    pub(super) struct Store {
+        /// Its path.
+        path: String,
+        /// When it was begun.
+        since: String,
+        /// The number of the last window of the kernel's tables that is in it; null before the first.
+        committed_epoch: Option<u64>,
+        /// Writes that failed since the agent started; their counts came with the next one.
+        errors: u64,
+        /// Sources whose counts wait in memory because the file could not be written.
+        pending_sources: u64,
+        /// How long the last commit took; null before the first.
+        commit_seconds: Option<f64>,
+        /// Why the last write failed, or null.
+        failure: Option<String>,
+    }
+}
+
+impl From<&StoreState> for Store {
+    fn from(state: &StoreState) -> Self {
+        let StoreState {
+            path,
+            since,
+            committed_epoch,
+            errors,
+            pending_sources,
+            commit_duration,
+            failure,
+        } = state;
+        Self {
+            path: path.display().to_string(),
+            since: rfc3339(*since),
+            committed_epoch: *committed_epoch,
+            errors: *errors,
+            pending_sources: *pending_sources,
+            commit_seconds: commit_duration.map(|duration| duration.as_secs_f64()),
+            failure: failure.clone(),
+        }
+    }
+}
+
+answer! {
     /// `/api/v1/status`.
     pub(super) struct Status {
         /// Version of the form of this answer.
@@ -373,6 +418,9 @@ answer! {
         started_at: String,
         /// How long ago that is.
         uptime_seconds: f64,
+        /// Since when counts add up: since the store was begun, or since the agent started if it has
+        /// none.
+        counting_since: String,
         /// Mail ports.
         ports: Vec<u16>,
         /// Length of a window.
@@ -381,7 +429,7 @@ answer! {
         interfaces: Vec<Interface> [Interface],
         /// The last drain of the kernel's tables; null before the first.
         last_drain: Option<LastDrain> [LastDrain],
-        /// Drains since the start.
+        /// Drains since the agent started.
         drains: u64,
         /// Drains that failed; their counts came with the next one.
         drain_failures: u64,
@@ -389,18 +437,20 @@ answer! {
         conservation: Conservation [Conservation],
         /// Segments that found no place in the table: their sources are not known.
         overflow: Volume [Volume],
-        /// Frames that were not counted since the start, by reason.
+        /// Frames that were not counted, by reason.
         skipped: Skipped [Skipped],
-        /// All segments since the start, sources and overflow together.
+        /// All segments, sources and overflow together.
         totals: Counts [Counts],
         /// The kernel's table of sources.
         table: Table [Table],
-        /// Sources kept since the start.
+        /// Sources in the list of sources.
         sources_kept: u64,
         /// Segments of sources that came when the list of sources was full.
         untracked: Volume [Volume],
         /// Flows and what became of connections.
         flows: Flows [Flows],
+        /// The file that keeps the counts; null where the agent runs without one.
+        store: Option<Store> [Store],
     }
 }
 
@@ -412,11 +462,12 @@ impl Status {
             last_drain,
             drains,
             drain_failures,
-            since_start,
+            account,
             last_window: _,
-            sources,
+            sources_kept,
             untracked,
             flows,
+            store,
         } = snapshot;
         Self {
             schema: SCHEMA,
@@ -424,6 +475,7 @@ impl Status {
             kernel: identity.kernel.clone(),
             started_at: rfc3339(identity.started_at),
             uptime_seconds: since(identity.started_at, now).as_secs_f64(),
+            counting_since: rfc3339(identity.counting_since),
             ports: identity.ports.clone(),
             window_seconds: identity.window.as_secs_f64(),
             interfaces: points.iter().map(Interface::from).collect(),
@@ -436,21 +488,22 @@ impl Status {
             }),
             drains: *drains,
             drain_failures: *drain_failures,
-            conservation: since_start.into(),
-            overflow: (&since_start.overflow).into(),
-            skipped: Skipped(since_start.outcomes),
-            totals: (&all_segments(since_start)).into(),
+            conservation: account.into(),
+            overflow: (&account.overflow).into(),
+            skipped: Skipped(account.outcomes),
+            totals: (&all_segments(account)).into(),
             table: Table {
                 lines: identity.table_lines,
                 lines_used: last_drain.map_or(0, |drain| drain.lines_used),
-                spilled: since_start.spilled,
-                spill_refused: since_start.spill_refused,
+                spilled: account.spilled,
+                spill_refused: account.spill_refused,
                 memory_bytes: identity.table_bytes,
                 cpus: identity.cpus,
             },
-            sources_kept: sources.len() as u64,
+            sources_kept: *sources_kept,
             untracked: untracked.into(),
-            flows: Flows::new(&since_start.flows, flows),
+            flows: Flows::new(&account.flows, flows),
+            store: store.as_ref().map(Store::from),
         }
     }
 }
@@ -464,7 +517,7 @@ pub fn status_fields() -> Vec<(String, String)> {
 answer! {
     /// One condition of being ready.
     pub(super) struct Check {
-        /// attached, drained or fresh.
+        /// attached, drained, fresh or store.
         name: &'static str,
         /// Whether it holds.
         ok: bool,
@@ -522,6 +575,23 @@ impl Ready {
                         limit.as_secs_f64()
                     ),
                     None => "there was no drain yet".to_owned(),
+                },
+            },
+            Check {
+                name: "store",
+                ok: snapshot
+                    .store
+                    .as_ref()
+                    .is_none_or(|store| store.failure.is_none()),
+                text: match &snapshot.store {
+                    None => "there is none: counts are lost when the agent ends".to_owned(),
+                    Some(store) => match &store.failure {
+                        None => format!("{} is written", store.path.display()),
+                        Some(failure) => format!(
+                            "{} cannot be written, counts wait in memory: {failure}",
+                            store.path.display()
+                        ),
+                    },
                 },
             },
         ];

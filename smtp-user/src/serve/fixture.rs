@@ -8,9 +8,10 @@ use smtp_common::flow::{FlowKey, Totals};
 
 use crate::connections::{Connections, Limits};
 use crate::model::{
-    AttachMode, Drain, Flow, Identity, ObservationPoint, PointState, Scope, Snapshot, SourceRow,
-    Tally, Window,
+    AttachMode, Drain, Flow, Identity, ObservationPoint, PointState, Scope, Snapshot, Source,
+    SourceRow, StoreState, Tally, Window,
 };
+use crate::source_list::{Listed, SourceList};
 
 /// A source with `connections` connections of one packet of 40 bytes each; its number makes its
 /// address.
@@ -105,11 +106,37 @@ pub(super) fn connections() -> Connections {
     connections
 }
 
+/// The list of these sources, of which 192.0.2.0/24 are local.
+pub(super) fn list(rows: &[SourceRow]) -> SourceList {
+    let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
+    let mut list = SourceList::new(local, rows.len(), [3, 5, 7, 11, 13]);
+    let source = |row: &SourceRow, totals| Source {
+        address: row.address.into(),
+        totals,
+    };
+    for row in rows {
+        let before = Totals {
+            connections: row.total.connections - row.window.connections,
+            c2s_packets: row.total.c2s_packets - row.window.c2s_packets,
+            c2s_bytes: row.total.c2s_bytes - row.window.c2s_bytes,
+            ..row.total
+        };
+        list.restore(&source(row, before));
+    }
+    list.begin_window();
+    for row in rows.iter().filter(|row| row.window != Totals::default()) {
+        list.count(&[source(row, row.window)]);
+    }
+    let have: Vec<_> = list.iter().map(Listed::to_row).collect();
+    assert_eq!(have, rows, "the list shows other rows");
+    list
+}
+
 /// A snapshot with these sources: one driver and one skb interface, 10 s windows, the last drain
 /// just now.
-pub(super) fn snapshot(sources: Vec<SourceRow>) -> Snapshot {
+pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
     let now = SystemTime::now();
-    let mut since_start = Tally {
+    let mut account = Tally {
         frames: 1000,
         overflow: Totals {
             connections: 1,
@@ -120,20 +147,20 @@ pub(super) fn snapshot(sources: Vec<SourceRow>) -> Snapshot {
         spilled: 7,
         ..Tally::default()
     };
-    for source in &sources {
-        since_start.sources.merge(&source.total);
+    for source in sources {
+        account.sources.merge(&source.total);
     }
-    let segments = since_start.sources.packets() + since_start.overflow.packets();
-    since_start.segment_bytes = since_start.sources.bytes() + since_start.overflow.bytes();
-    since_start.outcomes[Counter::Segment.index()] = segments;
-    since_start.frames = since_start.frames.max(segments);
-    since_start.outcomes[Counter::Skip(Skip::NotIp).index()] =
-        (since_start.frames - segments).min(8);
-    since_start.outcomes[Counter::Skip(Skip::NotTcp).index()] =
-        (since_start.frames - segments).saturating_sub(8);
+    let segments = account.sources.packets() + account.overflow.packets();
+    account.segment_bytes = account.sources.bytes() + account.overflow.bytes();
+    account.outcomes[Counter::Segment.index()] = segments;
+    account.frames = account.frames.max(segments);
+    account.outcomes[Counter::Skip(Skip::NotIp).index()] = (account.frames - segments).min(8);
+    account.outcomes[Counter::Skip(Skip::NotTcp).index()] =
+        (account.frames - segments).saturating_sub(8);
     Snapshot {
         identity: Identity {
             started_at: now - Duration::from_secs(100),
+            counting_since: now - Duration::from_secs(5000),
             kernel: "6.18.0".to_owned(),
             ports: vec![25],
             window: Duration::from_secs(10),
@@ -179,9 +206,18 @@ pub(super) fn snapshot(sources: Vec<SourceRow>) -> Snapshot {
         drains: 10,
         drain_failures: 0,
         last_window: Tally::default(),
-        since_start,
-        sources,
+        account,
+        sources_kept: sources.len() as u64,
         untracked: Totals::default(),
         flows: connections().summary(),
+        store: Some(StoreState {
+            path: "/var/lib/smtpflow/smtpflow.db".into(),
+            since: now - Duration::from_secs(5000),
+            committed_epoch: Some(17),
+            errors: 0,
+            pending_sources: 0,
+            commit_duration: Some(Duration::from_millis(3)),
+            failure: None,
+        }),
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP server: page, metrics and API, all read-only.
 //!
-//! Contract: every answer is made from one [`Snapshot`], so its figures fit together; no request can
-//! hold up a drain. Clients cannot hold the server up either: headers have to be there within
+//! Contract: every answer is made from one [`Snapshot`], and from the sources of the same window where
+//! it shows any, so its figures fit together; no request can hold up a drain. Clients cannot hold the server up either: headers have to be there within
 //! `HEADER_TIME`, an answer within `REQUEST_TIME`, a connection ends after `CONNECTION_TIME`,
 //! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address.
 //! Whoever does not come from loopback needs the token ([`auth`]).
@@ -47,6 +47,7 @@ use crate::config;
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
 use crate::model::Snapshot;
+use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::{ready_fields, status_fields};
 pub use self::source::source_fields;
@@ -142,6 +143,7 @@ struct App {
     options: Arc<Options>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
+    sources: SharedSources,
     scans: Arc<Semaphore>,
 }
 
@@ -154,14 +156,16 @@ impl App {
     /// Does something that looks at all sources, where it holds up nobody.
     async fn scan<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Snapshot) -> T + Send + 'static,
+        work: impl FnOnce(&Snapshot, &SourceList) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let permit = self.scans.clone().acquire_owned().await;
-        let snapshot = self.snapshot();
+        let app = self.clone();
         tokio::task::spawn_blocking(move || {
             // Held by the work itself, which goes on when the client does not wait for it.
             let _permit = permit;
-            work(&snapshot)
+            // In this order: the recorder publishes a snapshot while it holds the list.
+            let sources = app.sources.read();
+            work(&app.snapshot(), &sources)
         })
         .await
         .map_err(|error| Problem::internal(&error))
@@ -178,6 +182,7 @@ pub async fn serve(
     options: Options,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
+    sources: SharedSources,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -185,7 +190,7 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    let router = router(options, snapshots, connections);
+    let router = router(options, snapshots, connections, sources);
     accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
@@ -312,11 +317,13 @@ fn router(
     options: Options,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
+    sources: SharedSources,
 ) -> Router {
     let app = App {
         options: Arc::new(options),
         snapshots,
         connections,
+        sources,
         scans: Arc::new(Semaphore::new(SCANS)),
     };
     Router::new()

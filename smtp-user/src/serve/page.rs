@@ -17,6 +17,7 @@ use super::api::{LATE_WINDOWS, all_segments, since};
 use super::problem::Problem;
 use super::sources::Query;
 use crate::model::{ObservationPoint, PointState, Scope, Snapshot, SourceRow};
+use crate::source_list::SourceList;
 
 const INDEX: &str = include_str!("dashboard/index.html");
 const SCRIPT: &str = include_str!("dashboard/app.js");
@@ -27,8 +28,10 @@ const ICON: &str = include_str!("dashboard/icon.svg");
 const ROWS: usize = 20;
 
 pub(super) async fn index(State(app): State<App>) -> Result<Response, Problem> {
-    app.scan(|snapshot| Html(render(snapshot, SystemTime::now())).into_response())
-        .await
+    let page = app
+        .scan(|snapshot, list| render(snapshot, list, SystemTime::now()))
+        .await?;
+    Ok(Html(page).into_response())
 }
 
 pub(super) async fn script() -> Response {
@@ -53,10 +56,10 @@ fn file(kind: &'static str, text: &'static str) -> Response {
 }
 
 /// The page with the figures of a snapshot.
-fn render(snapshot: &Snapshot, now: SystemTime) -> String {
-    let (rows, _) = Query::top(ROWS).select(&snapshot.sources);
+fn render(snapshot: &Snapshot, list: &SourceList, now: SystemTime) -> String {
+    let (rows, _) = Query::top(ROWS).select(list);
     let (class, verdict) = verdict(snapshot, now);
-    let tally = &snapshot.since_start;
+    let tally = &snapshot.account;
     let all = all_segments(tally);
     let identity = &snapshot.identity;
     let interfaces: Vec<_> = snapshot
@@ -95,7 +98,7 @@ fn render(snapshot: &Snapshot, now: SystemTime) -> String {
             "connections_note",
             format!("{} retransmitted", grouped(all.syn_retx)),
         ),
-        ("sources", grouped(snapshot.sources.len() as u64)),
+        ("sources", grouped(snapshot.sources_kept)),
         (
             "sources_note",
             drain.map_or_else(String::new, |drain| {
@@ -144,7 +147,7 @@ fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
 
 /// Whether it counts, and how to show that; as the script says it later.
 fn verdict(snapshot: &Snapshot, now: SystemTime) -> (&'static str, String) {
-    let tally = &snapshot.since_start;
+    let tally = &snapshot.account;
     let age = snapshot.last_drain.map(|drain| since(drain.at, now));
     let fallen = names(snapshot, |point| point.fallback.is_some());
     let missed = names(snapshot, |point| point.state != PointState::Attached);
@@ -197,7 +200,7 @@ fn manner(point: &ObservationPoint) -> String {
 }
 
 /// The rows of the table, in the columns of the page.
-fn table(page: &mut String, rows: &[&SourceRow]) {
+fn table(page: &mut String, rows: &[SourceRow]) {
     if rows.is_empty() {
         page.push_str("<tr><td class=\"empty\" colspan=\"14\">No mail traffic yet</td></tr>\n");
     }
@@ -301,9 +304,13 @@ mod tests {
     use super::*;
 
     fn page(change: impl FnOnce(&mut Snapshot)) -> String {
-        let mut snapshot = fixture::snapshot(fixture::rows());
+        let mut snapshot = fixture::snapshot(&fixture::rows());
         change(&mut snapshot);
-        render(&snapshot, SystemTime::now())
+        render(
+            &snapshot,
+            &fixture::list(&fixture::rows()),
+            SystemTime::now(),
+        )
     }
 
     #[test]
@@ -335,7 +342,11 @@ mod tests {
             assert!(page.contains(before), "{name}");
             rest = after;
         }
-        let empty = render(&fixture::snapshot(Vec::new()), SystemTime::now());
+        let empty = render(
+            &fixture::snapshot(&[]),
+            &fixture::list(&[]),
+            SystemTime::now(),
+        );
         assert!(empty.contains("No mail traffic yet"));
     }
 
@@ -354,7 +365,7 @@ mod tests {
     fn the_verdict_says_the_worst_first() {
         let second = Duration::from_secs(1);
         let verdict_of = |change: &dyn Fn(&mut Snapshot)| {
-            let mut snapshot = fixture::snapshot(fixture::rows());
+            let mut snapshot = fixture::snapshot(&fixture::rows());
             change(&mut snapshot);
             verdict(&snapshot, SystemTime::now() + second)
         };
@@ -364,10 +375,10 @@ mod tests {
         assert_eq!(verdict_of(&|s| s.last_drain = None).0, "warn");
         assert!(verdict_of(&|_| {}).1.contains("table was full"));
         let clean = |s: &mut Snapshot| {
-            let overflow = std::mem::take(&mut s.since_start.overflow);
-            s.since_start.frames -= overflow.packets();
-            s.since_start.outcomes[0] -= overflow.packets();
-            s.since_start.segment_bytes -= overflow.bytes();
+            let overflow = std::mem::take(&mut s.account.overflow);
+            s.account.frames -= overflow.packets();
+            s.account.outcomes[0] -= overflow.packets();
+            s.account.segment_bytes -= overflow.bytes();
         };
         assert!(verdict_of(&clean).1.contains("refused on eth1"));
         let down = verdict_of(&|s| {
@@ -382,7 +393,7 @@ mod tests {
         assert_eq!(good.0, "good", "{}", good.1);
         let late = verdict_of(&|s| s.identity.window = Duration::from_millis(1));
         assert!(late.1.starts_with("No drain for 1 s"), "{}", late.1);
-        let broken = verdict_of(&|s| s.since_start.frames += 1);
+        let broken = verdict_of(&|s| s.account.frames += 1);
         assert!(broken.1.contains("do not add up"), "{}", broken.1);
     }
 

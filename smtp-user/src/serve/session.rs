@@ -69,9 +69,9 @@ impl Commands {
 }
 
 answer! {
-    /// What the connections of a client came to.
+    /// What the connections of a client came to, since the agent started.
     pub(super) struct Conduct {
-        /// Connections by what became of them, as far as they could be followed.
+        /// Connections since the agent started by what became of them, as far as they could be followed.
         outcomes: Outcomes [Outcomes],
         /// Connections that could not be followed.
         unfollowed: u64,

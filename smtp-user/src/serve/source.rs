@@ -158,7 +158,7 @@ answer! {
         addr: IpAddr,
         /// local, remote, or unknown where no prefixes are configured.
         scope: Scope,
-        /// Counts since the start.
+        /// Counts of all windows, since counting_since of the status.
         total: Counts [Counts],
         /// Counts of the last window.
         window: Counts [Counts],
@@ -228,9 +228,9 @@ pub(super) async fn source(
     let limit = limit_of(&pairs)?;
     let connections = app.connections.clone();
     let answer = app
-        .scan(move |snapshot| {
-            let row = snapshot.sources.iter().find(|row| row.address == address)?;
-            Some(OneSource::new(row, &connections.read(), limit))
+        .scan(move |_, list| {
+            let row = list.of(address.into())?.to_row();
+            Some(OneSource::new(&row, &connections.read(), limit))
         })
         .await?;
     match answer {

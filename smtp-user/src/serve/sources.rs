@@ -1,8 +1,8 @@
 //! `/api/v1/sources`: who sends, sorted, filtered and in pages.
 //!
 //! Contract: the order is total (ties are broken by address), so pages of one snapshot neither
-//! repeat nor miss a source. The cost is one pass over all sources and a sort of no more than what
-//! is skipped and shown, not of a million rows for the first hundred. What is not understood in a
+//! repeat nor miss a source. The cost is one pass over all sources and a sort of no more than twice
+//! what is skipped and shown, not of a million rows for the first hundred. What is not understood in a
 //! query is refused, never ignored.
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,8 @@ use super::document::{answer, flatten};
 use super::problem::Problem;
 use super::session::Conduct;
 use crate::connections::Connections;
-use crate::model::{Scope, Snapshot, SourceRow};
+use crate::model::{Scope, SourceRow};
+use crate::source_list::{Listed, SourceList};
 
 /// Rows if nothing is said.
 const DEFAULT_LIMIT: usize = 100;
@@ -36,7 +37,7 @@ answer! {
         addr: IpAddr,
         /// local, remote, or unknown where no prefixes are configured.
         scope: Scope,
-        /// Counts since the start.
+        /// Counts of all windows, since counting_since of the status.
         total: Counts [Counts],
         /// Counts of the last window.
         window: Counts [Counts],
@@ -101,7 +102,7 @@ const COUNTS: [Count; 8] = [
     ("refused", |totals| totals.refused),
 ];
 
-/// A count of a row: since the start, or with `window.` before its name of the last window.
+/// A count of a row: of all windows, or with `window.` before its name of the last window.
 #[derive(Clone, Copy, Debug)]
 struct Figure {
     count: fn(&Totals) -> u64,
@@ -121,8 +122,12 @@ impl Figure {
         })
     }
 
-    fn of(self, row: &SourceRow) -> u64 {
-        (self.count)(if self.window { &row.window } else { &row.total })
+    fn of(self, source: Listed<'_>) -> u64 {
+        if self.window {
+            (self.count)(&source.window())
+        } else {
+            (self.count)(source.total())
+        }
     }
 
     /// The names, for messages.
@@ -176,11 +181,11 @@ impl Term {
         ))
     }
 
-    fn holds(self, row: &SourceRow) -> bool {
+    fn holds(self, source: Listed<'_>) -> bool {
         match self {
-            Self::Net(net) => net.contains(&row.address),
-            Self::Scope(scope) => row.scope == scope,
-            Self::Figure(figure, ordering, value) => figure.of(row).cmp(&value) == ordering,
+            Self::Net(net) => net.contains(&IpAddr::from(source.address())),
+            Self::Scope(scope) => source.scope() == scope,
+            Self::Figure(figure, ordering, value) => figure.of(source).cmp(&value) == ordering,
         }
     }
 }
@@ -279,53 +284,92 @@ impl Query {
         Ok(query)
     }
 
-    /// The order of rows. Ties are in the order of addresses, whatever the direction.
-    fn compare(&self, a: &SourceRow, b: &SourceRow) -> Ordering {
-        let by_key = match self.key {
-            Key::Address => a.address.cmp(&b.address),
-            Key::Figure(figure) => figure.of(a).cmp(&figure.of(b)),
+    /// What a source is sorted by, the first ones lowest. Ties are in the order of addresses,
+    /// whatever the direction.
+    fn rank(&self, source: Listed<'_>) -> u64 {
+        match self.key {
+            Key::Address => 0,
+            Key::Figure(figure) if self.ascending => figure.of(source),
+            Key::Figure(figure) => !figure.of(source),
+        }
+    }
+
+    /// The order of sources, each given as its rank and its number.
+    fn compare(&self, list: &SourceList, a: Ranked, b: Ranked) -> Ordering {
+        let address = |(_, number)| {
+            list.get(number)
+                .map(|source| IpAddr::from(source.address()))
         };
-        let by_key = if self.ascending {
-            by_key
-        } else {
-            by_key.reverse()
-        };
-        by_key.then_with(|| a.address.cmp(&b.address))
+        a.0.cmp(&b.0).then_with(|| {
+            let by_address = address(a).cmp(&address(b));
+            if matches!(self.key, Key::Address) && !self.ascending {
+                by_address.reverse()
+            } else {
+                by_address
+            }
+        })
     }
 
     /// The rows asked for, and how many pass the filter.
-    pub(super) fn select<'a>(&self, rows: &'a [SourceRow]) -> (Vec<&'a SourceRow>, usize) {
-        let mut found: Vec<&SourceRow> = rows
-            .iter()
-            .filter(|row| self.filter.iter().all(|term| term.holds(row)))
-            .collect();
-        let total = found.len();
-        let end = self.offset.saturating_add(self.limit).min(total);
-        let start = self.offset.min(end);
-        if end > 0 && end < total {
-            // Puts the rows before `end` to the front, in no order.
-            found.select_nth_unstable_by(end - 1, |a, b| self.compare(a, b));
+    pub(super) fn select(&self, list: &SourceList) -> (Vec<SourceRow>, usize) {
+        let end = self.offset.saturating_add(self.limit);
+        // The first `end` of those seen are among these; whenever there are twice as many, the others
+        // go, and whoever comes behind the last of them need not come in.
+        let most = end.saturating_mul(2).max(1024);
+        let mut found: Vec<Ranked> = Vec::new();
+        let mut last = None;
+        let mut total = 0;
+        for source in list.iter() {
+            if !self.filter.iter().all(|term| term.holds(source)) {
+                continue;
+            }
+            total += 1;
+            let ranked = (self.rank(source), source.number());
+            if last.is_some_and(|last| self.compare(list, last, ranked).is_lt()) {
+                continue;
+            }
+            found.push(ranked);
+            if found.len() >= most {
+                found.select_nth_unstable_by(end - 1, |a, b| self.compare(list, *a, *b));
+                found.truncate(end);
+                last = found.last().copied();
+            }
         }
-        found.truncate(end);
-        found.sort_unstable_by(|a, b| self.compare(a, b));
-        found.drain(..start);
-        (found, total)
+        let compare = |a: &Ranked, b: &Ranked| self.compare(list, *a, *b);
+        if found.len() > end {
+            found.select_nth_unstable_by(end - 1, compare);
+            found.truncate(end);
+        }
+        let start = self.offset.min(found.len());
+        if (1..found.len()).contains(&start) {
+            found.select_nth_unstable_by(start, compare);
+        }
+        let shown = &mut found[start..];
+        shown.sort_unstable_by(compare);
+        let rows = shown
+            .iter()
+            .filter_map(|(_, number)| Some(list.get(*number)?.to_row()))
+            .collect();
+        (rows, total)
     }
 
-    fn answer(&self, snapshot: &Snapshot, connections: &Connections) -> Sources {
-        let (rows, total) = self.select(&snapshot.sources);
+    fn answer(&self, list: &SourceList, connections: &Connections) -> Sources {
+        let (rows, total) = self.select(list);
         Sources {
             schema: SCHEMA,
             total,
             offset: self.offset,
             limit: self.limit,
             sources: rows
-                .into_iter()
+                .iter()
                 .map(|row| Source::new(row, connections))
                 .collect(),
         }
     }
 }
+
+/// The rank of a source, and its number in the list.
+type Ranked = (u64, u32);
 
 pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let pairs = QueryPairs::<Vec<(String, String)>>::try_from_uri(&uri).map_err(|_| {
@@ -337,8 +381,10 @@ pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response
     })?;
     let query = Query::parse(&pairs)?;
     let connections = app.connections.clone();
-    app.scan(move |snapshot| Json(query.answer(snapshot, &connections.read())).into_response())
-        .await
+    let answer = app
+        .scan(move |_, list| query.answer(list, &connections.read()))
+        .await?;
+    Ok(Json(answer).into_response())
 }
 
 #[cfg(test)]

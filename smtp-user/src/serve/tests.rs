@@ -30,7 +30,8 @@ impl Server {
             .enable_all()
             .build()
             .expect("a runtime");
-        let (snapshots, receiver) = watch::channel(Arc::new(fixture::snapshot(fixture::rows())));
+        let (snapshots, receiver) = watch::channel(Arc::new(fixture::snapshot(&fixture::rows())));
+        let list = SharedSources::new(fixture::list(&fixture::rows()));
         let (shutdown, stop) = watch::channel(false);
         let address = options.listen;
         let serving = runtime.spawn(serve(
@@ -38,6 +39,7 @@ impl Server {
             options,
             receiver,
             SharedConnections::new(fixture::connections()),
+            list,
             stop,
         ));
         Self {
@@ -257,7 +259,7 @@ fn readiness_needs_interfaces_and_fresh_drains() {
         |snapshot| snapshot.identity.window = Duration::from_nanos(1),
     ];
     for change in changes {
-        let mut snapshot = fixture::snapshot(fixture::rows());
+        let mut snapshot = fixture::snapshot(&fixture::rows());
         change(&mut snapshot);
         server.snapshots.send_replace(Arc::new(snapshot));
         let (status, _, body) = server.get("/readyz");

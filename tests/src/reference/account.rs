@@ -34,8 +34,8 @@ pub struct FlowCounts {
     pub replies: [u64; 4],
     /// Replies 2xx that came next after a 354.
     pub accepted: u64,
-    /// Code of the first and of the last reply counted, as far as the counts tell codes apart: 200,
-    /// 300, 354, 400 or 500; 0 for none.
+    /// Code of the first and of the last reply, as far as the counts tell codes apart: 200, 300, 354,
+    /// 400 or 500; 0 for none.
     pub first_and_last: (u16, u16),
 }
 
@@ -81,13 +81,13 @@ impl Account {
         };
         self.counts.segment_bytes += segment.bytes;
         if segment.is_to_server() {
-            self.to_server(&segment);
+            self.count_sent(&segment);
         } else {
-            self.to_client(&segment);
+            self.count_received(&segment);
         }
     }
 
-    fn to_server(&mut self, segment: &Segment) {
+    fn count_sent(&mut self, segment: &Segment) {
         let (client, server) = (segment.source, segment.destination);
         let name = (client.0, client.1, server.0, server.1);
         let pure_syn = segment.control & (SYN | ACK | RST | FIN) == SYN;
@@ -115,7 +115,7 @@ impl Account {
         }
     }
 
-    fn to_client(&mut self, segment: &Segment) {
+    fn count_received(&mut self, segment: &Segment) {
         let (server, client) = (segment.source, segment.destination);
         let name = (client.0, client.1, server.0, server.1);
         let kind = segment.control & (SYN | ACK | RST | FIN);
@@ -139,17 +139,18 @@ impl Account {
         flow.outcome.0 |= answer;
         flow.outcome.1 |= refusal;
         let last_sequence = &mut self.spoken.entry(name).or_default().1;
-        if let Some(code) = reply(&segment.payload)
-            && *last_sequence != Some(segment.sequence)
-        {
-            *last_sequence = Some(segment.sequence);
-            flow.replies[usize::from(code / 100) - 2] += 1;
+        if let Some(code) = reply(&segment.payload) {
+            let again = last_sequence.replace(segment.sequence) == Some(segment.sequence);
             let told_apart = if code == 354 { 354 } else { code / 100 * 100 };
             let (first, last) = &mut flow.first_and_last;
-            flow.accepted += u64::from(*last == 354 && told_apart == 200);
+            if !again {
+                flow.replies[usize::from(code / 100) - 2] += 1;
+                flow.accepted += u64::from(*last == 354 && told_apart == 200);
+            }
             if *first == 0 {
                 *first = told_apart;
             }
+            // Whoever sends another reply in the place of the last one has taken that one back.
             *last = told_apart;
         }
     }

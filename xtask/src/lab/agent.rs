@@ -32,12 +32,16 @@ pub struct AgentOptions {
     pub listen: SocketAddr,
     /// The directory of pins.
     pub pins: PathBuf,
+    /// The file of its store; `None` runs it without one.
+    pub store: Option<PathBuf>,
     /// Further arguments.
     pub extra: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl AgentOptions {
-    /// Both gateway interfaces, windows of 2 s, a free port, pins of its own.
+    /// Both gateway interfaces, windows of 2 s, a free port, pins and a store of its own.
     pub fn new(lab: &Lab) -> Result<Self> {
         Ok(Self {
             binary: smtpflow_binary()?,
@@ -47,7 +51,9 @@ impl AgentOptions {
             window: "2s".to_owned(),
             listen: free_listen_address()?,
             pins: Path::new(BPFFS).join(format!("smtpflow-{}", lab.prefix)),
+            store: Some(lab.folder().join("store/smtpflow.db")),
             extra: Vec::new(),
+            environment: Vec::new(),
         })
     }
 }
@@ -63,17 +69,34 @@ impl Lab {
     /// Starts the agent on the gateway. It runs outside the namespace and enters it by `--netns`, for
     /// `ip netns exec` would hide bpffs from it. [`Agent::wait_ready`] waits until it counts.
     pub fn agent(&self, options: &AgentOptions) -> Result<Agent> {
+        self.agent_with_environment(options, &[])
+    }
+
+    /// The same with further variables in its environment.
+    pub fn agent_with_environment(
+        &self,
+        options: &AgentOptions,
+        environment: &[(&str, &str)],
+    ) -> Result<Agent> {
         ensure_bpffs()?;
         self.record_pins(&options.pins)?;
         let mut command = Command::new(&options.binary);
+        command.envs(environment.iter().copied());
         command.arg("run");
         for interface in &options.interfaces {
             command.args(["--interface", interface]);
         }
         command.args(["--netns", &self.ns("gateway"), "--window", &options.window]);
         command.arg("--pins").arg(&options.pins);
+        match &options.store {
+            Some(store) => command.arg("--store").arg(store),
+            None => command.arg("--no-store"),
+        };
         command.args(["--listen", &options.listen.to_string()]);
         command.args(&options.extra);
+        for (name, value) in &options.environment {
+            command.env(name, value);
+        }
         Ok(Agent {
             process: self.start(&mut command, "smtpflow")?,
             listen: options.listen,

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
-use crate::{apt, setup, workspace};
+use crate::{apt, bench, setup, workspace};
 use report::Counts;
 
 /// Arguments of `test`.
@@ -64,6 +64,7 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("clippy-ebpf", &[], 15, Work::Check(CLIPPY_EBPF)),
     ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
+    ("bench", &["setup"], 30, Work::Call(bench::smoke)),
 ];
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
@@ -265,6 +266,8 @@ fn attempt(stage: &Stage, long: bool) -> Result<Outcome> {
         stage.name.as_str(),
         "--",
         "--test-threads=1",
+        // What a proof has measured belongs into the log of its stage.
+        "--show-output",
     ];
     let (arguments, counted): (&[&str], bool) = match &stage.work {
         Work::Call(function) => {

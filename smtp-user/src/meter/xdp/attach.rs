@@ -56,7 +56,8 @@ pub fn attach(
     interface: &str,
     choice: AttachChoice,
 ) -> Result<(ObservationPoint, Attached), Failure> {
-    let link = find(interface)?;
+    let links = link::links()?;
+    let link = link::find(&links, interface, "attach to")?.clone();
     if !link.ethernet {
         return Err(Failure::new(
             Kind::Failed,
@@ -67,6 +68,16 @@ pub fn attach(
         ));
     }
     let path = pins.link_path(interface);
+    if !path.exists()
+        && let Some(former) = former_name(pins, &link, &links)?
+    {
+        pins.rename_link(&former, interface)?;
+        tracing::info!(
+            interface,
+            former,
+            "renamed since an earlier smtpflow attached to it"
+        );
+    }
     if path.exists() {
         let ours = program_of(&path)?;
         if link.xdp.as_ref().is_some_and(|xdp| xdp.program_id == ours) {
@@ -188,6 +199,26 @@ fn point(
         program: section.name,
         fallback,
     }
+}
+
+/// The name of the pin of our link to this interface, if the interface was renamed after an earlier
+/// smtpflow had attached to it. Where several links could be the one, nobody can say, and the
+/// program on the interface is told to be in the way.
+fn former_name(pins: &Pins, link: &Link, links: &[Link]) -> Result<Option<String>, Failure> {
+    let Some(attached) = &link.xdp else {
+        return Ok(None);
+    };
+    let has_it = |link: &&Link| link.xdp.as_ref() == Some(attached);
+    let mut formers = Vec::new();
+    for name in pins.linked_interfaces()? {
+        // Links of one smtpflow have one program in common.
+        let stays = links.iter().filter(has_it).any(|link| link.name == name);
+        if !stays && program_of(&pins.link_path(&name))? == attached.program_id {
+            formers.push(name);
+        }
+    }
+    let former = formers.pop();
+    Ok(former.filter(|_| formers.is_empty()))
 }
 
 /// The interface of this name in the network namespace of this thread.

@@ -282,7 +282,7 @@ fn log(change: Change, before: &ObservationPoint, now: &ObservationPoint) {
                 "it is there and not counted, which is tried again: {reason}"
             ),
             PointState::Detached => {
-                tracing::error!(interface, index, "no longer counted: {reason}")
+                tracing::error!(interface, index, "no longer counted: {reason}");
             }
         },
         Change::Name => {

@@ -31,7 +31,7 @@ use nix::time::{ClockId, clock_gettime};
 use smtp_common::counter::Counter;
 use smtp_common::flow::{FlowSet, Header, MAX_CPUS, SourceStats, Totals};
 use smtp_common::packet::Address;
-use smtp_common::table::{Geometry, Set, WAYS};
+use smtp_common::table::{AddressSeeds, Geometry, Set, WAYS};
 
 use self::attach::Attached;
 pub use self::attach::{FRAGS, PLAIN, Section};
@@ -259,6 +259,12 @@ impl XdpMeter {
     /// The shape of the tables.
     pub const fn geometry(&self) -> Geometry {
         self.tables.geometry
+    }
+
+    /// The seeds of the hash by which the tables find an address; a window's sources come in the order
+    /// of its lower bits.
+    pub const fn address_seeds(&self) -> AddressSeeds {
+        self.tables.address_seeds()
     }
 
     /// Lines of the source table in one half, over all CPUs.

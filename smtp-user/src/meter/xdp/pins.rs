@@ -71,6 +71,14 @@ impl Pins {
         linked_interfaces(&self.directory)
     }
 
+    /// Gives the link to an interface the interface's new name.
+    pub fn rename_link(&self, former: &str, interface: &str) -> Result<(), Failure> {
+        let path = self.link_path(former);
+        fs::rename(&path, self.link_path(interface))
+            .with_context(|| format!("cannot rename the pin {}", path.display()))?;
+        Ok(())
+    }
+
     /// Ends the link to this interface: its pin is all that holds it.
     pub fn remove_link(&self, interface: &str) -> Result<(), Failure> {
         self.remove(&link_file_name(interface))

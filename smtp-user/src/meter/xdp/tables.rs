@@ -15,7 +15,7 @@ use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
 use smtp_common::flow::{FlowSet, Header, MAX_CPUS, SourceStats, SpillKey, notice};
 use smtp_common::packet::{Address, MailPorts};
-use smtp_common::table::{Geometry, Set};
+use smtp_common::table::{AddressSeeds, Geometry, Set};
 
 use super::Options;
 use super::identity::{Identity, IdentityWords};
@@ -67,6 +67,11 @@ pub struct Tables {
 type OwnPrefixes = LpmTrie<MapData, [u8; 16], u32>;
 
 impl Tables {
+    /// The seeds of the hash by which the program finds an address.
+    pub const fn address_seeds(&self) -> AddressSeeds {
+        self.identity.address_seeds
+    }
+
     /// Loads the object (not yet its programs) and makes or takes over its maps.
     pub fn load(options: &Options, pins: &Pins) -> Result<(Self, Ebpf), Failure> {
         let pinned = pinned_identity(pins)?;

@@ -12,12 +12,12 @@ use smtp_common::flow::Totals;
 use super::super::api::all_segments;
 use super::process::Process;
 use crate::model::session::{COMMANDS, Outcome, REPLIES};
-use crate::model::{AttachMode, Drain, Identity, PointState, Snapshot, Tally};
+use crate::model::{AttachMode, Drain, Identity, PointState, Snapshot, StoreState, Tally};
 
 /// What a value means over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Only grows, from 0 at the start of the agent.
+    /// Only grows: from 0 at the start of the agent, or from what the store has kept.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -48,7 +48,7 @@ impl Scrape<'_> {
     }
 
     const fn tally(&self) -> &Tally {
-        &self.snapshot.since_start
+        &self.snapshot.account
     }
 
     fn all(&self) -> Totals {
@@ -58,6 +58,11 @@ impl Scrape<'_> {
     /// Something of the last drain, or `before` the first.
     fn drained<T>(&self, before: T, value: impl FnOnce(Drain) -> T) -> T {
         self.snapshot.last_drain.map_or(before, value)
+    }
+
+    /// Something of the store, or `none` where there is none.
+    fn stored<T>(&self, none: T, value: impl FnOnce(&StoreState) -> T) -> T {
+        self.snapshot.store.as_ref().map_or(none, value)
     }
 }
 
@@ -293,9 +298,9 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "smtpflow_sources_kept",
-        "Sources kept since the start.",
+        "Sources in the list of sources.",
         &[],
-        |scrape, to| to.one(scrape.snapshot.sources.len() as u64),
+        |scrape, to| to.one(scrape.snapshot.sources_kept),
     ),
     counter(
         "smtpflow_untracked_packets_total",
@@ -449,6 +454,33 @@ pub const METRICS: &[Metric] = &[
         "When the last drain ended, in seconds since 1970; 0 before the first.",
         &[],
         |scrape, to| to.one(scrape.drained(0.0, |drain| unix_seconds(drain.at))),
+    ),
+    gauge(
+        "smtpflow_counting_since_timestamp_seconds",
+        "Since when counts add up, in seconds since 1970.",
+        &[],
+        |scrape, to| to.one(unix_seconds(scrape.identity().counting_since)),
+    ),
+    counter(
+        "smtpflow_store_errors_total",
+        "Writes to the store that failed; their counts came with the next one.",
+        &[],
+        |scrape, to| to.one(scrape.stored(0, |store| store.errors)),
+    ),
+    gauge(
+        "smtpflow_store_commit_duration_seconds",
+        "How long the last commit to the store took; 0 without a store.",
+        &[],
+        |scrape, to| {
+            let duration = scrape.stored(None, |store| store.commit_duration);
+            to.one(duration.unwrap_or_default().as_secs_f64());
+        },
+    ),
+    gauge(
+        "smtpflow_store_pending_sources",
+        "Sources whose counts wait in memory because the store could not be written.",
+        &[],
+        |scrape, to| to.one(scrape.stored(0, |store| store.pending_sources)),
     ),
     gauge(
         "process_resident_memory_bytes",

@@ -9,7 +9,7 @@ use super::*;
 use crate::model::PointState;
 
 fn pages() -> (String, String) {
-    let open = open_metrics(Arc::new(fixture::snapshot(fixture::rows()))).expect("a page");
+    let open = open_metrics(Arc::new(fixture::snapshot(&fixture::rows()))).expect("a page");
     let plain = plain_text(&open);
     (open, plain)
 }
@@ -88,10 +88,10 @@ fn the_text_format_says_types_in_full_names_and_has_no_end() {
 
 #[test]
 fn the_number_of_series_does_not_depend_on_the_traffic() {
-    let rows = (0..100_000)
+    let rows: Vec<_> = (0..100_000)
         .map(|i| fixture::row(i, u64::from(i)))
         .collect();
-    let page = open_metrics(Arc::new(fixture::snapshot(rows))).expect("a page");
+    let page = open_metrics(Arc::new(fixture::snapshot(&rows))).expect("a page");
     let series = page.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series <= 300, "{series} series");
     let few = pages().0;
@@ -103,7 +103,7 @@ fn the_number_of_series_does_not_depend_on_the_traffic() {
 
 #[test]
 fn before_the_first_drain_every_metric_is_there_as_well() {
-    let mut snapshot = fixture::snapshot(Vec::new());
+    let mut snapshot = fixture::snapshot(&[]);
     snapshot.last_drain = None;
     let page = open_metrics(Arc::new(snapshot)).expect("a page");
     assert_eq!(sampled(&page).len(), METRICS.len());
@@ -112,7 +112,7 @@ fn before_the_first_drain_every_metric_is_there_as_well() {
 
 #[test]
 fn a_lost_interface_keeps_its_series() {
-    let mut snapshot = fixture::snapshot(Vec::new());
+    let mut snapshot = fixture::snapshot(&[]);
     snapshot.points[0].state = PointState::Missing;
     snapshot.points[0].up = false;
     // As after eth1 was renamed: labels are configured names, or two series would be the same.
@@ -132,7 +132,7 @@ fn a_lost_interface_keeps_its_series() {
 
 #[test]
 fn odd_interface_names_are_escaped() {
-    let mut snapshot = fixture::snapshot(Vec::new());
+    let mut snapshot = fixture::snapshot(&[]);
     snapshot.points[0].configured = "e\"th\\0".to_owned();
     let page = open_metrics(Arc::new(snapshot)).expect("a page");
     assert!(page.contains("interface=\"e\\\"th\\\\0\""), "{page}");

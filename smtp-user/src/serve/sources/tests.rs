@@ -16,10 +16,10 @@ fn parse(query: &str) -> Result<Query, Problem> {
 }
 
 fn addresses(query: &str) -> Vec<String> {
-    let snapshot = fixture::snapshot(fixture::rows());
+    let list = fixture::list(&fixture::rows());
     parse(query)
         .expect(query)
-        .answer(&snapshot, &fixture::connections())
+        .answer(&list, &fixture::connections())
         .sources
         .iter()
         .map(|source| source.addr.to_string())
@@ -82,7 +82,7 @@ fn pages_neither_repeat_nor_miss_a_source() {
     let rows: Vec<SourceRow> = (0..1000_u32)
         .map(|i| fixture::row(i, u64::from(i % 7)))
         .collect();
-    let snapshot = fixture::snapshot(rows);
+    let list = fixture::list(&rows);
     for query in [
         "order=desc",
         "sort=addr&order=asc",
@@ -93,13 +93,13 @@ fn pages_neither_repeat_nor_miss_a_source() {
         for offset in (0..1100).step_by(100) {
             let page = parse(&format!("{query}&limit=100&offset={offset}"))
                 .expect("valid")
-                .answer(&snapshot, &fixture::connections());
+                .answer(&list, &fixture::connections());
             assert_eq!((page.total, page.offset, page.limit), (1000, offset, 100));
             seen.extend(page.sources.iter().map(|source| source.addr));
         }
         let all = parse(&format!("{query}&limit=10000"))
             .expect("valid")
-            .answer(&snapshot, &fixture::connections());
+            .answer(&list, &fixture::connections());
         let all: Vec<_> = all.sources.iter().map(|source| source.addr).collect();
         assert_eq!(seen, all, "{query}");
         seen.sort_unstable();

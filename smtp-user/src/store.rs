@@ -1,0 +1,506 @@
+//! The ledger: what was counted, in a file. The only module that knows SQLite.
+//!
+//! Contract: a window is in the file as a whole or not at all, and never twice. One transaction adds
+//! its account, adds its counts to those of its sources, and notes the epoch of the tables that it
+//! ends; only then may the kernel's half be cleared. Whoever starts after a crash asks
+//! [`Store::committed`] and knows which half is counted already. What is in the file adds up, to the
+//! packet: `sources of the account = sum over the sources + untracked`; a file in which it does not
+//! is damaged.
+//!
+//! A commit that fails (a full disk, say) loses nothing while the process lives: the counts wait in
+//! memory, merged, for the next commit, within the same bound as the file's. They are lost when the
+//! process is killed in that time.
+//!
+//! The file is in WAL mode with `synchronous=NORMAL`: a commit survives `kill -9` without waiting for
+//! the disk, since what was written is the kernel's from then on. A power loss may take the last
+//! commits with it, whole windows from the end. It ends the kernel's tables as well, so nothing can be
+//! counted twice by that.
+//!
+//! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
+//! counts in it; `pending`: what waits.
+#![forbid(unsafe_code)]
+
+mod account;
+mod file;
+mod pending;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
+use smtp_common::flow::Totals;
+
+use self::account::Account;
+use self::file::Place;
+use self::pending::Pending;
+use crate::failure::{Failure, Kind};
+use crate::model::{Source, StoreState, Tally, Window};
+
+/// The write-ahead log is moved into the file when it is longer than this.
+const WAL_BYTES: u64 = 4 << 20;
+
+/// What was kept, but for the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// When it was begun.
+    pub since: SystemTime,
+    /// The account of all windows in it.
+    pub account: Tally,
+    /// What of the account's sources is not listed.
+    pub untracked: Totals,
+}
+
+/// A source as it was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Address and counts.
+    pub source: Source,
+    /// When the first window with it began, in seconds since 1970.
+    pub first_seen: u64,
+    /// When the last window with it ended, in seconds since 1970.
+    pub last_seen: u64,
+}
+
+/// What became of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It is in the file, and so is all that waited.
+    Stored,
+    /// It could not be written and waits in memory.
+    Waiting,
+    /// A window of this epoch or a later one was there already: it was not counted again.
+    Again,
+}
+
+/// An open ledger.
+pub struct Store {
+    place: Place,
+    connection: Connection,
+    capacity: usize,
+    /// Sources in the file.
+    listed: usize,
+    since: SystemTime,
+    /// Which tables the last window came from.
+    table_id: Option<u64>,
+    /// The last epoch of these that was given to [`Store::commit`].
+    last_epoch: Option<u64>,
+    /// The last epoch of these that is in the file.
+    committed_epoch: Option<u64>,
+    pending: Pending,
+    errors: u64,
+    commit_duration: Option<Duration>,
+    failure: Option<String>,
+}
+
+impl Store {
+    /// Opens the ledger at `path`, or begins one, for at most `capacity` sources. If it has more,
+    /// those that were not seen for the longest time are kept as untracked from now on.
+    ///
+    /// A damaged file is set aside and a new one begun. That is an event in the log and no error.
+    ///
+    /// # Errors
+    ///
+    /// Another agent has the file; it is of a later version, or no file of ours; it cannot be read
+    /// or made.
+    pub fn open(path: &Path, capacity: u32) -> Result<Self, Failure> {
+        let place = Place::take(path)?;
+        let (connection, since, listed) = match prepare(&place, capacity as usize) {
+            Ok(prepared) => prepared,
+            Err(Trouble::Damaged(why)) => {
+                let aside = place.set_aside(SystemTime::now())?;
+                tracing::error!(
+                    "the store {} is damaged ({why}): it is now {}, and a new one is begun; what it \
+                     held is not in the counts from here on",
+                    place.path.display(),
+                    aside.display()
+                );
+                prepare(&place, capacity as usize)
+                    .map_err(|trouble| trouble.failure(&place.path))?
+            }
+            Err(trouble) => return Err(trouble.failure(&place.path)),
+        };
+        Ok(Self {
+            place,
+            connection,
+            capacity: capacity as usize,
+            listed,
+            since,
+            table_id: None,
+            last_epoch: None,
+            committed_epoch: None,
+            pending: Pending::new(capacity as usize),
+            errors: 0,
+            commit_duration: None,
+            failure: None,
+        })
+    }
+
+    /// The last epoch of these tables that is in the file. From here on, windows of these tables
+    /// are expected.
+    pub fn committed(&mut self, table_id: u64) -> Result<Option<u64>, Failure> {
+        let epoch = self
+            .committed_epoch_of(table_id)
+            .map_err(|error| self.unreadable(&error))?;
+        self.table_id = Some(table_id);
+        self.last_epoch = epoch;
+        self.committed_epoch = epoch;
+        Ok(epoch)
+    }
+
+    fn committed_epoch_of(&self, table_id: u64) -> rusqlite::Result<Option<u64>> {
+        self.connection
+            .prepare("SELECT committed FROM epoch WHERE table_id = ?1")?
+            .query_row([table_id.cast_signed()], |row| row.get::<_, i64>(0))
+            .optional()
+            .map(|epoch| epoch.map(i64::cast_unsigned))
+    }
+
+    /// What is in the file: the account, and through `each` every source.
+    pub fn load(&self, mut each: impl FnMut(&Kept)) -> Result<Ledger, Failure> {
+        let mut read = || {
+            let account = Account::read(&self.connection)?;
+            schema::for_each_source(&self.connection, |kept| {
+                each(kept);
+                Ok(())
+            })?;
+            Ok(Ledger {
+                since: self.since,
+                account: account.tally,
+                untracked: account.untracked,
+            })
+        };
+        read().map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &rusqlite::Error) -> Failure {
+        Trouble::from_sqlite(error).failure(&self.place.path)
+    }
+
+    /// Puts a window of these tables into the file, with all that waits.
+    pub fn commit(&mut self, table_id: u64, window: &Window) -> Committed {
+        if self.table_id != Some(table_id) {
+            // Only where nobody has asked before; what cannot be read is found by the commit.
+            let _ = self.committed(table_id);
+        }
+        if self.last_epoch.is_some_and(|last| window.epoch <= last) {
+            return Committed::Again;
+        }
+        self.last_epoch = Some(window.epoch);
+        self.table_id = Some(table_id);
+        let before = Instant::now();
+        let seen = seen(window);
+        let written = if self.pending.is_empty() {
+            let delta = Delta {
+                account: &window.tally,
+                untracked: &Totals::default(),
+                sources: &window.sources,
+                seen: |_| seen,
+            };
+            let written = self.write(table_id, window.epoch, &delta);
+            if written.is_err() {
+                self.pending.add(window, seen);
+            }
+            written
+        } else {
+            let mut pending = std::mem::replace(&mut self.pending, Pending::new(self.capacity));
+            pending.add(window, seen);
+            let written = self.write(table_id, window.epoch, &pending.delta());
+            if written.is_err() {
+                self.pending = pending;
+            }
+            written
+        };
+        self.commit_duration = Some(before.elapsed());
+        match written {
+            Ok(listed) => {
+                self.listed = listed;
+                self.committed_epoch = Some(window.epoch);
+                self.succeeded();
+                Committed::Stored
+            }
+            Err(error) => {
+                self.failed(&error);
+                Committed::Waiting
+            }
+        }
+    }
+
+    /// One transaction; gives the number of sources that are in the file after it.
+    fn write(
+        &mut self,
+        table_id: u64,
+        epoch: u64,
+        delta: &Delta<'_, impl Fn(usize) -> Seen>,
+    ) -> rusqlite::Result<usize> {
+        let room = self.capacity.saturating_sub(self.listed);
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut tracked = Totals::default();
+        let mut untracked = *delta.untracked;
+
+        // In the order of the file, so that each of its pages is read and written once.
+        let mut order: Vec<u32> = (0..delta.sources.len() as u32).collect();
+        order.sort_unstable_by_key(|i| delta.sources[*i as usize].address.octets());
+        let mut missing = Vec::new();
+        {
+            let mut update = transaction.prepare(schema::UPDATE_SOURCE)?;
+            for i in order {
+                let source = &delta.sources[i as usize];
+                let seen = (delta.seen)(i as usize);
+                if schema::write_source(&mut update, source, seen)? == 0 {
+                    missing.push(i);
+                } else {
+                    tracked.merge(&source.totals);
+                }
+            }
+        }
+        if missing.len() > room {
+            // Whoever came first is listed, as in the agent's own list.
+            let mut by_arrival = missing.clone();
+            by_arrival.sort_unstable();
+            for i in by_arrival.drain(room..) {
+                untracked.merge(&delta.sources[i as usize].totals);
+            }
+            missing.retain(|i| by_arrival.binary_search(i).is_ok());
+        }
+        {
+            let mut insert = transaction.prepare(schema::INSERT_SOURCE)?;
+            for i in &missing {
+                let source = &delta.sources[*i as usize];
+                let seen = (delta.seen)(*i as usize);
+                schema::write_source(&mut insert, source, seen)?;
+                tracked.merge(&source.totals);
+            }
+        }
+
+        if !missing.is_empty() {
+            let sum = missing
+                .iter()
+                .fold(schema::read_address_sum(&transaction)?, |sum, i| {
+                    sum.wrapping_add(schema::address_sum(delta.sources[*i as usize].address))
+                });
+            schema::write_address_sum(&transaction, sum)?;
+        }
+        let added = Account {
+            tally: delta.account.clone(),
+            untracked,
+            tracked,
+        };
+        added.add_to(&transaction)?;
+        schema::note_epoch(&transaction, table_id, epoch)?;
+        transaction.commit()?;
+        Ok(self.listed + missing.len())
+    }
+
+    /// Moves what was committed from the write-ahead log into the file, if there is much of it. It
+    /// is apart from the commit because the kernel's half need not wait for it.
+    pub fn tidy(&mut self) {
+        if self.place.wal_bytes() <= WAL_BYTES {
+            return;
+        }
+        let moved = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = moved {
+            self.failed(&error);
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if self.failure.take().is_some() {
+            tracing::info!(
+                "the store {} can be written again; nothing was lost",
+                self.place.path.display()
+            );
+        }
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        self.errors += 1;
+        let text = error.to_string();
+        if self.failure.is_none() {
+            tracing::error!(
+                "cannot write to the store {}: {text}; counts wait in memory until it can be written, \
+                 and would be lost if the agent were killed: make room, or see what is wrong with \
+                 the disk",
+                self.place.path.display()
+            );
+        }
+        self.failure = Some(text);
+    }
+
+    /// How it is.
+    pub fn state(&self) -> StoreState {
+        StoreState {
+            path: self.place.path.clone(),
+            since: self.since,
+            committed_epoch: self.committed_epoch,
+            errors: self.errors,
+            pending_sources: self.pending.sources() as u64,
+            commit_duration: self.commit_duration,
+            failure: self.failure.clone(),
+        }
+    }
+}
+
+/// When a source was seen first and last, in seconds since 1970.
+type Seen = (u64, u64);
+
+fn seen(window: &Window) -> Seen {
+    let end = window
+        .started_at
+        .checked_add(window.length)
+        .unwrap_or(window.started_at);
+    (unix_seconds(window.started_at), unix_seconds(end))
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// What a commit adds.
+struct Delta<'a, S: Fn(usize) -> Seen> {
+    account: &'a Tally,
+    /// What of the account is in no source here.
+    untracked: &'a Totals,
+    /// In the order in which they came.
+    sources: &'a [Source],
+    /// When the source with this index was seen.
+    seen: S,
+}
+
+/// A count as SQLite can hold it. 2^63 bytes are 29 years of 10 Gbit/s.
+fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Why a file cannot be used.
+enum Trouble {
+    /// What is in it makes no sense.
+    Damaged(String),
+    /// It makes sense, to somebody else.
+    Foreign(String),
+    /// It could not be read or written.
+    Sqlite(String, Kind),
+}
+
+impl Trouble {
+    fn from_sqlite(error: &rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            rusqlite::Error::SqliteFailure(code, _) => match code.code {
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Damaged(text),
+                ErrorCode::PermissionDenied | ErrorCode::ReadOnly => {
+                    Self::Sqlite(text, Kind::NoPermission)
+                }
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+                    Self::Sqlite(text, Kind::Unavailable)
+                }
+                // A table or a column that is not there.
+                ErrorCode::Unknown => Self::Damaged(text),
+                _ => Self::Sqlite(text, Kind::Failed),
+            },
+            // A value of another type than the schema has, or none where there has to be one.
+            _ => Self::Damaged(text),
+        }
+    }
+
+    fn failure(self, path: &Path) -> Failure {
+        let path = path.display();
+        match self {
+            Self::Damaged(why) => Failure::new(
+                Kind::Failed,
+                format!(
+                    "the store {path} is damaged: {why}; move it away, and the next start begins a \
+                     new one"
+                ),
+            ),
+            Self::Foreign(why) => Failure::new(Kind::BadConfig, format!("the store {path} {why}")),
+            Self::Sqlite(why, kind) => Failure::new(
+                kind,
+                format!(
+                    "cannot use the store {path}: {why}; name another file with --store \
+                     (store.path), or run with --no-store"
+                ),
+            ),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::from_sqlite(&error)
+    }
+}
+
+/// Opens the file, gives it its tables if it has none, and checks that it adds up.
+fn prepare(place: &Place, capacity: usize) -> Result<(Connection, SystemTime, usize), Trouble> {
+    let mut connection = place.connect()?;
+    let since = schema::prepare(&mut connection)?;
+    let listed = check(&connection)?;
+    if listed > capacity {
+        unlist(&mut connection, listed - capacity)?;
+    }
+    Ok((connection, since, listed.min(capacity)))
+}
+
+/// Reads the whole file and counts its sources.
+fn check(connection: &Connection) -> Result<usize, Trouble> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(Trouble::Damaged(verdict));
+    }
+    let account = Account::read(connection)?;
+    let (mut listed, mut sum, mut address_sum) = (0, Totals::default(), 0_u64);
+    schema::for_each_source(connection, |kept| {
+        listed += 1;
+        sum.merge(&kept.source.totals);
+        address_sum = address_sum.wrapping_add(schema::address_sum(kept.source.address));
+        Ok(())
+    })?;
+    if sum != account.tracked || address_sum != schema::read_address_sum(connection)? {
+        return Err(Trouble::Damaged(
+            "its sources do not add up to what it says of them all".to_owned(),
+        ));
+    }
+    Ok(listed)
+}
+
+/// Takes sources that were not seen for the longest time off the list.
+fn unlist(connection: &mut Connection, number: usize) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut sum = Totals::default();
+    let mut keys = Vec::new();
+    {
+        let mut select = transaction.prepare(schema::OLDEST_SOURCES)?;
+        let mut rows = select.query([integer(number as u64)])?;
+        while let Some(row) = rows.next()? {
+            let kept = schema::kept(row)?;
+            keys.push(kept.source.address);
+            sum.merge(&kept.source.totals);
+        }
+        let mut delete = transaction.prepare("DELETE FROM source WHERE address = ?1")?;
+        for address in &keys {
+            delete.execute([schema::key(*address).as_ref()])?;
+        }
+    }
+    let address_sum = keys
+        .iter()
+        .fold(schema::read_address_sum(&transaction)?, |sum, address| {
+            sum.wrapping_sub(schema::address_sum(*address))
+        });
+    schema::write_address_sum(&transaction, address_sum)?;
+    account::unlist(&transaction, &sum)?;
+    transaction.commit()?;
+    tracing::warn!(
+        "the store lists {number} sources more than history.sources allows: those that were not \
+         seen for the longest time are untracked from now on"
+    );
+    Ok(())
+}
