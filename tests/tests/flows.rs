@@ -200,8 +200,8 @@ fn by_tshark(name: &str) -> Streams {
 fn stitched(connections: &Connections, clients: &Streams) -> Streams {
     let mut streams = Streams::new();
     for (client, ..) in clients.keys() {
-        for (connection, _) in connections.recent_of((*client).into()) {
-            let key = connection.key();
+        for row in connections.recent_of((*client).into()) {
+            let (key, connection) = (row.key, row.connection);
             let volume = connection.volume();
             let said = connection.said();
             let stream = Stream {

@@ -22,7 +22,7 @@ pub struct PairKey {
     pub server: Address,
 }
 
-/// The counts of a pair, in 152 bytes: what is counted per connection or reply has 32 bits, and
+/// The counts of a pair, in 128 bytes: what is counted per connection or reply has 32 bits, and
 /// stays at their end.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
@@ -178,4 +178,4 @@ impl Pair {
     }
 }
 
-const _: () = assert!(size_of::<(PairKey, Pair)>() <= 160);
+const _: () = assert!(size_of::<(PairKey, Pair)>() == 160);

@@ -6,6 +6,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use smtp_common::flow::FlowKey;
 use smtp_common::packet::Address;
 
 use super::connection::Connection;
@@ -17,7 +18,7 @@ pub const PER_CLIENT: usize = 32;
 pub struct Recent {
     capacity: usize,
     /// By the order in which they ended.
-    connections: BTreeMap<u64, Connection>,
+    connections: BTreeMap<u64, (FlowKey, Connection)>,
     /// The numbers of each client's, the first one first.
     by_client: HashMap<Address, VecDeque<u64>>,
     next: u64,
@@ -35,23 +36,22 @@ impl Recent {
     }
 
     /// Keeps one that has ended now.
-    pub fn push(&mut self, connection: Connection) {
+    pub fn push(&mut self, key: FlowKey, connection: Connection) {
         if self.capacity == 0 {
             return;
         }
-        let client = connection.key().client;
-        let numbers = self.by_client.entry(client).or_default();
+        let numbers = self.by_client.entry(key.client).or_default();
         if numbers.len() == PER_CLIENT
             && let Some(first) = numbers.pop_front()
         {
             self.connections.remove(&first);
         }
         numbers.push_back(self.next);
-        self.connections.insert(self.next, connection);
+        self.connections.insert(self.next, (key, connection));
         self.next += 1;
         if self.connections.len() > self.capacity
-            && let Some((_, first)) = self.connections.pop_first()
-            && let Entry::Occupied(mut numbers) = self.by_client.entry(first.key().client)
+            && let Some((_, (first, _))) = self.connections.pop_first()
+            && let Entry::Occupied(mut numbers) = self.by_client.entry(first.client)
         {
             // The first of all is the first of its client.
             numbers.get_mut().pop_front();
@@ -62,7 +62,7 @@ impl Recent {
     }
 
     /// Those of a client, the first one first.
-    pub fn of(&self, client: Address) -> impl Iterator<Item = &Connection> {
+    pub fn of(&self, client: Address) -> impl Iterator<Item = &(FlowKey, Connection)> {
         let numbers = self.by_client.get(&client).into_iter().flatten();
         numbers.filter_map(|number| self.connections.get(number))
     }
@@ -73,22 +73,22 @@ mod tests {
     use super::super::tests::{address, flow};
     use super::*;
 
-    fn ended(client: u8, port: u16) -> Connection {
+    fn end(recent: &mut Recent, client: u8, port: u16) {
         let flow = flow(client, 1, port);
-        Connection::begin(&flow, false)
+        recent.push(flow.key, Connection::begin(&flow, false));
     }
 
     fn ports(recent: &Recent, client: u8) -> Vec<u16> {
         let of = recent.of(address(client));
-        of.map(|connection| connection.key().client_port).collect()
+        of.map(|(key, _)| key.client_port).collect()
     }
 
     #[test]
     fn the_last_32_of_each_client_are_kept() {
         let mut recent = Recent::new(1_000);
         for port in 1..=40 {
-            recent.push(ended(1, port));
-            recent.push(ended(2, 100 + port));
+            end(&mut recent, 1, port);
+            end(&mut recent, 2, 100 + port);
         }
         assert_eq!(ports(&recent, 1), (9..=40).collect::<Vec<_>>());
         assert_eq!(ports(&recent, 2), (109..=140).collect::<Vec<_>>());
@@ -100,7 +100,7 @@ mod tests {
     fn beyond_the_bound_the_first_one_goes() {
         let mut recent = Recent::new(3);
         for (client, port) in [(1, 10), (2, 20), (1, 11), (3, 30), (3, 31)] {
-            recent.push(ended(client, port));
+            end(&mut recent, client, port);
         }
         assert_eq!(ports(&recent, 1), [11]);
         assert!(ports(&recent, 2).is_empty());

@@ -17,7 +17,7 @@ use super::api::{Counts, SCHEMA, rfc3339};
 use super::document::{answer, flatten};
 use super::problem::Problem;
 use super::session::{Commands, Conduct, Replies, Traffic};
-use crate::connections::{Connection, Connections, PairRow};
+use crate::connections::{ConnectionRow, Connections, PairRow};
 use crate::model::session::{COMMANDS, Outcome, Outcomes, REPLIES, flag_names};
 use crate::model::{Scope, SourceRow};
 
@@ -118,9 +118,13 @@ answer! {
     }
 }
 
-impl From<(&Connection, bool)> for RecentConnection {
-    fn from((connection, open): (&Connection, bool)) -> Self {
-        let key = connection.key();
+impl From<&ConnectionRow> for RecentConnection {
+    fn from(row: &ConnectionRow) -> Self {
+        let ConnectionRow {
+            key,
+            connection,
+            open,
+        } = row;
         let (first, last) = connection.times();
         let volume = connection.volume();
         let (c2s_flags, s2c_flags) = connection.flags();
@@ -132,7 +136,7 @@ impl From<(&Connection, bool)> for RecentConnection {
             server_port: key.server_port,
             first: rfc3339(first),
             last: rfc3339(last),
-            open,
+            open: *open,
             midstream,
             outcome: (!midstream).then(|| connection.outcome()),
             c2s_packets: volume.c2s_packets,
@@ -192,7 +196,7 @@ impl OneSource {
             pairs_total,
             limit,
             pairs: pairs.iter().map(Pair::from).collect(),
-            connections: recent.into_iter().map(RecentConnection::from).collect(),
+            connections: recent.iter().map(RecentConnection::from).collect(),
         }
     }
 }
