@@ -106,7 +106,7 @@ pub fn frames(case: &[u8]) {
         sources
             .entry(address.into())
             .or_default()
-            .merge(&stats.into())
+            .merge(&stats.into());
     });
     // A SYN may have lost its slot to another one.
     let forgetful = |mut totals: Totals| {
