@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use smtpflow_tests::measure::{Plan, Rows, What, own_namespace, stay_on_last_cpu};
+use smtpflow_tests::measure::{Plan, Rows, What, own_namespace};
 use smtpflow_tests::pins;
 use smtpflow_tests::road::{RECEIVER, Road};
 use xtask::command::poll_until;
@@ -27,10 +27,19 @@ use xtask::lab::{Process, free_listen_address, http_get, smtpflow_binary};
 /// Sets per CPU: two lines each, of which a million are in use and one in eight addresses finds no
 /// place. The largest step therefore sends more.
 const SETS: u32 = 1 << 20;
-/// Sources as reported, and addresses that send one packet each.
-const STEPS: [(u32, u32); 3] = [(10_000, 10_200), (100_000, 103_000), (1_000_000, 1_140_000)];
-/// So long that all packets of a step go into one window: seconds, and in a smoke run.
-const WINDOW: (u64, u64) = (4, 2);
+/// Sources as reported, and addresses that send one packet each. The first is what a window costs
+/// anyway: the flip, the look at the whole table, this program's questions.
+const STEPS: [(u32, u32); 4] = [
+    (0, 0),
+    (10_000, 10_200),
+    (100_000, 103_000),
+    (1_000_000, 1_140_000),
+];
+/// As it is shipped, and without what it writes to its store. Seconds of a window, in which the window
+/// before is stored and all packets of a step are sent; fewer in a smoke run.
+const SUBJECTS: [(&str, u64); 2] = [(name::SMTPFLOW, 10), (name::SMTPFLOW_NO_STORE, 4)];
+const QUICK_WINDOW: u64 = 2;
+const TRIES: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Scrapes of which the median is taken.
 const SCRAPES: usize = 9;
@@ -41,15 +50,19 @@ fn main() {
     let mut road = Road::new();
     let mut rows = Rows::new(name::AGENT);
     for round in 1..=plan.rounds {
-        let folder = tempfile::tempdir().expect("a folder");
-        let window = Duration::from_secs(plan.of(WINDOW.0, WINDOW.1));
-        let mut agent = Agent::start(folder.path(), window);
-        stay_on_last_cpu();
-        for (sources, packets) in plan.of(&STEPS[..], &STEPS[..2]) {
-            eprintln!("agent, {sources} sources: round {round} of {}", plan.rounds);
-            step(&mut agent, &mut road, &mut rows, *sources, *packets);
+        for (subject, window) in SUBJECTS {
+            let folder = tempfile::tempdir().expect("a folder");
+            let window = Duration::from_secs(plan.of(window, QUICK_WINDOW));
+            let mut agent = Agent::start(folder.path(), subject, window);
+            for (sources, packets) in plan.of(&STEPS[..], &STEPS[..2]) {
+                eprintln!(
+                    "{subject}, {sources} sources: round {round} of {}",
+                    plan.rounds
+                );
+                step(&mut agent, &mut road, &mut rows, *sources, *packets);
+            }
+            agent.stop();
         }
-        agent.stop();
     }
     Rows::print(vec![rows]);
 }
@@ -58,28 +71,25 @@ fn main() {
 fn step(agent: &mut Agent, road: &mut Road, rows: &mut Rows, sources: u32, packets: u32) {
     let what = |case, unit| What {
         case,
-        subject: name::SMTPFLOW,
+        subject: agent.subject,
         over: None,
         sources: u64::from(sources),
         unit,
     };
-    // A window without packets is what the agent costs anyway: the flip, the look at the whole table,
-    // this program's questions.
-    let idle = agent.over_a_drain(|| ());
-    road.vary(1 << 24);
-    let before = agent.status();
-    let busy = agent.over_a_drain(|| {
-        road.send(packets);
+    let (before, cpu, after) = again(|| {
+        road.vary(1 << 24);
+        let before = agent.status();
+        let cpu = agent.over_a_drain(|| {
+            if packets > 0 {
+                road.send(packets);
+            }
+        })?;
+        let after = agent.status();
+        let drained = after["last_drain"]["sources"].as_u64().expect("a count");
+        (drained >= u64::from(sources)).then_some((before, cpu, after))
     });
-    let after = agent.status();
 
-    let drained = after["last_drain"]["sources"].as_u64().expect("a count");
-    assert!(
-        drained >= u64::from(sources),
-        "{drained} sources drained, not {sources}: {after}"
-    );
-    rows.add(what(name::IDLE_CPU, "ms"), milliseconds(idle));
-    rows.add(what(name::DRAIN_CPU, "ms"), milliseconds(busy));
+    rows.add(what(name::DRAIN_CPU, "ms"), milliseconds(cpu));
     let wall = after["last_drain"]["duration_seconds"].as_f64();
     rows.add(
         what(name::DRAIN_WALL, "ms"),
@@ -106,18 +116,26 @@ fn step(agent: &mut Agent, road: &mut Road, rows: &mut Rows, sources: u32, packe
     rows.add_counts(what(name::DRAIN_CPU, "ms"), counts);
 }
 
+/// Measures until the agent's windows were where they should be: on a busy machine they may not.
+fn again<T>(mut measure: impl FnMut() -> Option<T>) -> T {
+    (0..TRIES).find_map(|_| measure()).unwrap_or_else(|| {
+        panic!("in {TRIES} tries no window held all packets and was done in time")
+    })
+}
+
 fn milliseconds(time: Duration) -> f64 {
     1000.0 * time.as_secs_f64()
 }
 
 struct Agent {
+    subject: &'static str,
     process: Process,
     listen: SocketAddr,
     window: Duration,
 }
 
 impl Agent {
-    fn start(folder: &Path, window: Duration) -> Self {
+    fn start(folder: &Path, subject: &'static str, window: Duration) -> Self {
         let binary = smtpflow_binary().unwrap_or_else(|error| panic!("{error:#}"));
         let listen = free_listen_address().expect("a free port");
         let config = folder.join("smtpflow.toml");
@@ -132,9 +150,13 @@ impl Agent {
         fs::write(&config, text).expect("a file in our folder");
         let mut command = Command::new(&binary);
         command.arg("run").arg("--config").arg(&config);
+        if subject == name::SMTPFLOW_NO_STORE {
+            command.arg("--no-store");
+        }
         let process = Process::start(&mut command, "smtpflow", folder.join("smtpflow.log"))
             .unwrap_or_else(|error| panic!("{error:#}"));
         let mut this = Self {
+            subject,
             process,
             listen,
             window,
@@ -158,23 +180,24 @@ impl Agent {
     }
 
     /// Waits for a drain, works, waits for the next drain and its publication, and says how much CPU
-    /// time the agent took from the one to the other.
-    fn over_a_drain(&self, work: impl FnOnce()) -> Duration {
+    /// time the agent took from the one to the other; `None` if that was not one window.
+    fn over_a_drain(&self, work: impl FnOnce()) -> Option<Duration> {
         let drains = || self.status()["drains"].as_u64().expect("a count");
         let first = drains();
         assert!(poll_until(PATIENCE, || drains() > first), "no drain");
         let before = self.cpu();
         let begun = Instant::now();
         work();
-        assert!(
-            begun.elapsed() < self.window / 2,
-            "more than half a window's work"
-        );
-        // Not asked meanwhile: questions cost as well. Half a window is for publishing.
-        thread::sleep((self.window * 3 / 2).saturating_sub(begun.elapsed()));
+        let in_time = begun.elapsed() < self.window / 2;
+        // Questions cost as well, so none is asked before the answer can have changed, and few after.
+        thread::sleep(self.window.saturating_sub(begun.elapsed()));
+        while drains() < first + 2 && begun.elapsed() < self.window * 2 {
+            thread::sleep(self.window / 20);
+        }
+        // What was published has been published; what was drained is still cleared.
+        thread::sleep(self.window / 8);
         let time = self.cpu() - before;
-        assert_eq!(drains(), first + 2, "one drain since the first");
-        time
+        (in_time && drains() == first + 2).then_some(time)
     }
 
     /// CPU time of all threads, since the start.

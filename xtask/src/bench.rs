@@ -33,12 +33,11 @@ pub struct BenchArgs {
 
 /// Measures, writes the report, and shows it.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    let report = measure(args, Stdio::inherit)?;
     let folder = match &args.output {
         Some(folder) => folder.clone(),
         None => workspace::own_folder()?.join("bench"),
     };
-    write(&report, &folder)?;
+    let report = measure(args, &folder, Stdio::inherit)?;
     print!("{}", cost::text(&report));
     println!("\nthe report is in {}", folder.display());
     Ok(())
@@ -57,7 +56,7 @@ pub fn smoke() -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = fs::File::create(&log)
         .with_context(|| format!("cannot write the log {}", log.display()))?;
-    let report = measure(&args, || match file.try_clone() {
+    let report = measure(&args, &folder, || match file.try_clone() {
         Ok(copy) => copy.into(),
         Err(_) => Stdio::inherit(),
     })
@@ -66,7 +65,6 @@ pub fn smoke() -> Result<()> {
         let end = xtask::command::tail(&text, 30);
         format!("the end of {}:\n{end}", log.display())
     })?;
-    write(&report, &folder)?;
     let json = xtask::command::read_lossy(&folder.join("bench.json"));
     ensure!(
         Report::from_json(&json)? == report,
@@ -75,7 +73,9 @@ pub fn smoke() -> Result<()> {
     Ok(())
 }
 
-fn measure(args: &BenchArgs, progress: impl Fn() -> Stdio) -> Result<Report> {
+/// Measures. After each measurement the report is written, so that a later one that fails leaves what
+/// there is.
+fn measure(args: &BenchArgs, folder: &Path, progress: impl Fn() -> Stdio) -> Result<Report> {
     if let Some(unknown) = args
         .only
         .iter()
@@ -89,17 +89,17 @@ fn measure(args: &BenchArgs, progress: impl Fn() -> Stdio) -> Result<Report> {
     apt::require_root("`cargo xtask bench`", "cargo xtask bench")?;
     apt::provide("the benchmark", &[apt::RIVALS])?;
     build::build(&BuildArgs { release: true })?;
-    let mut rows = Vec::new();
-    for name in MEASUREMENTS {
-        if args.only.is_empty() || args.only.iter().any(|only| only == name) {
-            rows.extend(rows_of(name, args.quick, progress())?);
-        }
-    }
-    let report = Report {
+    let mut report = Report {
         machine: Machine::this(),
         quick: args.quick,
-        rows,
+        rows: Vec::new(),
     };
+    for name in MEASUREMENTS {
+        if args.only.is_empty() || args.only.iter().any(|only| only == name) {
+            report.rows.extend(rows_of(name, args.quick, progress())?);
+            write(&report, folder)?;
+        }
+    }
     report.check()?;
     if args.only.is_empty() {
         report.check_complete()?;

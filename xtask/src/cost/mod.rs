@@ -45,6 +45,8 @@ pub mod name {
     pub const SMTPFLOW_LARGE: &str = "smtpflow, a line for every source";
     /// smtpflow with the table of connections as well.
     pub const SMTPFLOW_FLOWS: &str = "smtpflow with FLOWS";
+    /// smtpflow that keeps nothing on disk.
+    pub const SMTPFLOW_NO_STORE: &str = "smtpflow --no-store";
     /// The same counting in a hash of the kernel's with a value for each CPU.
     pub const PERCPU_HASH: &str = "PERCPU_HASH";
     /// The same with eviction.
@@ -79,8 +81,6 @@ pub mod name {
 
     /// Processor time of a window: its drain, the merging and the publication.
     pub const DRAIN_CPU: &str = "drain, merge and publish: CPU";
-    /// The same of a window without packets.
-    pub const IDLE_CPU: &str = "an empty window: CPU";
     /// Time from the flip to the end of the drain.
     pub const DRAIN_WALL: &str = "drain: wall clock";
     /// Time of a GET of the metrics.
@@ -294,13 +294,12 @@ const COMPLETE: &[(&str, &[&str], &[&str])] = &[
         name::AGENT,
         &[
             name::DRAIN_CPU,
-            name::IDLE_CPU,
             name::DRAIN_WALL,
             name::SCRAPE,
             name::RESIDENT,
             name::TABLES,
         ],
-        &[name::SMTPFLOW],
+        &[name::SMTPFLOW, name::SMTPFLOW_NO_STORE],
     ),
 ];
 

@@ -173,17 +173,17 @@ fn quartile(values: &[f64], which: usize) -> f64 {
 /// The agent's costs as straight lines over the number of sources.
 fn fits(report: &Report) -> String {
     let mut text = String::new();
-    let mut cases: Vec<&str> = Vec::new();
-    for row in report.rows.iter().filter(|row| row.section == name::AGENT) {
-        if !cases.contains(&row.case.as_str()) {
-            cases.push(&row.case);
+    let rows = || report.rows.iter().filter(|row| row.section == name::AGENT);
+    let mut series: Vec<(&str, &str)> = Vec::new();
+    for row in rows() {
+        let this = (row.subject.as_str(), row.case.as_str());
+        if !series.contains(&this) {
+            series.push(this);
         }
     }
-    for case in cases {
-        let rows = report
-            .rows
-            .iter()
-            .filter(|row| row.section == name::AGENT && row.case == case);
+    for (subject, case) in series {
+        let rows =
+            rows().filter(|row| (row.subject.as_str(), row.case.as_str()) == (subject, case));
         let unit = rows.clone().next().map_or("", |row| row.unit.as_str());
         let points: Vec<(f64, f64)> = rows
             .map(|row| (row.sources as f64, report.cost(row)))
@@ -191,7 +191,7 @@ fn fits(report: &Report) -> String {
         if let Some((start, slope)) = line(&points) {
             let _ = writeln!(
                 text,
-                "fitted: {case} = {start:.2} {unit} + {:.3} {unit} for 1,000 sources",
+                "fitted: {subject}, {case} = {start:.2} {unit} {:+.3} {unit} for 1,000 sources",
                 1000.0 * slope
             );
         }
