@@ -218,7 +218,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn a_merge_is_the_sketch_of_the_union(
@@ -240,6 +244,7 @@ mod tests {
         #![proptest_config(ProptestConfig {
             cases: 64,
             rng_seed: RngSeed::Fixed(1),
+            failure_persistence: None,
             ..ProptestConfig::default()
         })]
 

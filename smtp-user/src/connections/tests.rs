@@ -489,6 +489,8 @@ fn check(connections: &Connections, flows: &[Flow], limits: &Limits) -> Result<(
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn nothing_is_lost_whatever_flows_come_and_however_little_room_there_is(
         windows in prop::collection::vec((0_u64..400, prop::collection::vec(some_flow(), 0..12)), 0..12),
