@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{FlowKey, FlowLine, Totals, event};
 use smtp_common::packet::Address;
-use smtp_common::speech;
+use smtp_common::speech::{self, Speech};
 
 pub mod session;
 
@@ -254,6 +254,8 @@ pub struct Flow {
     pub first_reply: u8,
     /// What the last reply was, likewise.
     pub last_reply: u8,
+    /// Sequence number of the segment with the last reply.
+    pub reply_sequence: u32,
     /// When the first segment came, to one tick of the kernel's clock interrupt (1 to 10 ms).
     pub first: SystemTime,
     /// When the last segment came, likewise.
@@ -279,14 +281,19 @@ impl Flow {
             accepted: line.accepted.into(),
             first_reply: line.first_reply,
             last_reply: line.last_reply,
+            reply_sequence: line.reply_sequence,
             first: time_of(line.first),
             last: time_of(line.last),
         }
     }
 
     /// Adds what another CPU counted of the same flow in the same window. Which of two CPUs saw the
-    /// first reply is told by which saw the flow first: a network card gives one direction of a
-    /// connection to one CPU.
+    /// first reply is told by which saw the flow first, and the last reply by its sequence number.
+    ///
+    /// A network card gives one direction of a connection to one CPU, so that a line has all replies.
+    /// A virtual interface does not: a go-ahead that is the last reply of one CPU, and a later
+    /// completion that is the last one of another CPU without any failure are one more accepted
+    /// message. Messages in between may be missed.
     pub fn merge(&mut self, other: &Self) {
         let Self {
             key: _,
@@ -304,6 +311,7 @@ impl Flow {
             accepted,
             first_reply,
             last_reply,
+            reply_sequence,
             first,
             last,
         } = self;
@@ -317,19 +325,37 @@ impl Flow {
         *s2c_flags |= other.s2c_flags;
         *answered |= other.answered;
         *refused |= other.refused;
+        let said_here = *said;
         for (mine, others) in said.iter_mut().zip(other.said) {
             *mine += others;
         }
-        *accepted += other.accepted;
+        let replaced = other.last_reply != 0
+            && (*last_reply == 0 || other.reply_sequence.wrapping_sub(*reply_sequence) as i32 > 0);
+        let (before, after) = if replaced {
+            (*last_reply, (other.last_reply, other.said))
+        } else {
+            (other.last_reply, (*last_reply, said_here))
+        };
+        *accepted += other.accepted + u64::from(completes(before, after));
         if *first_reply == 0 || (other.first_reply != 0 && other.first < *first) {
             *first_reply = other.first_reply;
         }
-        if *last_reply == 0 || (other.last_reply != 0 && other.last > *last) {
+        if replaced {
             *last_reply = other.last_reply;
+            *reply_sequence = other.reply_sequence;
         }
         *first = other.first.min(*first);
         *last = other.last.max(*last);
     }
+}
+
+/// Whether the last reply of one CPU waits for a message, and the later last reply of another CPU,
+/// which counted these replies, says that it was taken.
+const fn completes(before: u8, (after, said): (u8, [u64; speech::KINDS])) -> bool {
+    before == Speech::START_INPUT.number()
+        && after == Speech::COMPLETION.number()
+        && said[Speech::TRANSIENT.number() as usize] == 0
+        && said[Speech::PERMANENT.number() as usize] == 0
 }
 
 /// The counts between two flips, merged over CPUs.
