@@ -246,11 +246,11 @@ pub struct Flow {
     pub answered: bool,
     /// Whether a reset came that answered a SYN.
     pub refused: bool,
-    /// Commands and replies, by [`Speech`](speech::Speech).
+    /// Commands and replies, by [`Speech`].
     pub said: [u64; speech::KINDS],
     /// Messages that the server took, see [`FlowLine::accepted`].
     pub accepted: u64,
-    /// What the first reply of the window was, the number of a [`Speech`](speech::Speech); 0: there was none.
+    /// What the first reply of the window was, the number of a [`Speech`]; 0: there was none.
     pub first_reply: u8,
     /// What the last reply was, likewise.
     pub last_reply: u8,

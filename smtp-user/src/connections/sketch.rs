@@ -3,7 +3,7 @@
 //! Contract: adding an address again changes nothing; sketches of two sets merge into the sketch of
 //! their union, wherever they were made, because the hash has no secret. Whoever knows it can choose
 //! addresses that mislead one sketch; an exact set comes before it, see
-//! [`Distinct`](super::distinct::Distinct). The standard error is
+//! `Distinct`. The standard error is
 //! 1.04 / sqrt([`REGISTERS`]) = 1.6 %. The estimator is Ertl's improved one (New cardinality estimation
 //! algorithms for HyperLogLog sketches, 2017, algorithm 6), which needs no correction for few or many.
 //!
