@@ -1,6 +1,6 @@
 //! The counts of a source address, and their sums.
 //!
-//! Contract: [`Totals::merge`] is plain addition: the counts of k windows, or of k CPUs, merged in
+//! Contract: [`Totals::merge`] is addition: the counts of k windows, or of k CPUs, merged in
 //! any order, equal those of one long window on one CPU.
 
 use crate::observe::Syn;
@@ -137,7 +137,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds what `other` counted.
+    /// Adds what `other` counted. No sum comes near the end of 64 bits, but for those of memory that
+    /// was written by somebody else; these stay at the end.
     pub fn merge(&mut self, other: &Self) {
         // In full, so that a new count cannot be forgotten here.
         let Self {
@@ -150,24 +151,24 @@ impl Totals {
             answered,
             refused,
         } = self;
-        *connections += other.connections;
-        *syn_retx += other.syn_retx;
-        *c2s_packets += other.c2s_packets;
-        *c2s_bytes += other.c2s_bytes;
-        *s2c_packets += other.s2c_packets;
-        *s2c_bytes += other.s2c_bytes;
-        *answered += other.answered;
-        *refused += other.refused;
+        *connections = connections.saturating_add(other.connections);
+        *syn_retx = syn_retx.saturating_add(other.syn_retx);
+        *c2s_packets = c2s_packets.saturating_add(other.c2s_packets);
+        *c2s_bytes = c2s_bytes.saturating_add(other.c2s_bytes);
+        *s2c_packets = s2c_packets.saturating_add(other.s2c_packets);
+        *s2c_bytes = s2c_bytes.saturating_add(other.s2c_bytes);
+        *answered = answered.saturating_add(other.answered);
+        *refused = refused.saturating_add(other.refused);
     }
 
     /// Segments sent, in both roles.
     pub const fn packets(&self) -> u64 {
-        self.c2s_packets + self.s2c_packets
+        self.c2s_packets.saturating_add(self.s2c_packets)
     }
 
     /// Layer-3 bytes sent, in both roles.
     pub const fn bytes(&self) -> u64 {
-        self.c2s_bytes + self.s2c_bytes
+        self.c2s_bytes.saturating_add(self.s2c_bytes)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Flows: both directions on one line, what was said, and what a full table does.
 
+mod cases;
 mod meter;
 
+use cases::cases;
 use meter::*;
 use proptest::prelude::*;
 use smtp_common::flow::{FlowKey, FlowLine, event};
@@ -232,7 +234,7 @@ fn without_a_table_no_flow_is_counted_and_none_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(cases(300))]
 
     /// Whatever comes, on whichever CPU: flows and refusals add up to the segments, and each source
     /// has what its flows have.

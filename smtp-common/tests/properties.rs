@@ -2,10 +2,12 @@
 //!
 //! The oracle is [`Model`]: a few lines over the standard library's sets and maps.
 
+mod cases;
 mod meter;
 
 use std::collections::HashSet;
 
+use cases::cases;
 use meter::*;
 use proptest::prelude::*;
 use smtp_common::flow::{Placement, Totals};
@@ -39,7 +41,7 @@ fn traffic() -> impl Strategy<Value = Vec<Segment>> {
 /// share a slot. With fixed seeds this holds always or never.
 #[test]
 fn no_two_syns_of_the_strategy_share_a_slot() {
-    let meter = Meter::roomy(1);
+    let meter = Meter::unforgetting(1);
     let mut slots = HashSet::new();
     for client in 0..16 {
         for server in 0..16 {
@@ -54,11 +56,11 @@ fn no_two_syns_of_the_strategy_share_a_slot() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn tables_count_what_sets_and_maps_count(segments in traffic()) {
-        let mut meter = Meter::roomy(1);
+        let mut meter = Meter::unforgetting(1);
         let mut model = Model::default();
         for segment in &segments {
             prop_assert_eq!(meter.observe(0, segment), Placement::Line);
@@ -75,8 +77,8 @@ proptest! {
         flips in prop::collection::vec(any::<bool>(), 300),
         order in any::<u64>(),
     ) {
-        let mut long = Meter::roomy(1);
-        let mut cut = Meter::roomy(1);
+        let mut long = Meter::unforgetting(1);
+        let mut cut = Meter::unforgetting(1);
         let mut windows = Vec::new();
         for (segment, flip) in segments.iter().zip(&flips) {
             long.observe(0, segment);
@@ -102,8 +104,8 @@ proptest! {
         segments in traffic(),
         cpus in prop::collection::vec(0..4_u32, 300),
     ) {
-        let mut one = Meter::roomy(1);
-        let mut four = Meter::roomy(4);
+        let mut one = Meter::unforgetting(1);
+        let mut four = Meter::unforgetting(4);
         for (segment, cpu) in segments.iter().zip(&cpus) {
             one.observe(0, segment);
             four.observe(*cpu, segment);

@@ -1,7 +1,10 @@
 //! Hashes that spread, and addresses that come back as they went in.
 
+mod cases;
+
 use std::net::IpAddr;
 
+use cases::cases;
 use proptest::prelude::*;
 use smtp_common::packet::{Address, Direction, Segment, flags};
 use smtp_common::table::{
@@ -185,7 +188,7 @@ fn segments_of_halves_and_cpus_do_not_overlap_and_fill_the_table() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn an_address_comes_back_from_every_form(octets in any::<[u8; 16]>()) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
-use smtp_common::flow::{FlowKey, FlowLine, Totals, event};
+use smtp_common::flow::{FlowKey, FlowLine, Header, Totals, event};
 use smtp_common::packet::Address;
 use smtp_common::speech::{self, Speech};
 
@@ -129,8 +129,10 @@ pub struct FlowTally {
 impl FlowTally {
     /// By how much `segments = sum over flows + refused` is broken, in packets and bytes.
     pub const fn conservation_error(&self) -> u64 {
-        self.segments.abs_diff(self.packets + self.refused_packets)
-            + self.segment_bytes.abs_diff(self.bytes + self.refused_bytes)
+        let placed = self.packets.saturating_add(self.refused_packets);
+        let placed_bytes = self.bytes.saturating_add(self.refused_bytes);
+        let error = self.segments.abs_diff(placed);
+        error.saturating_add(self.segment_bytes.abs_diff(placed_bytes))
     }
 
     /// Adds another stretch of time.
@@ -143,12 +145,12 @@ impl FlowTally {
             refused_packets,
             refused_bytes,
         } = self;
-        *segments += other.segments;
-        *segment_bytes += other.segment_bytes;
-        *packets += other.packets;
-        *bytes += other.bytes;
-        *refused_packets += other.refused_packets;
-        *refused_bytes += other.refused_bytes;
+        *segments = segments.saturating_add(other.segments);
+        *segment_bytes = segment_bytes.saturating_add(other.segment_bytes);
+        *packets = packets.saturating_add(other.packets);
+        *bytes = bytes.saturating_add(other.bytes);
+        *refused_packets = refused_packets.saturating_add(other.refused_packets);
+        *refused_bytes = refused_bytes.saturating_add(other.refused_bytes);
     }
 }
 
@@ -165,19 +167,67 @@ impl Tally {
 
     /// Frames skipped for any reason.
     pub fn all_skipped(&self) -> u64 {
-        Skip::ALL.iter().map(|skip| self.skipped(*skip)).sum()
+        let skipped = Skip::ALL.iter().map(|skip| self.skipped(*skip));
+        skipped.fold(0, u64::saturating_add)
     }
 
     /// By how much the conservation law is broken, in packets and bytes; 0 means that nothing was
     /// lost and nothing was counted twice: `frames = segments + skips`,
     /// `segments = sum over sources + overflow` and `segments = sum over flows + refused`.
     pub fn conservation_error(&self) -> u64 {
-        let placed = self.sources.packets() + self.overflow.packets();
-        let placed_bytes = self.sources.bytes() + self.overflow.bytes();
-        self.frames.abs_diff(self.segments() + self.all_skipped())
-            + self.segments().abs_diff(placed)
-            + self.segment_bytes.abs_diff(placed_bytes)
-            + self.flows.conservation_error()
+        let ended = self.segments().saturating_add(self.all_skipped());
+        let placed = self
+            .sources
+            .packets()
+            .saturating_add(self.overflow.packets());
+        let placed_bytes = self.sources.bytes().saturating_add(self.overflow.bytes());
+        [
+            self.frames.abs_diff(ended),
+            self.segments().abs_diff(placed),
+            self.segment_bytes.abs_diff(placed_bytes),
+            self.flows.conservation_error(),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// Adds what a CPU says about a half.
+    pub fn add_header(&mut self, header: &Header) {
+        let mut of_cpu = Self {
+            frames: header.frames,
+            segment_bytes: header.segment_bytes,
+            overflow: Totals::from(&header.overflow),
+            spilled: header.spilled,
+            spill_refused: header.spill_refused,
+            ..Self::default()
+        };
+        let outcomes = &header.outcomes[..Counter::COUNT];
+        of_cpu.outcomes.copy_from_slice(outcomes);
+        of_cpu.flows.refused_packets = header.flow_refused_packets;
+        of_cpu.flows.refused_bytes = header.flow_refused_bytes;
+        self.merge(&of_cpu);
+    }
+
+    /// Adds where the segments are: the sources, and the flows if they are counted.
+    pub fn place(&mut self, sources: &[Source], flows: Option<&[Flow]>) {
+        for source in sources {
+            self.sources.merge(&source.totals);
+        }
+        let Some(flows) = flows else {
+            return;
+        };
+        let mut placed = FlowTally {
+            segments: self.segments(),
+            segment_bytes: self.segment_bytes,
+            ..FlowTally::default()
+        };
+        for flow in flows {
+            let packets = flow.c2s_packets.saturating_add(flow.s2c_packets);
+            let bytes = flow.c2s_bytes.saturating_add(flow.s2c_bytes);
+            placed.packets = placed.packets.saturating_add(packets);
+            placed.bytes = placed.bytes.saturating_add(bytes);
+        }
+        self.flows.merge(&placed);
     }
 
     /// Adds another stretch of time.
@@ -192,15 +242,15 @@ impl Tally {
             spill_refused,
             flows,
         } = self;
-        *frames += other.frames;
+        *frames = frames.saturating_add(other.frames);
         for (mine, others) in outcomes.iter_mut().zip(other.outcomes) {
-            *mine += others;
+            *mine = mine.saturating_add(others);
         }
-        *segment_bytes += other.segment_bytes;
+        *segment_bytes = segment_bytes.saturating_add(other.segment_bytes);
         sources.merge(&other.sources);
         overflow.merge(&other.overflow);
-        *spilled += other.spilled;
-        *spill_refused += other.spill_refused;
+        *spilled = spilled.saturating_add(other.spilled);
+        *spill_refused = spill_refused.saturating_add(other.spill_refused);
         flows.merge(&other.flows);
     }
 }
@@ -315,19 +365,19 @@ impl Flow {
             first,
             last,
         } = self;
-        *c2s_packets += other.c2s_packets;
-        *c2s_bytes += other.c2s_bytes;
-        *s2c_packets += other.s2c_packets;
-        *s2c_bytes += other.s2c_bytes;
-        *connections += other.connections;
-        *syn_retx += other.syn_retx;
+        *c2s_packets = c2s_packets.saturating_add(other.c2s_packets);
+        *c2s_bytes = c2s_bytes.saturating_add(other.c2s_bytes);
+        *s2c_packets = s2c_packets.saturating_add(other.s2c_packets);
+        *s2c_bytes = s2c_bytes.saturating_add(other.s2c_bytes);
+        *connections = connections.saturating_add(other.connections);
+        *syn_retx = syn_retx.saturating_add(other.syn_retx);
         *c2s_flags |= other.c2s_flags;
         *s2c_flags |= other.s2c_flags;
         *answered |= other.answered;
         *refused |= other.refused;
         let said_here = *said;
         for (mine, others) in said.iter_mut().zip(other.said) {
-            *mine += others;
+            *mine = mine.saturating_add(others);
         }
         let replaced = other.last_reply != 0
             && (*last_reply == 0 || other.reply_sequence.wrapping_sub(*reply_sequence) as i32 > 0);
@@ -336,7 +386,9 @@ impl Flow {
         } else {
             (other.last_reply, (*last_reply, said_here))
         };
-        *accepted += other.accepted + u64::from(completes(before, after));
+        *accepted = accepted
+            .saturating_add(other.accepted)
+            .saturating_add(completes(before, after).into());
         if *first_reply == 0 || (other.first_reply != 0 && other.first < *first) {
             *first_reply = other.first_reply;
         }

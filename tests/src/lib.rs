@@ -14,6 +14,7 @@ pub mod programs;
 pub mod random;
 pub mod reference;
 pub mod road;
+pub mod targets;
 pub mod volley;
 pub mod windows;
 

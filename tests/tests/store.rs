@@ -8,10 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use smtp_common::flow::Totals;
-use smtp_user::crash;
 use smtp_user::model::{Tally, Window};
 use smtp_user::store::{Committed, Store};
 use smtpflow_tests::windows::{Order, window};
@@ -313,49 +311,4 @@ fn an_agent_that_cannot_write_says_so_and_goes_on() {
     let mut agent = start(&lab, &options);
     assert_eq!(connections(&mut agent), waiting + 5);
     assert!(agent.stop().expect("the agent ends").success());
-}
-
-#[test]
-fn an_agent_killed_at_any_point_of_a_drain_loses_nothing_and_doubles_nothing() {
-    let lab = lab("sfstoredie");
-    let options = options(&lab);
-    // From here on the kernel counts, whatever happens to agents.
-    let mut first = start(&lab, &options);
-    first
-        .process()
-        .stop(Signal::SIGKILL, LIMIT)
-        .expect("killed");
-    let mut expected = 0;
-    for point in crash::POINTS {
-        let mut dying = lab
-            .agent_with_environment(&options, &[(crash::VARIABLE, &format!("{point}:3"))])
-            .expect("the agent starts");
-        // Until it is dead, so that there are counts in the window of its death.
-        while dying.process().is_running() {
-            knock(&lab, 7);
-            expected += 7;
-        }
-        let status = dying.process().wait(LIMIT).expect("it dies");
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(Signal::SIGKILL as i32),
-            "{point}"
-        );
-        let link = lab.ip("gateway", "link show outer").expect("ip link");
-        assert!(link.contains("xdp"), "{point}: detached: {link}");
-        knock(&lab, 5);
-        expected += 5;
-        let mut agent = start(&lab, &options);
-        assert_eq!(connections(&mut agent), expected, "{point}");
-        let log = agent.process().log_text();
-        assert!(!log.contains("not counted again"), "{point}: {log}");
-        agent
-            .process()
-            .stop(Signal::SIGKILL, LIMIT)
-            .expect("killed");
-    }
-    let mut agent = start(&lab, &options);
-    assert_eq!(connections(&mut agent), expected);
-    assert!(agent.stop().expect("the agent ends").success());
-    assert!(!options.pins.exists(), "pins are left");
 }

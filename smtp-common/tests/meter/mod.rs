@@ -133,7 +133,22 @@ impl Meter {
 
     /// With room for everything that the strategies below make.
     pub fn roomy(cpus: u32) -> Self {
-        Self::with_flows(cpus, 1 << 10, 1 << 20, 1 << 12)
+        Self::with_syn_slots(cpus, if cfg!(miri) { 1 << 12 } else { 1 << 20 })
+    }
+
+    /// The same, and none of the SYNs of `properties` takes the slot of another.
+    pub fn unforgetting(cpus: u32) -> Self {
+        Self::with_syn_slots(cpus, 1 << 20)
+    }
+
+    fn with_syn_slots(cpus: u32, syn_slots: u32) -> Self {
+        // Every line is looked at in every flip: too many for Miri.
+        let (sets, flow_sets) = if cfg!(miri) {
+            (1 << 6, 1 << 6)
+        } else {
+            (1 << 10, 1 << 12)
+        };
+        Self::with_flows(cpus, sets, syn_slots, flow_sets)
     }
 
     pub fn observe(&mut self, cpu: u32, segment: &Segment) -> Placement {

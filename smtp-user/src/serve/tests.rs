@@ -249,14 +249,23 @@ fn sources_are_sorted_and_a_bad_query_is_refused() {
 }
 
 #[test]
-fn readiness_needs_interfaces_and_fresh_drains() {
+fn readiness_needs_interfaces_fresh_drains_and_a_store_that_is_written() {
     let server = Server::start();
     assert_eq!(server.json("/readyz")["ready"], true);
-    let changes: [fn(&mut Snapshot); 4] = [
+    let mut without = fixture::snapshot(&fixture::rows());
+    without.store = None;
+    server.snapshots.send_replace(Arc::new(without));
+    assert_eq!(server.json("/readyz")["ready"], true);
+    assert!(server.json("/api/v1/status")["store"].is_null());
+    let changes: [fn(&mut Snapshot); 5] = [
         |snapshot| snapshot.points.clear(),
         |snapshot| snapshot.points[1].state = PointState::Detached,
         |snapshot| snapshot.last_drain = None,
         |snapshot| snapshot.identity.window = Duration::from_nanos(1),
+        |snapshot| {
+            let store = snapshot.store.as_mut().expect("a store");
+            store.failure = Some("database or disk is full".to_owned());
+        },
     ];
     for change in changes {
         let mut snapshot = fixture::snapshot(&fixture::rows());

@@ -71,72 +71,17 @@ impl Tables {
         unsafe { self.flows.silent(first, count) }
     }
 
-    /// The sources of a silent half, each address once, in the order of the sets, and the number of
-    /// lines that they have.
+    /// The sources of a silent half, see [`sources_of`].
     pub fn read_sources(&mut self, half: u32) -> (Vec<Source>, u64) {
-        let (cpus, per_cpu) = (self.geometry.cpus as usize, self.geometry.sets as usize);
-        let sets = self.silent_sets(half);
-        let mut sources: Vec<Source> = Vec::new();
-        let mut lines = 0;
-        for index in 0..per_cpu {
-            let of_set = sources.len();
-            for cpu in 0..cpus {
-                for line in &sets[cpu * per_cpu + index].lines {
-                    if line.stats.is_empty() {
-                        // Lines are taken in order: the rest of the set is empty as well.
-                        break;
-                    }
-                    lines += 1;
-                    let totals = Totals::from(&line.stats);
-                    let known = sources[of_set..]
-                        .iter_mut()
-                        .find(|source| source.address == line.address);
-                    match known {
-                        Some(source) => source.totals.merge(&totals),
-                        None => sources.push(Source {
-                            address: line.address,
-                            totals,
-                        }),
-                    }
-                }
-            }
-        }
-        (sources, lines)
+        let cpus = self.geometry.cpus as usize;
+        sources_of(self.silent_sets(half), cpus)
     }
 
-    /// The flows of a silent half, each once.
+    /// The flows of a silent half, see [`flows_of`].
     pub fn read_flows(&mut self, half: u32) -> anyhow::Result<Vec<Flow>> {
-        let (cpus, per_cpu) = (
-            self.geometry.cpus as usize,
-            self.geometry.flow_sets as usize,
-        );
-        if per_cpu == 0 {
-            return Ok(Vec::new());
-        }
         let headers = self.silent_headers(half).iter();
         let clocks = headers.map(TickClock::new).collect::<Result<Vec<_>, _>>()?;
-        let sets = self.silent_flow_sets(half);
-        let mut flows: Vec<Flow> = Vec::new();
-        for index in 0..per_cpu {
-            let of_set = flows.len();
-            for (cpu, clock) in clocks.iter().enumerate() {
-                for line in &sets[cpu * per_cpu + index].lines {
-                    if line.is_empty() {
-                        break;
-                    }
-                    let flow = Flow::from_line(line, |tick| clock.time_of(tick));
-                    let known = flows[of_set..]
-                        .iter_mut()
-                        .find(|known| known.key == flow.key);
-                    match known {
-                        Some(known) => known.merge(&flow),
-                        None => flows.push(flow),
-                    }
-                }
-            }
-        }
-        debug_assert_eq!(clocks.len(), cpus);
-        Ok(flows)
+        Ok(flows_of(self.silent_flow_sets(half), &clocks))
     }
 
     /// The spill of a silent half.
@@ -199,10 +144,68 @@ impl Tables {
     }
 }
 
+/// The sources in the sets of one half, each address once, in the order of the sets, and the number of
+/// lines that they have. `sets` has all sets of the first CPU, then as many of each further one.
+pub(super) fn sources_of(sets: &[Set], cpus: usize) -> (Vec<Source>, u64) {
+    let per_cpu = sets.len() / cpus;
+    let mut sources: Vec<Source> = Vec::new();
+    let mut lines = 0;
+    for index in 0..per_cpu {
+        let of_set = sources.len();
+        for cpu in 0..cpus {
+            for line in &sets[cpu * per_cpu + index].lines {
+                if line.stats.is_empty() {
+                    // Lines are taken in order: the rest of the set is empty as well.
+                    break;
+                }
+                lines += 1;
+                let totals = Totals::from(&line.stats);
+                let known = sources[of_set..]
+                    .iter_mut()
+                    .find(|source| source.address == line.address);
+                match known {
+                    Some(source) => source.totals.merge(&totals),
+                    None => sources.push(Source {
+                        address: line.address,
+                        totals,
+                    }),
+                }
+            }
+        }
+    }
+    (sources, lines)
+}
+
+/// The flows in the sets of one half, each once; `sets` as in [`sources_of`], `clocks` has one for each
+/// CPU.
+pub(super) fn flows_of(sets: &[FlowSet], clocks: &[TickClock]) -> Vec<Flow> {
+    let per_cpu = sets.len() / clocks.len();
+    let mut flows: Vec<Flow> = Vec::new();
+    for index in 0..per_cpu {
+        let of_set = flows.len();
+        for (cpu, clock) in clocks.iter().enumerate() {
+            for line in &sets[cpu * per_cpu + index].lines {
+                if line.is_empty() {
+                    break;
+                }
+                let flow = Flow::from_line(line, |tick| clock.time_of(tick));
+                let known = flows[of_set..]
+                    .iter_mut()
+                    .find(|known| known.key == flow.key);
+                match known {
+                    Some(known) => known.merge(&flow),
+                    None => flows.push(flow),
+                }
+            }
+        }
+    }
+    flows
+}
+
 /// Turns ticks of the kernel's clock interrupt, as one CPU has noted them, into times.
 ///
 /// Only differences of ticks matter, so what the kernel counted them from does not.
-struct TickClock {
+pub(super) struct TickClock {
     /// A tick, and when it was.
     tick: u32,
     at: SystemTime,
@@ -211,7 +214,7 @@ struct TickClock {
 }
 
 impl TickClock {
-    fn new(header: &Header) -> anyhow::Result<Self> {
+    pub(super) fn new(header: &Header) -> anyhow::Result<Self> {
         let now: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)
             .context("cannot read the monotonic clock")?
             .into();

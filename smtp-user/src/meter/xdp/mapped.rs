@@ -85,3 +85,13 @@ impl<T: Plain> MappedArray<T> {
         }
     }
 }
+
+/// Copies of the whole values in these bytes, whatever they are.
+pub fn values<T: Plain>(bytes: &[u8]) -> Vec<T> {
+    bytes
+        .chunks_exact(size_of::<T>())
+        // SAFETY: the chunk has as many bytes as a `T`, and any bytes are a `Plain`. It need not be
+        // aligned.
+        .map(|chunk| unsafe { chunk.as_ptr().cast::<T>().read_unaligned() })
+        .collect()
+}
