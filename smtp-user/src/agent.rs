@@ -18,12 +18,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::connections::{Connections, Limits, SharedConnections};
 use crate::crash;
 use crate::failure::{Failure, Kind};
 use crate::history::History;
 use crate::link;
 use crate::meter::Meter as _;
 use crate::meter::xdp::{Options, XdpMeter};
+use crate::model::session::FlowSummary;
 use crate::model::{Drain, Identity, ObservationPoint, Snapshot, StoreState, Tally, Window};
 use crate::serve;
 use crate::source_list::{SharedSources, SourceList};
@@ -76,13 +78,14 @@ async fn agent(
     };
     log_start(&config, &started);
 
-    let mut recorder = Recorder::new(started);
+    let mut recorder = Recorder::new(&config, started);
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
     let (shutdown_sender, shutdown) = watch::channel(false);
     let server = tokio::spawn(serve::serve(
         listener,
         serve_options,
         snapshots,
+        recorder.connections.clone(),
         recorder.sources.clone(),
         shutdown,
     ));
@@ -284,6 +287,7 @@ fn drain(
             );
             window.tally = Tally::default();
             window.sources = Vec::new();
+            window.flows = Vec::new();
         }
         store.state()
     });
@@ -403,6 +407,8 @@ struct Recorder {
     identity: Identity,
     points: Vec<ObservationPoint>,
     history: History,
+    connections: SharedConnections,
+    flows: FlowSummary,
     sources: SharedSources,
     sources_kept: u64,
     last_drain: Option<Drain>,
@@ -413,7 +419,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(started: Started) -> Self {
+    fn new(config: &Config, started: Started) -> Self {
         let Started {
             identity,
             points,
@@ -425,6 +431,12 @@ impl Recorder {
             identity,
             points,
             history,
+            connections: SharedConnections::new(Connections::new(Limits {
+                idle: config.history.idle,
+                pairs: config.history.pairs as usize,
+                ..Limits::default()
+            })),
+            flows: FlowSummary::default(),
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),
             last_drain: None,
@@ -474,9 +486,13 @@ impl Recorder {
         let sources = self.sources.clone();
         let mut list = sources.write();
         self.history.add(&window, &mut list);
+        let shared = self.connections.clone();
+        let mut connections = shared.write();
+        connections.add(&window);
+        self.flows = connections.summary();
         self.sources_kept = list.len() as u64;
         self.last_window = window.tally;
-        // While the list is locked, so that whoever reads both sees the same window in them.
+        // While the list and the connections are locked, so that whoever reads several sees the same window in them.
         snapshots.send_replace(Arc::new(self.snapshot()));
     }
 
@@ -491,6 +507,7 @@ impl Recorder {
             last_window: self.last_window.clone(),
             sources_kept: self.sources_kept,
             untracked: self.history.untracked(),
+            flows: self.flows,
             store: self.store.clone(),
         }
     }

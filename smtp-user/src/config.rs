@@ -153,6 +153,13 @@ section! {
         /// counts of those that come later are summed up as untracked.
         #[serde(deserialize_with = "value::sources")]
         pub sources: u32 = 1_000_000;
+        /// Most pairs of client and server kept since the start, 1 to 16777216, at about 160 bytes
+        /// each. The counts of those that come later are summed up as untracked.
+        #[serde(deserialize_with = "value::pairs")]
+        pub pairs: u32 = 114_688;
+        /// A connection without a segment for this long has ended: "10s" to "1h".
+        #[serde(with = "value::idle")]
+        pub idle: Duration = Duration::from_secs(300);
     }
 }
 
@@ -293,6 +300,8 @@ impl Config {
             ("table.spill", value::check_spill(table.spill)),
             ("networks.local", value::check_prefixes(&networks.local)),
             ("history.sources", value::check_sources(history.sources)),
+            ("history.pairs", value::check_sources(history.pairs)),
+            ("history.idle", value::check_idle(history.idle)),
             ("store.path", value::check_store(&store.path)),
         ];
         for (key, result) in results {

@@ -9,6 +9,10 @@ use smtp_common::flow::{FlowKey, FlowLine, Header, Totals, event};
 use smtp_common::packet::Address;
 use smtp_common::speech;
 
+pub mod session;
+
+use self::session::FlowSummary;
+
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -503,6 +507,8 @@ pub struct Snapshot {
     pub sources_kept: u64,
     /// Counts of sources that came when the agent's own list was full.
     pub untracked: Totals,
+    /// What became of the connections since the agent started.
+    pub flows: FlowSummary,
     /// The store; `None` where the agent runs without one.
     pub store: Option<StoreState>,
 }

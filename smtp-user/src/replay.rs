@@ -7,6 +7,7 @@
 //! more in one window than [`SPILL_LIMIT`](pcap::memory::SPILL_LIMIT). A reader of standard output
 //! that goes away ends the report, not in an error.
 
+mod conduct;
 #[cfg(test)]
 mod tests;
 
@@ -25,16 +26,23 @@ use smtp_common::counter::Skip;
 use smtp_common::flow::Totals;
 use smtp_common::packet::{Address, MailPorts};
 
+use self::conduct::JsonConduct;
+use crate::connections::{Connections, Limits};
 use crate::distribution::{Distribution, Row};
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter;
 use crate::meter::pcap::file::Fault;
 use crate::meter::pcap::{self, PcapMeter};
-use crate::model::{Source, Tally, Window};
+use crate::model::session::{ClientRow, FlowSummary};
+use crate::model::{FlowTally, Source, Tally, Window};
 
 /// How many sources are told apart; the counts of later ones go to overflow. With that many in one
 /// window, which only a flood from invented addresses has, a replay was measured to take 0.9 GB.
 pub const SOURCE_LIMIT: usize = 4_000_000;
+
+/// How many clients, pairs and connections under way are told apart: what a hash map of 2^20 places
+/// takes before it grows. A replay ends, so it may take more than an agent.
+const FLOW_LIMITS: usize = (1 << 20) / 8 * 7;
 
 /// Version of the JSON report; a new field does not change it.
 const SCHEMA: u32 = 1;
@@ -144,6 +152,7 @@ struct Account {
     tally: Tally,
     /// By connections, then IPv4 before IPv6, then by address.
     sources: Vec<Source>,
+    connections: Connections,
 }
 
 impl Account {
@@ -153,6 +162,15 @@ impl Account {
             windows: 0,
             tally: Tally::default(),
             sources: Vec::new(),
+            connections: Connections::new(Limits {
+                connections: FLOW_LIMITS,
+                pairs: FLOW_LIMITS,
+                clients: FLOW_LIMITS,
+                // Nobody asks for single connections here.
+                recent: 0,
+                servers: FLOW_LIMITS,
+                ..Limits::default()
+            }),
         };
         // The sources stand in a vector, which is sorted in place later; only places are hashed.
         let mut places = HashMap::new();
@@ -169,6 +187,7 @@ impl Account {
             }
         };
         drop(places);
+        account.connections.finish();
         account.sources.sort_unstable_by_key(|source| {
             let address = (!source.address.is_mapped(), source.address.octets());
             (Reverse(source.totals.connections), address)
@@ -178,6 +197,7 @@ impl Account {
 
     fn add(&mut self, window: &Window, places: &mut HashMap<Address, u32>, source_limit: usize) {
         self.windows += 1;
+        self.connections.add(window);
         // The sums are made anew from what is kept, so that the conservation law covers this step.
         self.tally.merge(&Tally {
             sources: Totals::default(),
@@ -201,6 +221,11 @@ impl Account {
             }
             self.tally.sources.merge(&source.totals);
         }
+    }
+
+    /// What a source did as a client.
+    fn client(&self, source: &Source) -> ClientRow {
+        self.connections.client(source.address)
     }
 
     /// What sources and overflow have together.
@@ -232,6 +257,7 @@ impl Report<'_> {
             windows,
             tally,
             sources,
+            connections: _,
         } = &self.account;
         let totals = self.account.totals();
         writeln!(
@@ -288,8 +314,45 @@ impl Report<'_> {
             top.sort_by_key(|source| Reverse((source.totals.connections, source.totals.packets())));
             top.truncate(self.top);
             write_sources(out, &top, sources.len())?;
+            self.write_clients(out, &top)?;
         }
         self.write_distribution(out)
+    }
+
+    /// What became of the connections of those that had flows as clients.
+    fn write_clients(&self, out: &mut impl Write, top: &[&Source]) -> io::Result<()> {
+        let summary = self.account.connections.summary();
+        let refused = self.account.tally.flows.refused_packets;
+        if refused != 0 {
+            writeln!(
+                out,
+                "\n{refused} segments found no place in the table of flows"
+            )?;
+        }
+        let clients = top.iter().map(|source| {
+            let ClientRow { sessions, servers } = self.account.client(source);
+            conduct::Row {
+                client: source.ip().to_string(),
+                sessions,
+                servers: Some(servers),
+            }
+        });
+        let all = conduct::Row {
+            client: "all".to_owned(),
+            sessions: summary.sessions,
+            servers: None,
+        };
+        let rows: Vec<_> = clients
+            .filter(|row| row.servers.is_some_and(|servers| servers.count != 0))
+            .chain([all])
+            .collect();
+        writeln!(
+            out,
+            "\nwhat became of connections: {}, visibility {}",
+            summary.sessions.connections(),
+            conduct::visibility(summary.sessions.outcomes)
+        )?;
+        conduct::write(out, &rows)
     }
 
     fn write_distribution(&self, out: &mut impl Write) -> io::Result<()> {
@@ -382,8 +445,9 @@ struct JsonReport<'a> {
     skipped: &'a Tally,
     totals: JsonTotals,
     overflow: JsonOverflow,
+    flows: JsonFlows,
     #[serde(serialize_with = "sources")]
-    sources: &'a [Source],
+    sources: &'a Account,
     #[serde(serialize_with = "rows")]
     distribution: &'a Distribution,
     complete: bool,
@@ -400,6 +464,44 @@ struct JsonSource {
     addr: std::net::IpAddr,
     #[serde(flatten)]
     totals: JsonTotals,
+    #[serde(flatten)]
+    conduct: JsonConduct,
+    servers: u64,
+    servers_exact: bool,
+}
+
+#[derive(Serialize)]
+struct JsonFlows {
+    segments: u64,
+    packets: u64,
+    bytes: u64,
+    refused_packets: u64,
+    refused_bytes: u64,
+    #[serde(flatten)]
+    conduct: JsonConduct,
+    pairs: u64,
+}
+
+impl JsonFlows {
+    fn new(tally: &FlowTally, summary: &FlowSummary) -> Self {
+        let FlowTally {
+            segments,
+            segment_bytes: _,
+            packets,
+            bytes,
+            refused_packets,
+            refused_bytes,
+        } = *tally;
+        Self {
+            segments,
+            packets,
+            bytes,
+            refused_packets,
+            refused_bytes,
+            conduct: (&summary.sessions).into(),
+            pairs: summary.pairs,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -437,7 +539,8 @@ impl<'a> From<&'a Report<'a>> for JsonReport<'a> {
                 packets: tally.overflow.packets(),
                 bytes: tally.overflow.bytes(),
             },
-            sources: &report.account.sources,
+            flows: JsonFlows::new(&tally.flows, &report.account.connections.summary()),
+            sources: &report.account,
             distribution: &report.distribution,
             complete: report.complete,
         }
@@ -448,10 +551,16 @@ fn skips<S: Serializer>(tally: &&Tally, serializer: S) -> Result<S::Ok, S::Error
     serializer.collect_map(Skip::ALL.map(|skip| (skip.name(), tally.skipped(skip))))
 }
 
-fn sources<S: Serializer>(sources: &&[Source], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(sources.iter().map(|source| JsonSource {
-        addr: source.ip(),
-        totals: JsonTotals(source.totals),
+fn sources<S: Serializer>(account: &&Account, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(account.sources.iter().map(|source| {
+        let ClientRow { sessions, servers } = account.client(source);
+        JsonSource {
+            addr: source.ip(),
+            totals: JsonTotals(source.totals),
+            conduct: (&sessions).into(),
+            servers: servers.count,
+            servers_exact: servers.exact,
+        }
     }))
 }
 

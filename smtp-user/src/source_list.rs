@@ -247,6 +247,11 @@ impl SourceList {
         })
     }
 
+    /// The source with this address.
+    pub fn of(&self, address: Address) -> Option<Listed<'_>> {
+        self.get(self.find(address)?)
+    }
+
     /// The source with this number, see [`Listed::number`].
     pub fn get(&self, number: u32) -> Option<Listed<'_>> {
         let row = self.rows.get(number as usize)?;

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use smtpflow_tests::measure::{Plan, Rows, What, output, own_namespace, stay_on_last_cpu};
+use smtpflow_tests::measure::{Plan, Rows, What, own_namespace, stay_on_last_cpu};
 use smtpflow_tests::pins;
 use smtpflow_tests::road::{RECEIVER, Road};
 use xtask::command::poll_until;
-use xtask::cost::{Counts, median, name};
+use xtask::cost::{Counts, ROUNDS, median, name};
 use xtask::lab::{Process, free_listen_address, http_get, smtpflow_binary};
 
 /// Sets per CPU: two lines each, of which a million are in use and one in eight addresses finds no
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SCRAPES: usize = 9;
 
 fn main() {
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments(ROUNDS);
     own_namespace();
     let mut road = Road::new();
     let mut rows = Rows::new(name::AGENT);
@@ -124,10 +124,10 @@ impl Agent {
         let text = format!(
             "[meter]\ninterfaces = [{RECEIVER:?}]\nmode = \"driver\"\nwindow = \"{}s\"\n\
              pins = {:?}\n[table]\nsets_per_cpu = {SETS}\n[history]\nsources = 2000000\n\
-             [serve]\nlisten = \"{listen}\"\n{}",
+             [store]\npath = {:?}\n[serve]\nlisten = \"{listen}\"\n",
             window.as_secs(),
             pins("bench-agent"),
-            store(&binary, folder),
+            folder.join("smtpflow.db"),
         );
         fs::write(&config, text).expect("a file in our folder");
         let mut command = Command::new(&binary);
@@ -226,15 +226,5 @@ impl Agent {
             .stop(Signal::SIGTERM, PATIENCE)
             .unwrap_or_else(|error| panic!("{error:#}"));
         assert!(status.success(), "{}", self.process.log_text());
-    }
-}
-
-/// The section of the configuration that keeps the store in our folder, if this agent has one.
-fn store(binary: &Path, folder: &Path) -> String {
-    let defaults = output(Command::new(binary).args(["config", "print"]));
-    if defaults.contains("[store]") {
-        format!("[store]\npath = {:?}\n", folder.join("smtpflow.db"))
-    } else {
-        String::new()
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use smtp_user::connections::{Connections, Limits, SharedConnections};
 use smtp_user::history::History;
 use smtp_user::model::{Identity, Snapshot, Window};
 use smtp_user::serve;
@@ -24,6 +25,7 @@ const SOURCES: [u32; 3] = [10_000, 100_000, 1_000_000];
 struct Recorder {
     history: History,
     sources: SharedSources,
+    connections: SharedConnections,
     snapshots: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -49,12 +51,14 @@ impl Recorder {
             last_window: Default::default(),
             sources_kept: 0,
             untracked: Default::default(),
+            flows: Default::default(),
             store: None,
         };
         let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
         Self {
             history: History::default(),
             sources: SharedSources::new(SourceList::new(local, capacity, SEEDS)),
+            connections: SharedConnections::new(Connections::new(Limits::default())),
             snapshots: watch::channel(Arc::new(snapshot)).0,
         }
     }
@@ -63,11 +67,14 @@ impl Recorder {
     fn record(&mut self, window: &Window) {
         let mut list = self.sources.write();
         self.history.add(window, &mut list);
+        let mut connections = self.connections.write();
+        connections.add(window);
         let mut snapshot = Snapshot::clone(&self.snapshots.borrow());
         snapshot.account = self.history.account().clone();
         snapshot.last_window = window.tally.clone();
         snapshot.untracked = self.history.untracked();
         snapshot.sources_kept = list.len() as u64;
+        snapshot.flows = connections.summary();
         snapshot.drains += 1;
         self.snapshots.send_replace(Arc::new(snapshot));
     }
@@ -152,6 +159,7 @@ fn ask(recorder: &Recorder) {
         listener,
         options,
         recorder.snapshots.subscribe(),
+        recorder.connections.clone(),
         recorder.sources.clone(),
         stop,
     ));

@@ -19,10 +19,12 @@ const SYN_SLOTS: u32 = 1 << 18;
 const SOURCES: [u32; 5] = [1, 1 << 10, 1 << 14, 1 << 17, 1 << 20];
 /// SYNs of new sources between two flips: so few that hardly any set gets full.
 const NEW_BATCH: u32 = 1 << 12;
+/// Many short ones: subjects of a round are then measured within a second of each other.
+const ROUNDS: usize = 21;
 const UNIT: &str = "ns/packet";
 
 fn main() {
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments(ROUNDS);
     own_namespace();
     stay_on_last_cpu();
     Rows::print(vec![one_frame(plan), many_sources(plan)]);
@@ -67,7 +69,7 @@ impl Subject {
 }
 
 fn one_frame(plan: Plan) -> Rows {
-    let repeat = plan.of(1 << 22, 1 << 16);
+    let repeat = plan.of(1 << 20, 1 << 16);
     let data = Frame::to_server(client(1), server(1), Flags::Ack, 1).with_payload(400);
     let mut https = data.clone();
     https.destination.1 = 443;
@@ -124,7 +126,7 @@ fn one_frame(plan: Plan) -> Rows {
             }
         }
         // Every SYN of an address that the window has not seen.
-        let batches = plan.of(64, 2);
+        let batches = plan.of(16, 2);
         let control = unseen(&mut subjects[0], "control", &new, batches);
         let base = What {
             subject: name::CONTROL,
@@ -141,7 +143,7 @@ fn one_frame(plan: Plan) -> Rows {
 }
 
 fn many_sources(plan: Plan) -> Rows {
-    let repeat = plan.of(1 << 22, 1 << 20);
+    let repeat = 1 << 20;
     let sources = plan.of(&SOURCES[..], &SOURCES[..3]);
     let most = *sources.last().expect("some");
     let frame = Frame::to_server(client(1), server(1), Flags::Ack, 1)

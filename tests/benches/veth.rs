@@ -30,6 +30,8 @@ use xtask::lab::Process;
 
 /// Sets per CPU of the default table: see `DEFAULT_SETS` of the agent.
 const SETS_LOG2: u32 = 15;
+/// Many short ones: subjects of a round are then measured within a second of each other.
+const ROUNDS: usize = 21;
 const UNIT: &str = "ns/packet";
 /// How long a program may take to start, to read what it has captured, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BLOCK: Duration = Duration::from_millis(1500);
 
 fn main() {
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments(ROUNDS);
     own_namespace();
     stay_on_last_cpu();
     let mut bench = Bench::new();
@@ -304,7 +306,7 @@ fn wait_for(process: &Process, words: &str) {
 }
 
 fn end_to_end(plan: Plan, bench: &mut Bench) -> Rows {
-    let packets = plan.of(1 << 21, 1 << 17);
+    let packets = plan.of(1 << 19, 1 << 17);
     let mut rows = Rows::new(name::VETH);
     for round in 1..=plan.rounds {
         for sources in [16, 1 << 14] {

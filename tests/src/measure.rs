@@ -17,12 +17,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan that the arguments of this program ask for.
-    pub fn from_arguments() -> Self {
+    /// The plan that the arguments of this program ask for: this many rounds, or in a smoke run one.
+    pub fn from_arguments(rounds: usize) -> Self {
+        assert!(rounds >= ROUNDS, "{rounds} rounds are too few");
         let quick = std::env::args().any(|argument| argument == "--quick");
         Self {
             quick,
-            rounds: if quick { 1 } else { ROUNDS },
+            rounds: if quick { 1 } else { rounds },
         }
     }
 
@@ -33,10 +34,10 @@ impl Plan {
 }
 
 /// Slices of a measurement.
-const SLICES: u32 = 16;
+const SLICES: u32 = 8;
 
 /// The median of nanoseconds per packet over slices of `packets`, each of which `work` works on and
-/// says how long it took: so that what else the machine does for a moment does not show.
+/// says how long it took: so that what disturbs the machine for a moment does not show.
 pub fn sliced(packets: u32, mut work: impl FnMut(u32) -> Duration) -> f64 {
     let slice = packets / SLICES;
     let times: Vec<f64> = (0..SLICES)

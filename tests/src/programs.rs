@@ -3,12 +3,13 @@
 //! They are `bare.rs`, `varied.rs` and `compare.rs` of `smtp-ebpf`, and the agent's own object, loaded
 //! once more onto the maps of a meter.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::maps::{Array, Map};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_gettime};
 use smtp_user::meter::xdp::XdpMeter;
 
 static BARE: &[u8] = aya::include_bytes_aligned!(concat!(env!("SMTPFLOW_OBJECTS"), "/bare-xdp"));
@@ -99,27 +100,28 @@ impl Programs {
         map.unwrap_or_else(|| panic!("no map {name}"))
     }
 
-    /// How long `repeat` runs of a program on this frame take, by the clock of this process: the
-    /// kernel's own figure is rounded to whole nanoseconds.
+    /// CPU time of `repeat` runs of a program on this frame. The kernel's own figure is rounded to
+    /// whole nanoseconds.
     pub fn time(&self, name: &str, frame: &[u8], repeat: u32) -> Duration {
         let program = self.program(name);
         let mut out = vec![0; frame.len()];
-        let before = Instant::now();
+        let before = cpu_time();
         let result = program.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             repeat,
             ..Default::default()
         });
-        let time = before.elapsed();
+        let time = cpu_time() - before;
         result.unwrap_or_else(|error| panic!("cannot run {name}: {error}"));
         time
     }
 
-    /// Runs `send` on this many copies of a frame that then are on their way, and says how long it
-    /// took this CPU to make them, and to receive them at the other end.
+    /// Runs `send` on this many copies of a frame that then are on their way, and returns the CPU time
+    /// to make them and to receive them at the other end: the kernel receives them in this thread,
+    /// whenever it allows soft interrupts again.
     pub fn send(&self, frame: &[u8], packets: u32) -> Duration {
-        let before = Instant::now();
+        let before = cpu_time();
         let result = self.program("send").test_run(TestRunOptions {
             data_in: Some(frame),
             repeat: packets,
@@ -127,7 +129,7 @@ impl Programs {
             attrs: TestRunAttrs::new().xdp_live_frames(64),
             ..Default::default()
         });
-        let time = before.elapsed();
+        let time = cpu_time() - before;
         result.unwrap_or_else(|error| panic!("cannot send: {error}"));
         time
     }
@@ -151,4 +153,11 @@ impl Programs {
     pub fn hold(&mut self, name: &str) -> XdpLink {
         self.attach(name, "lo", XdpMode::Skb)
     }
+}
+
+/// CPU time of this thread: on an idle machine as long as by the wall clock, and on a busy one without
+/// the time of others.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.expect("every thread has a clock").into()
 }

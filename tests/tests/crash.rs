@@ -139,7 +139,7 @@ impl Rig {
             .iter()
             .map(|row| {
                 let address = row["addr"].as_str().expect("an address");
-                (address.parse().expect("an address"), totals(row))
+                (address.parse().expect("an address"), totals(&row["total"]))
             })
             .filter(|(address, _)| sent.contains_key(address))
             .collect();

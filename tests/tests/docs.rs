@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use smtp_common::counter::Skip;
 use smtp_user::serve;
 use smtp_user::serve::metrics::{METRICS, Type};
+use xtask::cost::{Report, readme_table};
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
@@ -60,6 +61,13 @@ fn skips() -> String {
     table(&["reason", "meaning"], rows)
 }
 
+/// The report of the benchmark that is kept in the repository.
+fn bench() -> Option<Report> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bench/bench.json");
+    let json = std::fs::read_to_string(path).ok()?;
+    Some(Report::from_json(&json).expect("a report of cargo xtask bench"))
+}
+
 /// Where a table stands in the README, between its marker and the next end.
 fn place(readme: &str, marker: &str) -> std::ops::Range<usize> {
     let marker = format!("<!-- {marker} -->\n");
@@ -73,12 +81,16 @@ fn place(readme: &str, marker: &str) -> std::ops::Range<usize> {
 
 #[test]
 fn the_tables_of_the_readme_are_those_of_the_code() {
-    let tables = [
+    let mut tables = vec![
         ("metrics", metrics()),
         ("sources", fields(serve::sources_fields())),
         ("status", fields(serve::status_fields())),
         ("skips", skips()),
     ];
+    if let Some(report) = bench() {
+        assert!(!report.quick, "a smoke run says nothing about cost");
+        tables.push(("cost", readme_table(&report)));
+    }
     let mut text = readme();
     let update = std::env::var_os("SMTPFLOW_UPDATE_README").is_some();
     for (marker, expected) in tables {

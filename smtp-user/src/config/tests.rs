@@ -46,6 +46,8 @@ spill = 10
 local = ["192.0.2.0/24", "2001:db8::/32"]
 [history]
 sources = 5
+pairs = 6
+idle = "2m"
 [store]
 enabled = false
 path = "/srv/ledger.db"
@@ -61,6 +63,8 @@ token_file = "/etc/smtpflow/token"
     assert_eq!(config.table.flow_sets_per_cpu, Some(0));
     assert_eq!(config.networks.local.len(), 2);
     assert_eq!(config.history.sources, 5);
+    assert_eq!(config.history.pairs, 6);
+    assert_eq!(config.history.idle, Duration::from_secs(120));
     assert!(!config.store.enabled);
     assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
     assert_eq!(config.serve.listen.port(), 80);
@@ -194,6 +198,11 @@ fn errors_say_where_and_what_was_expected() {
             "2:10: ::ffff:10.0.0.0/104 is IPv4 written as IPv6",
         ),
         ("[history]\nsources = 0\n", "2:11: 0 is out of range"),
+        ("[history]\npairs = 0\n", "2:9: 0 is out of range"),
+        (
+            "[history]\nidle = \"9s\"\n",
+            "2:8: 9s is out of range: expected 10s to",
+        ),
         (
             "[serve]\nlisten = \"12525\"\n",
             "2:10: \"12525\" is no address with a port: expected one such as 127.0.0.1:12525",
@@ -297,13 +306,18 @@ fn valid() -> impl Strategy<Value = Config> {
     let networks = networks.prop_map(|local| Networks {
         local: local.into_iter().collect(),
     });
+    let history = (1..=1u32 << 24, 1..=1u32 << 24, 10_u64..=3600);
     let store = (any::<bool>(), "/[a-z ]{1,9}\\.db");
-    (meter, table, networks, 1..=1u32 << 24, store, 1..=u16::MAX).prop_map(
-        |(meter, table, networks, sources, (enabled, path), port)| Config {
+    (meter, table, networks, history, store, 1..=u16::MAX).prop_map(
+        |(meter, table, networks, (sources, pairs, idle), (enabled, path), port)| Config {
             meter,
             table,
             networks,
-            history: History { sources },
+            history: History {
+                sources,
+                pairs,
+                idle: Duration::from_secs(idle),
+            },
             store: Store {
                 enabled,
                 path: path.into(),

@@ -19,6 +19,9 @@ type Checked = Result<(), String>;
 
 /// Shorter windows cost more than they show; longer ones outlive the 32-bit counters of one line.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// Shorter ones end connections whose client thinks; RFC 5321 (section 4.5.3.2) lets it do so for
+/// five minutes, and ten after the message.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3600);
 /// What the kernel program has room for.
 const MAX_PORTS: usize = 4;
 /// `IFNAMSIZ` without its final zero.
@@ -62,14 +65,17 @@ pub(super) fn interfaces<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Strin
 
 /// A duration such as `10s`, `1m` or `1m 30s`, within the limits of a window.
 pub fn parse_window(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    check_window(duration)?;
+    Ok(duration)
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = "expected a duration such as \"10s\" or \"1m 30s\"";
     let duration: SignedDuration = text
         .parse()
         .map_err(|_| format!("{text:?} is no duration: {expected}"))?;
-    let duration = Duration::try_from(duration)
-        .map_err(|_| format!("{text:?} lies in the past: {expected}"))?;
-    check_window(duration)?;
-    Ok(duration)
+    Duration::try_from(duration).map_err(|_| format!("{text:?} lies in the past: {expected}"))
 }
 
 pub(super) fn check_window(window: Duration) -> Checked {
@@ -109,6 +115,40 @@ pub(super) mod window {
         from.deserialize_str(Text {
             expected: "a duration as text, such as \"10s\"",
             parse: parse_window,
+        })
+    }
+}
+
+/// A duration such as `5m`, after which a quiet connection has ended.
+pub fn parse_idle(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    check_idle(duration)?;
+    Ok(duration)
+}
+
+pub(super) fn check_idle(idle: Duration) -> Checked {
+    if IDLE.contains(&idle) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is out of range: expected {} to {}",
+        show_duration(idle),
+        show_duration(*IDLE.start()),
+        show_duration(*IDLE.end())
+    ))
+}
+
+/// For `#[serde(with = ...)]`.
+pub(super) mod idle {
+    use super::*;
+    pub(in super::super) use window::serialize;
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Duration, D::Error> {
+        from.deserialize_str(Text {
+            expected: "a duration as text, such as \"5m\"",
+            parse: parse_idle,
         })
     }
 }
@@ -247,6 +287,10 @@ pub(super) fn syn_slots<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Er
 
 pub(super) fn spill<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     checked(from, |entries: &u32| check_spill(*entries))
+}
+
+pub(super) fn pairs<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    checked(from, |pairs: &u32| check_sources(*pairs))
 }
 
 pub(super) fn sources<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

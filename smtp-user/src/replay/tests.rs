@@ -159,10 +159,17 @@ fn the_json_report_has_this_shape_and_no_other() {
             60 * connections
         )
     };
+    let conduct = "\"outcomes\":{\"unknown\":0,\"silent\":0,\"refused\":0,\"answered\":0,\
+                   \"spoke\":0,\"rejected\":0,\"delivered\":0},\"unfollowed\":0,\
+                   \"visibility\":null,\"replies\":{\"2xx\":0,\"3xx\":0,\"4xx\":0,\"5xx\":0},\
+                   \"commands\":{\"mail\":0,\"rcpt\":0},\"accepted\":0";
     let expected = format!(
         "{{\"schema\":1,\"file\":\"a.pcap\",\"frames\":14,\"windows\":1,\"skipped\":{{{}}},\
-         \"totals\":{{{}}},\"overflow\":{{\"packets\":0,\"bytes\":0}},\"sources\":[\
-         {{\"addr\":\"10.0.0.1\",{}}},{{\"addr\":\"::2\",{}}}],\"distribution\":[\
+         \"totals\":{{{}}},\"overflow\":{{\"packets\":0,\"bytes\":0}},\"flows\":{{\
+         \"segments\":0,\"packets\":0,\"bytes\":0,\"refused_packets\":0,\"refused_bytes\":0,\
+         {conduct},\"pairs\":0}},\"sources\":[\
+         {{\"addr\":\"10.0.0.1\",{},{conduct},\"servers\":0,\"servers_exact\":true}},\
+         {{\"addr\":\"::2\",{},{conduct},\"servers\":0,\"servers_exact\":true}}],\"distribution\":[\
          {{\"from\":1,\"to\":10,\"items\":1,\"item_share\":0.5,\"connections\":1,\"bytes\":60,\
          \"byte_share\":{},\"cumulative_share\":0.5}},\
          {{\"from\":11,\"to\":30,\"items\":1,\"item_share\":0.5,\"connections\":12,\"bytes\":720,\

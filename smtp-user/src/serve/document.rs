@@ -12,6 +12,8 @@ pub(super) struct Field {
     pub docs: &'static [&'static str],
     /// The fields of the object, or of each object of the list, that it holds.
     pub inner: &'static [Self],
+    /// What it says to serde; `flatten` puts the inner fields in the place of this one.
+    pub serde: &'static str,
 }
 
 /// Path (`interfaces.name`) and meaning of all fields that hold a value, in order.
@@ -24,7 +26,11 @@ pub(super) fn flatten(fields: &[Field]) -> Vec<(String, String)> {
             flat.push((field.name.to_owned(), text));
         } else {
             for (path, text) in flatten(field.inner) {
-                flat.push((format!("{}.{path}", field.name), text));
+                let path = match field.serde {
+                    "flatten" => path,
+                    _ => format!("{}.{path}", field.name),
+                };
+                flat.push((path, text));
             }
         }
     }
@@ -62,6 +68,7 @@ macro_rules! answer {
                     name: stringify!($field),
                     docs: &[$($doc),+],
                     inner: $crate::serve::document::answer!(@inner $($inner)?),
+                    serde: stringify!($($($serde)+)?),
                 },)+
             ];
         }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
-use smtp_common::flow::Totals;
+use smtp_common::flow::{FlowKey, Totals};
 
+use crate::connections::{Connections, Limits};
 use crate::model::{
-    AttachMode, Drain, Identity, ObservationPoint, PointState, Scope, Snapshot, Source, SourceRow,
-    StoreState, Tally,
+    AttachMode, Drain, Flow, Identity, ObservationPoint, PointState, Scope, Snapshot, Source,
+    SourceRow, StoreState, Tally, Window,
 };
 use crate::source_list::{Listed, SourceList};
 
@@ -51,6 +52,58 @@ pub(super) fn rows() -> Vec<SourceRow> {
     server.total.s2c_packets = 100;
     server.total.s2c_bytes = 9000;
     vec![first, server, own, client("198.51.100.2", Scope::Remote, 5)]
+}
+
+/// One connection of 192.0.2.7 to 2001:db8::25 on which a message was taken, and one that got no
+/// answer.
+pub(super) fn connections() -> Connections {
+    let now = SystemTime::now();
+    let client: IpAddr = "192.0.2.7".parse().expect("an address");
+    let server: IpAddr = "2001:db8::25".parse().expect("an address");
+    let silence = Flow {
+        key: FlowKey {
+            client: client.into(),
+            server: server.into(),
+            client_port: 40_000,
+            server_port: 25,
+        },
+        c2s_packets: 1,
+        c2s_bytes: 60,
+        s2c_packets: 0,
+        s2c_bytes: 0,
+        connections: 1,
+        syn_retx: 0,
+        c2s_flags: 0x02,
+        s2c_flags: 0,
+        answered: false,
+        refused: false,
+        said: [0; 6],
+        accepted: 0,
+        first_reply: 0,
+        last_reply: 0,
+        first: now,
+        last: now,
+    };
+    let mut delivery = silence;
+    delivery.key.client_port += 1;
+    (delivery.c2s_packets, delivery.c2s_bytes) = (6, 400);
+    (delivery.s2c_packets, delivery.s2c_bytes) = (5, 300);
+    (delivery.c2s_flags, delivery.s2c_flags) = (0x1b, 0x1b);
+    delivery.answered = true;
+    delivery.said = [1, 1, 4, 1, 0, 0];
+    delivery.accepted = 1;
+    let mut connections = Connections::new(Limits::default());
+    connections.add(&Window {
+        epoch: 1,
+        started_at: now,
+        length: Duration::from_secs(10),
+        tally: Tally::default(),
+        sources: Vec::new(),
+        flows: vec![silence, delivery],
+        lines_used: 0,
+        flip: Duration::ZERO,
+    });
+    connections
 }
 
 /// The list of these sources, of which 192.0.2.0/24 are local.
@@ -156,6 +209,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
         account,
         sources_kept: sources.len() as u64,
         untracked: Totals::default(),
+        flows: connections().summary(),
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
             since: now - Duration::from_secs(5000),

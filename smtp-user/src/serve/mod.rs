@@ -13,6 +13,8 @@ mod document;
 pub mod metrics;
 mod page;
 mod problem;
+mod session;
+mod source;
 mod sources;
 
 use std::collections::HashMap;
@@ -42,11 +44,13 @@ use tower::ServiceExt as _;
 use self::auth::{Host, Token};
 use self::problem::Problem;
 use crate::config;
+use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
 use crate::model::Snapshot;
 use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::{ready_fields, status_fields};
+pub use self::source::source_fields;
 pub use self::sources::sources_fields;
 
 /// Most connections at a time; further ones wait to be accepted.
@@ -138,6 +142,7 @@ pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
 struct App {
     options: Arc<Options>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    connections: SharedConnections,
     sources: SharedSources,
     scans: Arc<Semaphore>,
 }
@@ -176,6 +181,7 @@ pub async fn serve(
     listener: TcpListener,
     options: Options,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    connections: SharedConnections,
     sources: SharedSources,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -184,12 +190,8 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    accept(
-        &listener,
-        &router(options, snapshots, sources),
-        &mut shutdown,
-    )
-    .await;
+    let router = router(options, snapshots, connections, sources);
+    accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
 
@@ -314,11 +316,13 @@ impl Drop for Client {
 fn router(
     options: Options,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    connections: SharedConnections,
     sources: SharedSources,
 ) -> Router {
     let app = App {
         options: Arc::new(options),
         snapshots,
+        connections,
         sources,
         scans: Arc::new(Semaphore::new(SCANS)),
     };
@@ -328,6 +332,7 @@ fn router(
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
+        .route("/api/v1/sources/{addr}", get(source::source))
         .route("/", get(page::index))
         .route("/app.js", get(page::script))
         .route("/style.css", get(page::style))

@@ -170,6 +170,16 @@ fn verdict(snapshot: &Snapshot, now: SystemTime) -> (&'static str, String) {
             "bad",
             "Counts do not add up: this is a fault of smtpflow".to_owned(),
         ),
+        _ if snapshot
+            .store
+            .as_ref()
+            .is_some_and(|store| store.failure.is_some()) =>
+        {
+            (
+                "warn",
+                "Counting; the store cannot be written, so counts wait in memory".to_owned(),
+            )
+        }
         _ if tally.overflow.packets() != 0 => (
             "warn",
             "Counting; the table was full, so some sources are not known".to_owned(),
@@ -374,6 +384,15 @@ mod tests {
         assert_eq!(missing, ("bad", "Not counting on eth1".to_owned()));
         assert_eq!(verdict_of(&|s| s.last_drain = None).0, "warn");
         assert!(verdict_of(&|_| {}).1.contains("table was full"));
+        let full_disk = verdict_of(&|s| {
+            let store = s.store.as_mut().expect("a store");
+            store.failure = Some("database or disk is full".to_owned());
+        });
+        assert!(
+            full_disk.1.contains("store cannot be written"),
+            "{}",
+            full_disk.1
+        );
         let clean = |s: &mut Snapshot| {
             let overflow = std::mem::take(&mut s.account.overflow);
             s.account.frames -= overflow.packets();

@@ -54,8 +54,8 @@ pub(super) async fn not_found(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {}; there are /, /metrics, /healthz, /readyz, /api/v1/status and \
-             /api/v1/sources",
+            "there is no {}; there are /, /metrics, /healthz, /readyz, /api/v1/status, \
+             /api/v1/sources and /api/v1/sources/ADDRESS",
             uri.path()
         ),
     )

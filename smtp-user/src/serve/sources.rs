@@ -20,6 +20,8 @@ use super::App;
 use super::api::{Counts, SCHEMA};
 use super::document::{answer, flatten};
 use super::problem::Problem;
+use super::session::Conduct;
+use crate::connections::Connections;
 use crate::model::{Scope, SourceRow};
 use crate::source_list::{Listed, SourceList};
 
@@ -39,22 +41,27 @@ answer! {
         total: Counts [Counts],
         /// Counts of the last window.
         window: Counts [Counts],
+        /// What its connections came to.
+        #[serde(flatten)]
+        conduct: Conduct [Conduct],
     }
 }
 
-impl From<&SourceRow> for Source {
-    fn from(row: &SourceRow) -> Self {
+impl Source {
+    fn new(row: &SourceRow, connections: &Connections) -> Self {
         let SourceRow {
             address,
             scope,
             total,
             window,
         } = row;
+        let client = connections.client((*address).into());
         Self {
             addr: *address,
             scope: *scope,
             total: total.into(),
             window: window.into(),
+            conduct: Conduct::new(&client.sessions, client.servers),
         }
     }
 }
@@ -346,14 +353,17 @@ impl Query {
         (rows, total)
     }
 
-    fn answer(&self, list: &SourceList) -> Sources {
+    fn answer(&self, list: &SourceList, connections: &Connections) -> Sources {
         let (rows, total) = self.select(list);
         Sources {
             schema: SCHEMA,
             total,
             offset: self.offset,
             limit: self.limit,
-            sources: rows.iter().map(Source::from).collect(),
+            sources: rows
+                .iter()
+                .map(|row| Source::new(row, connections))
+                .collect(),
         }
     }
 }
@@ -370,7 +380,10 @@ pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response
         )
     })?;
     let query = Query::parse(&pairs)?;
-    let answer = app.scan(move |_, list| query.answer(list)).await?;
+    let connections = app.connections.clone();
+    let answer = app
+        .scan(move |_, list| query.answer(list, &connections.read()))
+        .await?;
     Ok(Json(answer).into_response())
 }
 

@@ -34,7 +34,14 @@ impl Server {
         let list = SharedSources::new(fixture::list(&fixture::rows()));
         let (shutdown, stop) = watch::channel(false);
         let address = options.listen;
-        let serving = runtime.spawn(serve(listener, options, receiver, list, stop));
+        let serving = runtime.spawn(serve(
+            listener,
+            options,
+            receiver,
+            SharedConnections::new(fixture::connections()),
+            list,
+            stop,
+        ));
         Self {
             address,
             snapshots,
@@ -108,6 +115,7 @@ fn answers_have_the_documented_fields_and_no_other() {
     for (path, fields) in [
         ("/api/v1/status", status_fields()),
         ("/api/v1/sources", sources_fields()),
+        ("/api/v1/sources/192.0.2.7", source_fields()),
         ("/readyz", ready_fields()),
     ] {
         let mut have = Vec::new();
@@ -119,6 +127,73 @@ fn answers_have_the_documented_fields_and_no_other() {
         for (field, text) in fields {
             assert!(text.len() > 3, "{path} {field} is documented as {text:?}");
         }
+    }
+}
+
+#[test]
+fn a_source_has_its_pairs_and_its_last_connections() {
+    let server = Server::start();
+    let client = server.json("/api/v1/sources/192.0.2.7");
+    for (pointer, expected) in [
+        ("/addr", Value::from("192.0.2.7")),
+        ("/scope", "local".into()),
+        ("/total/connections", 100.into()),
+        ("/outcomes/delivered", 1.into()),
+        ("/outcomes/unknown", 1.into()),
+        ("/visibility", 0.5.into()),
+        ("/servers", 1.into()),
+        ("/servers_exact", true.into()),
+        ("/replies/2xx", 4.into()),
+        ("/commands/rcpt", 1.into()),
+        ("/accepted", 1.into()),
+        ("/pairs_total", 1.into()),
+        ("/pairs/0/client", "192.0.2.7".into()),
+        ("/pairs/0/server", "2001:db8::25".into()),
+        ("/pairs/0/connections", 2.into()),
+        ("/pairs/0/c2s_bytes", 460.into()),
+        ("/connections/0/client_port", 40_000.into()),
+        ("/connections/0/outcome", "unknown".into()),
+        ("/connections/0/open", true.into()),
+        ("/connections/0/c2s_flags", "SYN".into()),
+        ("/connections/1/outcome", "delivered".into()),
+        ("/connections/1/open", false.into()),
+        ("/connections/1/s2c_flags", "SYN ACK PSH FIN".into()),
+        ("/connections/1/server_port", 25.into()),
+    ] {
+        assert_eq!(
+            client.pointer(pointer),
+            Some(&expected),
+            "{pointer} of {client}"
+        );
+    }
+    // The same address in another form, and one that is a server only.
+    let mapped = server.json("/api/v1/sources/::ffff:192.0.2.7?limit=1");
+    assert_eq!(
+        (&mapped["addr"], &mapped["limit"]),
+        (&"192.0.2.7".into(), &1.into())
+    );
+    let other = server.json("/api/v1/sources/2001:db8::25");
+    assert_eq!(other["pairs"], client["pairs"]);
+    assert_eq!(other["connections"], Value::Array(Vec::new()));
+    assert_eq!(other["visibility"], Value::Null);
+    let list = server.json("/api/v1/sources?filter=net:192.0.2.7");
+    assert_eq!(list["sources"][0]["outcomes"], client["outcomes"]);
+}
+
+#[test]
+fn what_is_no_source_is_told_from_what_is_no_address() {
+    let server = Server::start();
+    for (target, expected, text) in [
+        ("192.0.2.8", 404, "192.0.2.8 was not seen"),
+        ("mail.example", 400, "addr=mail.example is not understood"),
+        ("192.0.2.0/24", 404, "there is no /api"),
+        ("192.0.2.7?limit=0", 400, "1 to 10000"),
+        ("192.0.2.7?sort=addr", 400, "the parameter limit"),
+        ("192.0.2.7?limit=1&limit=2", 400, "once"),
+    ] {
+        let (status, _, body) = server.get(&format!("/api/v1/sources/{target}"));
+        assert_eq!(status, expected, "{target}: {body}");
+        assert!(body.contains(text), "{target}: {body}");
     }
 }
 
@@ -143,6 +218,10 @@ fn status_says_what_the_snapshot_says() {
         ("/conservation/frames", 1000.into()),
         ("/skipped/not_tcp", 770.into()),
         ("/skipped/ipv6_mapped", 0.into()),
+        ("/flows/outcomes/delivered", 1.into()),
+        ("/flows/visibility", 0.5.into()),
+        ("/flows/pairs", 1.into()),
+        ("/flows/window_flows", 2.into()),
         ("/table/spilled", 7.into()),
         ("/sources_kept", 4.into()),
         ("/last_drain/duration_seconds", 0.012.into()),
@@ -170,14 +249,23 @@ fn sources_are_sorted_and_a_bad_query_is_refused() {
 }
 
 #[test]
-fn readiness_needs_interfaces_and_fresh_drains() {
+fn readiness_needs_interfaces_fresh_drains_and_a_store_that_is_written() {
     let server = Server::start();
     assert_eq!(server.json("/readyz")["ready"], true);
-    let changes: [fn(&mut Snapshot); 4] = [
+    let mut without = fixture::snapshot(&fixture::rows());
+    without.store = None;
+    server.snapshots.send_replace(Arc::new(without));
+    assert_eq!(server.json("/readyz")["ready"], true);
+    assert!(server.json("/api/v1/status")["store"].is_null());
+    let changes: [fn(&mut Snapshot); 5] = [
         |snapshot| snapshot.points.clear(),
         |snapshot| snapshot.points[1].state = PointState::Detached,
         |snapshot| snapshot.last_drain = None,
         |snapshot| snapshot.identity.window = Duration::from_nanos(1),
+        |snapshot| {
+            let store = snapshot.store.as_mut().expect("a store");
+            store.failure = Some("database or disk is full".to_owned());
+        },
     ];
     for change in changes {
         let mut snapshot = fixture::snapshot(&fixture::rows());

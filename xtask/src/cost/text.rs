@@ -21,8 +21,8 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     (
         "End to end over veth",
         name::VETH,
-        "Frames sent and received by one CPU, which is all busy with them: its time per packet. \
-         Programs that read captures run on another CPU, whose time is not in it.",
+        "Frames sent and received by one CPU: its time per packet. Programs that read captures run on \
+         another CPU, whose time is not in it.",
     ),
     (
         "Flood from forged addresses over veth",
@@ -50,8 +50,9 @@ pub fn text(report: &Report) -> String {
         let rounds = report.rows.iter().map(|row| row.rounds.len()).min();
         let _ = writeln!(
             text,
-            "\nMedians of {} rounds; everything of a section takes its turn in each round. A ratio or \
-             a cost is taken round by round; in brackets the lower and the upper quartile.",
+            "\nMedians of at least {} rounds; everything of a section takes its turn in each round. A \
+             ratio or a cost is taken round by round; in brackets the lower and the upper quartile. \
+             Nanoseconds are CPU time.",
             rounds.unwrap_or(0)
         );
     }

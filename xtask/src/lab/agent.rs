@@ -69,9 +69,19 @@ impl Lab {
     /// Starts the agent on the gateway. It runs outside the namespace and enters it by `--netns`, for
     /// `ip netns exec` would hide bpffs from it. [`Agent::wait_ready`] waits until it counts.
     pub fn agent(&self, options: &AgentOptions) -> Result<Agent> {
+        self.agent_with_environment(options, &[])
+    }
+
+    /// The same with further variables in its environment.
+    pub fn agent_with_environment(
+        &self,
+        options: &AgentOptions,
+        environment: &[(&str, &str)],
+    ) -> Result<Agent> {
         ensure_bpffs()?;
         self.record_pins(&options.pins)?;
         let mut command = Command::new(&options.binary);
+        command.envs(environment.iter().copied());
         command.arg("run");
         for interface in &options.interfaces {
             command.args(["--interface", interface]);

@@ -89,6 +89,8 @@ function showStatus(status) {
     setState("bad", "No drain for " + durationText(drain.age_seconds) + ": these figures are old", true);
   } else if (status.conservation.error !== 0) {
     setState("bad", "Counts do not add up: this is a fault of smtpflow", false);
+  } else if (status.store !== null && status.store.failure !== null) {
+    setState("warn", "Counting; the store cannot be written, so counts wait in memory", false);
   } else if (status.overflow.packets !== 0) {
     setState("warn", "Counting; the table was full, so some sources are not known", false);
   } else if (down.length !== 0) {

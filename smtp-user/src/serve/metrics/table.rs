@@ -11,6 +11,7 @@ use smtp_common::flow::Totals;
 
 use super::super::api::all_segments;
 use super::process::Process;
+use crate::model::session::{COMMANDS, Outcome, REPLIES};
 use crate::model::{AttachMode, Drain, Identity, PointState, Snapshot, StoreState, Tally};
 
 /// What a value means over time.
@@ -306,6 +307,105 @@ pub const METRICS: &[Metric] = &[
         "Segments of sources that came when the list of sources was full.",
         &[],
         |scrape, to| to.one(scrape.snapshot.untracked.packets()),
+    ),
+    counter(
+        "smtpflow_flow_refused_packets_total",
+        "Segments whose set in the table of flows was full; their sources have them all the same.",
+        &[],
+        |scrape, to| to.one(scrape.tally().flows.refused_packets),
+    ),
+    counter(
+        "smtpflow_flow_refused_bytes_total",
+        "Layer-3 bytes of these segments.",
+        &[],
+        |scrape, to| to.one(scrape.tally().flows.refused_bytes),
+    ),
+    gauge(
+        "smtpflow_flows",
+        "Flows in the last window.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.window),
+    ),
+    gauge(
+        "smtpflow_flows_tracked",
+        "Flows that have not ended, or not long ago: connections and others.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.tracked),
+    ),
+    counter(
+        "smtpflow_connections_by_outcome_total",
+        "Connections that have ended, by what became of them; those not followed are in none.",
+        &["outcome"],
+        |scrape, to| {
+            for outcome in Outcome::ALL {
+                to.with(&[outcome.name()], scrape.snapshot.flows.ended.of(outcome));
+            }
+        },
+    ),
+    counter(
+        "smtpflow_connections_unfollowed_total",
+        "Connections that could not be followed: their 4-tuple was used again in the same window, or too many were under way.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.sessions.unfollowed),
+    ),
+    gauge(
+        "smtpflow_visibility_ratio",
+        "Share of connections with any packet of the server; NaN without connections.",
+        &[],
+        |scrape, to| {
+            let outcomes = scrape.snapshot.flows.sessions.outcomes;
+            to.one(outcomes.visibility().unwrap_or(f64::NAN));
+        },
+    ),
+    counter(
+        "smtpflow_messages_accepted_total",
+        "Messages that servers took.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.sessions.accepted),
+    ),
+    counter(
+        "smtpflow_replies_total",
+        "SMTP replies by class, of which the first octets of a segment tell.",
+        &["class"],
+        |scrape, to| {
+            for (class, count) in scrape.snapshot.flows.sessions.said.named(REPLIES).0 {
+                to.with(&[class], count);
+            }
+        },
+    ),
+    counter(
+        "smtpflow_commands_total",
+        "SMTP commands, likewise.",
+        &["command"],
+        |scrape, to| {
+            for (command, count) in scrape.snapshot.flows.sessions.said.named(COMMANDS).0 {
+                to.with(&[command], count);
+            }
+        },
+    ),
+    gauge(
+        "smtpflow_pairs_tracked",
+        "Pairs of client and server that are kept.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.pairs),
+    ),
+    counter(
+        "smtpflow_pairs_untracked_connections_total",
+        "Connections of pairs that came when there was no more place.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.untracked_pairs.connections),
+    ),
+    counter(
+        "smtpflow_pairs_untracked_packets_total",
+        "Segments of pairs that came when there was no more place.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.untracked_pairs.packets()),
+    ),
+    counter(
+        "smtpflow_clients_untracked_connections_total",
+        "Connections of clients that came when there was no more place for their outcomes.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.flows.untracked_clients.connections()),
     ),
     gauge(
         "smtpflow_table_lines",

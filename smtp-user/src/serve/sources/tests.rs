@@ -19,7 +19,7 @@ fn addresses(query: &str) -> Vec<String> {
     let list = fixture::list(&fixture::rows());
     parse(query)
         .expect(query)
-        .answer(&list)
+        .answer(&list, &fixture::connections())
         .sources
         .iter()
         .map(|source| source.addr.to_string())
@@ -93,13 +93,13 @@ fn pages_neither_repeat_nor_miss_a_source() {
         for offset in (0..1100).step_by(100) {
             let page = parse(&format!("{query}&limit=100&offset={offset}"))
                 .expect("valid")
-                .answer(&list);
+                .answer(&list, &fixture::connections());
             assert_eq!((page.total, page.offset, page.limit), (1000, offset, 100));
             seen.extend(page.sources.iter().map(|source| source.addr));
         }
         let all = parse(&format!("{query}&limit=10000"))
             .expect("valid")
-            .answer(&list);
+            .answer(&list, &fixture::connections());
         let all: Vec<_> = all.sources.iter().map(|source| source.addr).collect();
         assert_eq!(seen, all, "{query}");
         seen.sort_unstable();

@@ -1,0 +1,147 @@
+//! What became of connections, as answers show it: the fields that several of them have.
+#![forbid(unsafe_code)]
+
+use super::document::{Field, answer};
+use crate::model::session::{
+    COMMANDS, Named, Outcome, Outcomes, PairVolume, REPLIES, Servers, Sessions,
+};
+
+static OUTCOME_MEANINGS: [[&str; 1]; Outcome::COUNT] = {
+    let mut meanings = [[""]; Outcome::COUNT];
+    let mut i = 0;
+    while i < meanings.len() {
+        meanings[i] = [Outcome::ALL[i].meaning()];
+        i += 1;
+    }
+    meanings
+};
+
+impl Outcomes {
+    /// The fields with their documentation.
+    pub(super) const FIELDS: &[Field] = &{
+        let mut fields = [Field {
+            name: "",
+            docs: &[],
+            inner: &[],
+            serde: "",
+        }; Outcome::COUNT];
+        let mut i = 0;
+        while i < fields.len() {
+            fields[i].name = Outcome::ALL[i].name();
+            fields[i].docs = &OUTCOME_MEANINGS[i];
+            i += 1;
+        }
+        fields
+    };
+}
+
+const fn field(name: &'static str, docs: &'static [&'static str]) -> Field {
+    Field {
+        name,
+        docs,
+        inner: &[],
+        serde: "",
+    }
+}
+
+/// Replies by class.
+pub(super) type Replies = Named<{ REPLIES.len() }>;
+
+impl Replies {
+    /// The fields with their documentation.
+    pub(super) const FIELDS: &[Field] = &[
+        field(REPLIES[0].0, &["Replies of positive completion."]),
+        field(REPLIES[1].0, &["Replies that wait for more."]),
+        field(REPLIES[2].0, &["Replies of a transient failure."]),
+        field(REPLIES[3].0, &["Replies of a permanent failure."]),
+    ];
+}
+
+/// Commands.
+pub(super) type Commands = Named<{ COMMANDS.len() }>;
+
+impl Commands {
+    /// The fields with their documentation.
+    pub(super) const FIELDS: &[Field] = &[
+        field(COMMANDS[0].0, &["MAIL commands."]),
+        field(COMMANDS[1].0, &["RCPT commands."]),
+    ];
+}
+
+answer! {
+    /// What the connections of a client came to, since the agent started.
+    pub(super) struct Conduct {
+        /// Connections since the agent started by what became of them, as far as they could be followed.
+        outcomes: Outcomes [Outcomes],
+        /// Connections that could not be followed.
+        unfollowed: u64,
+        /// Share of these connections with any packet of the server; null without connections.
+        visibility: Option<f64>,
+        /// Different servers that it had flows to.
+        servers: u64,
+        /// Whether that number is exact, and no estimate with a standard error of 1.6 %.
+        servers_exact: bool,
+        /// Replies to it by class, of which the first octets of a segment tell.
+        replies: Replies [Replies],
+        /// Its commands, likewise.
+        commands: Commands [Commands],
+        /// Messages that servers took from it.
+        accepted: u64,
+    }
+}
+
+impl Conduct {
+    pub(super) fn new(sessions: &Sessions, servers: Servers) -> Self {
+        let Sessions {
+            outcomes,
+            unfollowed,
+            said,
+            accepted,
+        } = *sessions;
+        Self {
+            outcomes,
+            unfollowed,
+            visibility: outcomes.visibility(),
+            servers: servers.count,
+            servers_exact: servers.exact,
+            replies: said.named(REPLIES),
+            commands: said.named(COMMANDS),
+            accepted,
+        }
+    }
+}
+
+answer! {
+    /// Connections, packets and bytes between clients and servers.
+    pub(super) struct Traffic {
+        /// Connections.
+        connections: u64,
+        /// Packets of the client.
+        c2s_packets: u64,
+        /// Layer-3 bytes of these.
+        c2s_bytes: u64,
+        /// Packets of the server.
+        s2c_packets: u64,
+        /// Layer-3 bytes of these.
+        s2c_bytes: u64,
+    }
+}
+
+impl From<PairVolume> for Traffic {
+    fn from(volume: PairVolume) -> Self {
+        let PairVolume {
+            connections,
+            c2s_packets,
+            c2s_bytes,
+            s2c_packets,
+            s2c_bytes,
+        } = volume;
+        Self {
+            connections,
+            c2s_packets,
+            c2s_bytes,
+            s2c_packets,
+            s2c_bytes,
+        }
+    }
+}
