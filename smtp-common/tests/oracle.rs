@@ -228,7 +228,7 @@ fn most_whole_frames_and_some_damaged_ones_are_segments() {
     use proptest::test_runner::TestRunner;
 
     let mut runner = TestRunner::deterministic();
-    let tries = if cfg!(miri) { 40 } else { 1000 };
+    let tries = 1000;
     let mut segments = |strategy: BoxedStrategy<Vec<u8>>| {
         (0..tries)
             .filter(|_| {

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cost;
 pub mod foreign;
 pub mod generator;
+pub mod instructions;
 pub mod measure;
 pub mod oracle;
 pub mod packets;
@@ -17,6 +18,7 @@ pub mod road;
 pub mod targets;
 pub mod volley;
 pub mod windows;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 

@@ -20,6 +20,11 @@ static COMPARE: &[u8] =
 static AGENT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("SMTPFLOW_OBJECTS"), "/smtpflow-xdp"));
 
+/// The agent's object, as it was built.
+pub const fn agent_object() -> &'static [u8] {
+    AGENT
+}
+
 /// The programs of one object, loaded.
 pub struct Programs {
     ebpf: Ebpf,

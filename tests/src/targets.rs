@@ -103,10 +103,8 @@ pub fn frames(case: &[u8]) {
     );
     let mut sources: BTreeMap<IpAddr, Totals> = BTreeMap::new();
     memory.drain(|address, stats| {
-        sources
-            .entry(address.into())
-            .or_default()
-            .merge(&stats.into());
+        let totals = sources.entry(address.into()).or_default();
+        totals.merge(&stats.into());
     });
     // A SYN may have lost its slot to another one.
     let forgetful = |mut totals: Totals| {

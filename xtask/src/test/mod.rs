@@ -5,6 +5,7 @@
 //! a new stage. A stage that fails does not stop the others, except those that need it. What a stage
 //! wrote is in `target/xtask/STAGE.log`; the end of it is shown when the stage fails.
 
+mod nightly;
 mod report;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -41,6 +42,8 @@ enum Work {
     Check(&'static [&'static str]),
     /// Cargo with these arguments; its tests are counted.
     Tests(&'static [&'static str]),
+    /// The same with the cargo of the nightly toolchain.
+    Nightly(&'static [&'static str]),
     /// The tests of one file of `tests/tests`. They share the machine's kernel: one at a time.
     File,
 }
@@ -65,7 +68,18 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
     ("bench", &["setup"], 30, Work::Call(bench::smoke)),
+    ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
+    ("miri", &["nightly"], 30, Work::Nightly(MIRI)),
+    (
+        "libfuzzer",
+        &["nightly", "packages", "build"],
+        180,
+        Work::Call(nightly::libfuzzer),
+    ),
 ];
+
+/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has.
+const LONG_ONLY: &[&str] = &["libfuzzer"];
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
 
@@ -113,6 +127,24 @@ const UNIT: &[&str] = &[
     "--package=xtask",
 ];
 
+/// The cursor and the tables, under an interpreter that looks at every access. Left out is what counts
+/// to a million for its statistics or enumerates 65,536 ports: it reaches no access that others do not.
+const MIRI: &[&str] = &[
+    "miri",
+    "test",
+    "--locked",
+    "--no-fail-fast",
+    "--package=smtp-common",
+    "--lib",
+    "--tests",
+    "--",
+    "--skip=spread_over",
+    "--skip=are_missed_as_often",
+    "--skip=every_combination_of_flags",
+    "--skip=exactly_when_it_is_named",
+    "--skip=most_whole_frames_and_some_damaged",
+];
+
 /// What the integration tests need, and how long one file of them may take.
 const FILE_NEEDS: &[&str] = &["packages", "build"];
 const FILE_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -132,7 +164,10 @@ struct Outcome {
 
 /// Runs the stages and says how many tests passed and failed.
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let stages = chosen(all_stages()?, &args.stages)?;
+    let mut stages = chosen(all_stages()?, &args.stages)?;
+    if !args.long && args.stages.is_empty() {
+        stages.retain(|stage| !LONG_ONLY.contains(&stage.name.as_str()));
+    }
     if args.list {
         for stage in &stages {
             println!("{}", stage.name);
@@ -245,7 +280,7 @@ fn perform(stage: &Stage, long: bool) -> Outcome {
         "ok"
     };
     let counted = match stage.work {
-        Work::Tests(_) | Work::File => format!("{}", outcome.counts),
+        Work::Tests(_) | Work::Nightly(_) | Work::File => format!("{}", outcome.counts),
         Work::Call(_) | Work::Check(_) => String::new(),
     };
     let line = format!(
@@ -277,11 +312,14 @@ fn attempt(stage: &Stage, long: bool) -> Result<Outcome> {
             });
         }
         Work::Check(arguments) => (arguments, false),
-        Work::Tests(arguments) => (arguments, true),
+        Work::Tests(arguments) | Work::Nightly(arguments) => (arguments, true),
         Work::File => (&file, true),
     };
     let log = workspace::log(&stage.name)?;
-    let mut command = workspace::cargo(arguments)?;
+    let mut command = match stage.work {
+        Work::Nightly(_) => nightly::cargo(arguments)?,
+        _ => workspace::cargo(arguments)?,
+    };
     command
         .env("CARGO_TERM_COLOR", "never")
         .env("PATH", path_with_tools()?)
