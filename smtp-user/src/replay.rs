@@ -8,6 +8,7 @@
 //! that goes away ends the report, not in an error.
 
 mod conduct;
+mod json;
 #[cfg(test)]
 mod tests;
 
@@ -20,21 +21,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
-use serde::ser::Serializer;
 use smtp_common::counter::Skip;
 use smtp_common::flow::Totals;
 use smtp_common::packet::{Address, MailPorts};
 
-use self::conduct::JsonConduct;
+use self::json::JsonReport;
 use crate::connections::{Connections, Limits};
-use crate::distribution::{Distribution, Row};
+use crate::distribution::Distribution;
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter;
 use crate::meter::pcap::file::Fault;
 use crate::meter::pcap::{self, PcapMeter};
-use crate::model::session::{ClientRow, FlowSummary};
-use crate::model::{FlowTally, Source, Tally, Window};
+use crate::model::session::ClientRow;
+use crate::model::{Source, Tally, Window};
 
 /// How many sources are told apart; the counts of later ones go to overflow. With that many in one
 /// window, which only a flood from invented addresses has, a replay was measured to take 0.9 GB.
@@ -432,147 +431,4 @@ fn counters(totals: &Totals) -> [(&'static str, u64); 8] {
         ("answered", answered),
         ("refused", refused),
     ]
-}
-
-/// The report as JSON: what is long is serialised from where it stands.
-#[derive(Serialize)]
-struct JsonReport<'a> {
-    schema: u32,
-    file: String,
-    frames: u64,
-    windows: u64,
-    #[serde(serialize_with = "skips")]
-    skipped: &'a Tally,
-    totals: JsonTotals,
-    overflow: JsonOverflow,
-    flows: JsonFlows,
-    #[serde(serialize_with = "sources")]
-    sources: &'a Account,
-    #[serde(serialize_with = "rows")]
-    distribution: &'a Distribution,
-    complete: bool,
-}
-
-#[derive(Serialize)]
-struct JsonOverflow {
-    packets: u64,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct JsonSource {
-    addr: std::net::IpAddr,
-    #[serde(flatten)]
-    totals: JsonTotals,
-    #[serde(flatten)]
-    conduct: JsonConduct,
-    servers: u64,
-    servers_exact: bool,
-}
-
-#[derive(Serialize)]
-struct JsonFlows {
-    segments: u64,
-    packets: u64,
-    bytes: u64,
-    refused_packets: u64,
-    refused_bytes: u64,
-    #[serde(flatten)]
-    conduct: JsonConduct,
-    pairs: u64,
-}
-
-impl JsonFlows {
-    fn new(tally: &FlowTally, summary: &FlowSummary) -> Self {
-        let FlowTally {
-            segments,
-            segment_bytes: _,
-            packets,
-            bytes,
-            refused_packets,
-            refused_bytes,
-        } = *tally;
-        Self {
-            segments,
-            packets,
-            bytes,
-            refused_packets,
-            refused_bytes,
-            conduct: (&summary.sessions).into(),
-            pairs: summary.pairs,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct JsonRow {
-    from: u64,
-    to: Option<u64>,
-    items: u64,
-    item_share: f64,
-    connections: u64,
-    bytes: u64,
-    byte_share: f64,
-    cumulative_share: f64,
-}
-
-/// The eight counts under their names.
-struct JsonTotals(Totals);
-
-impl Serialize for JsonTotals {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(counters(&self.0))
-    }
-}
-
-impl<'a> From<&'a Report<'a>> for JsonReport<'a> {
-    fn from(report: &'a Report<'a>) -> Self {
-        let tally = &report.account.tally;
-        Self {
-            schema: SCHEMA,
-            file: report.file.display().to_string(),
-            frames: tally.frames,
-            windows: report.account.windows,
-            skipped: tally,
-            totals: JsonTotals(report.account.totals()),
-            overflow: JsonOverflow {
-                packets: tally.overflow.packets(),
-                bytes: tally.overflow.bytes(),
-            },
-            flows: JsonFlows::new(&tally.flows, &report.account.connections.summary()),
-            sources: &report.account,
-            distribution: &report.distribution,
-            complete: report.complete,
-        }
-    }
-}
-
-fn skips<S: Serializer>(tally: &&Tally, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(Skip::ALL.map(|skip| (skip.name(), tally.skipped(skip))))
-}
-
-fn sources<S: Serializer>(account: &&Account, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(account.sources.iter().map(|source| {
-        let ClientRow { sessions, servers } = account.client(source);
-        JsonSource {
-            addr: source.ip(),
-            totals: JsonTotals(source.totals),
-            conduct: (&sessions).into(),
-            servers: servers.count,
-            servers_exact: servers.exact,
-        }
-    }))
-}
-
-fn rows<S: Serializer>(table: &&Distribution, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(table.rows.iter().map(|row: &Row| JsonRow {
-        from: row.from,
-        to: row.to,
-        items: row.items,
-        item_share: table.item_share(row),
-        connections: row.connections,
-        bytes: row.bytes,
-        byte_share: table.byte_share(row),
-        cumulative_share: table.cumulative_share(row),
-    }))
 }

@@ -35,6 +35,7 @@ fn window(number: u64, flow: impl Fn(u32) -> FlowKey) -> Window {
         accepted: 0,
         first_reply: 2,
         last_reply: 2,
+        reply_sequence: 0,
         first: started_at,
         last: started_at,
     });

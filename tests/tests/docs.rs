@@ -84,6 +84,7 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
     let mut tables = vec![
         ("metrics", metrics()),
         ("sources", fields(serve::sources_fields())),
+        ("source", fields(serve::source_fields())),
         ("status", fields(serve::status_fields())),
         ("skips", skips()),
     ];

@@ -23,16 +23,18 @@ fn by_replay(name: &str, length: Duration) -> Vec<Window> {
     std::iter::from_fn(|| window(&mut meter)).collect()
 }
 
-/// All frames on one CPU: a network card keeps a direction of a connection on one as well.
-fn by_kernel(name: &str, section: Section) -> Window {
+/// Each frame on the CPU that is chosen by its number.
+fn by_kernel(name: &str, section: Section, cpu_of: impl Fn(usize) -> usize) -> Window {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this).expect("the CPUs of this thread");
-    let mut one = CpuSet::new();
-    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    one.set(first.expect("a CPU")).expect("a CPU");
-    sched_setaffinity(this, &one).expect("one CPU");
+    let cpus: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .collect();
     let mut meter = meter(&options("flows", 8));
-    for frame in capture::frames(&data(name)) {
+    for (number, frame) in capture::frames(&data(name)).into_iter().enumerate() {
+        let mut one = CpuSet::new();
+        one.set(cpus[cpu_of(number) % cpus.len()]).expect("a CPU");
+        sched_setaffinity(this, &one).expect("one CPU");
         meter.test_run(section, &frame).expect("a test run");
     }
     let window = window(&mut meter).expect("a window");
@@ -73,7 +75,8 @@ fn kernel_and_replay_give_the_same_flows_for_every_capture() {
             panic!("{name}: {} windows", replayed.len());
         };
         for section in [PLAIN, FRAGS] {
-            let counted = by_kernel(name, section);
+            // A network card keeps a direction of a connection on one CPU.
+            let counted = by_kernel(name, section, |_| 0);
             assert_eq!(timeless(&counted), timeless(replayed), "{name}");
             assert_eq!(counted.tally.flows, replayed.tally.flows, "{name}");
             let (live, replayed) = (
@@ -81,6 +84,18 @@ fn kernel_and_replay_give_the_same_flows_for_every_capture() {
                 connections(std::slice::from_ref(replayed)),
             );
             assert_eq!(live.summary(), replayed.summary(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_delivery_is_told_where_the_segments_of_a_connection_come_to_different_cpus() {
+    let spread: [fn(usize) -> usize; 3] = [|frame| frame, |frame| frame / 2, |frame| frame / 3];
+    for (name, deliveries) in [("smtp.pcap", 2), ("smtp-many-addresses.pcap", 1)] {
+        for cpu_of in spread {
+            let window = by_kernel(name, PLAIN, cpu_of);
+            let outcomes = connections(&[window]).summary().ended;
+            assert_eq!(outcomes.of(Outcome::Delivered), deliveries, "{name}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Contract: adding an address again changes nothing; sketches of two sets merge into the sketch of
 //! their union, wherever they were made, because the hash has no secret. Whoever knows it can choose
 //! addresses that mislead one sketch; an exact set comes before it, see
-//! [`Distinct`](super::distinct::Distinct). The standard error is
+//! `Distinct`. The standard error is
 //! 1.04 / sqrt([`REGISTERS`]) = 1.6 %. The estimator is Ertl's improved one (New cardinality estimation
 //! algorithms for HyperLogLog sketches, 2017, algorithm 6), which needs no correction for few or many.
 //!
@@ -218,7 +218,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn a_merge_is_the_sketch_of_the_union(
@@ -240,6 +244,7 @@ mod tests {
         #![proptest_config(ProptestConfig {
             cases: 64,
             rng_seed: RngSeed::Fixed(1),
+            failure_persistence: None,
             ..ProptestConfig::default()
         })]
 

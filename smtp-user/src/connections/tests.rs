@@ -42,6 +42,7 @@ pub(super) fn flow(client: u8, server: u8, port: u16) -> Flow {
         accepted: 0,
         first_reply: 0,
         last_reply: 0,
+        reply_sequence: 0,
         first: at(0),
         last: at(0),
     }
@@ -222,6 +223,38 @@ fn a_message_is_accepted_across_the_edge_of_a_window() {
     let next = replies(answered(), Speech::COMPLETION, Speech::COMPLETION);
     let connections = stitched(&[go_ahead, next]);
     assert_eq!(outcomes(&connections).0, [("answered", 2)]);
+}
+
+#[test]
+fn a_message_is_accepted_across_two_cpus() {
+    let on_cpu = |replies_there: Flow, sequence| Flow {
+        reply_sequence: sequence,
+        ..replies_there
+    };
+    let (completion, go_ahead) = (Speech::COMPLETION, Speech::START_INPUT);
+    let waits = replies(answered(), completion, go_ahead);
+    let taken = replies(going_on(0), completion, completion);
+    let failed = said(taken, Speech::PERMANENT, 1);
+    for (first, second, accepted) in [
+        // The sequence number goes round between the two.
+        (on_cpu(waits, u32::MAX - 5), on_cpu(taken, 40), 1),
+        // The completions came before the go-ahead.
+        (on_cpu(waits, 500), on_cpu(taken, 400), 0),
+        (on_cpu(waits, 500), on_cpu(failed, 600), 0),
+        (on_cpu(taken, 500), on_cpu(taken, 600), 0),
+        (on_cpu(waits, 500), going_on(0), 0),
+    ] {
+        for (mut one, other) in [(first, second), (second, first)] {
+            one.merge(&other);
+            assert_eq!(one.accepted, accepted, "{first:?} and {second:?}");
+        }
+    }
+    let mut one = on_cpu(waits, 500);
+    one.merge(&on_cpu(taken, 400));
+    assert_eq!(
+        (one.last_reply, one.reply_sequence),
+        (go_ahead.number(), 500)
+    );
 }
 
 #[test]
@@ -489,6 +522,8 @@ fn check(connections: &Connections, flows: &[Flow], limits: &Limits) -> Result<(
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn nothing_is_lost_whatever_flows_come_and_however_little_room_there_is(
         windows in prop::collection::vec((0_u64..400, prop::collection::vec(some_flow(), 0..12)), 0..12),

@@ -81,6 +81,7 @@ pub(super) fn connections() -> Connections {
         accepted: 0,
         first_reply: 0,
         last_reply: 0,
+        reply_sequence: 0,
         first: now,
         last: now,
     };
