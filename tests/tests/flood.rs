@@ -25,6 +25,9 @@ const BETWEEN: u32 = 16;
 const OWN: u8 = 100;
 /// Longest drain.
 const DRAIN: f64 = 1.0;
+/// Sources that the agent keeps: fewer than half a table has lines, so that the first flood fills the
+/// list however few windows it lasts.
+const KEPT: u32 = 50_000;
 /// Floods: the first ones fill the agent's list of sources, and the last one finds it full.
 const FLOODS: u32 = 3;
 /// By how much the agent may grow in the last flood: the allocator's slack. A stranger kept costs more
@@ -199,9 +202,12 @@ fn a_spoofed_flood_leaves_own_hosts_exact_and_memory_as_it_was() {
     let mut options = AgentOptions::new(&lab).expect("options");
     options.interfaces = vec!["outer".to_owned()];
     options.window = "5s".to_owned();
-    options.extra = ["--local", "10.7.0.0/16", "--local", "2001:db8::/32"]
-        .map(str::to_owned)
-        .to_vec();
+    let config = lab.folder().join("flood.toml");
+    let text = format!(
+        "[history]\nsources = {KEPT}\n[networks]\nlocal = [\"10.7.0.0/16\", \"2001:db8::/32\"]\n"
+    );
+    std::fs::write(&config, text).expect("the configuration can be written");
+    options.extra = vec!["--config".to_owned(), config.display().to_string()];
     let mut agent = lab.agent(&options).expect("the agent starts");
     agent.wait_ready(LIMIT).expect("the agent is ready");
     let kernel_memory = {
