@@ -155,8 +155,10 @@ impl FlowLine {
                 self.c2s_packets += 1;
                 self.c2s_bytes += u64::from(segment.bytes);
                 self.c2s_flags |= segment.flags;
-                self.connections = bump(self.connections, syn.new);
-                self.syn_retx = bump(self.syn_retx, syn.retransmitted);
+                if syn.is_some() {
+                    self.connections = bump(self.connections, syn.new);
+                    self.syn_retx = bump(self.syn_retx, syn.retransmitted);
+                }
                 if speech != Speech::OTHER {
                     self.command(segment, speech);
                 }

@@ -3,6 +3,7 @@
 use crate::counter::Counter;
 use crate::packet::Address;
 use crate::source::SourceStats;
+use crate::table::Geometry;
 
 /// The key of the spill hash: an own host and the half in which it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub struct Header {
     pub half: u32,
     /// Bits of [`notice`]: which rare events this CPU has logged.
     pub notices: u64,
-    /// Bits of [`notice`]: which of them have happened.
+    /// Bits of [`notice`]: which of them have happened and are not logged yet.
     pub due: u64,
     /// Frames seen.
     pub frames: u64,
@@ -81,8 +82,12 @@ pub struct Header {
     /// The number of the window that is or was counted here: the halves take turns, and whichever
     /// has the higher number came later.
     pub epoch: u64,
+    /// The first set of sources of this half and CPU; see [`Geometry::segment`].
+    pub first_set: u32,
+    /// The first set of flows, likewise.
+    pub first_flow_set: u32,
     /// Rounds the size up to a power of two, so that the look-up is a shift.
-    pub reserved: [u64; 14],
+    pub reserved: [u64; 13],
 }
 
 const _: () = assert!(size_of::<Header>() == 512);
@@ -96,7 +101,7 @@ pub mod notice {
 }
 
 impl Header {
-    /// The header of a half in which nothing was counted.
+    /// The header of a half in which nothing was counted, for the first CPU of the first half.
     pub const fn new(half: u32) -> Self {
         Self {
             layout: crate::LAYOUT_VERSION,
@@ -114,7 +119,19 @@ impl Header {
             clock_ticks: 0,
             clock_nanoseconds: 0,
             epoch: 0,
-            reserved: [0; 14],
+            first_set: 0,
+            first_flow_set: 0,
+            reserved: [0; 13],
+        }
+    }
+
+    /// The same for this CPU, whose sets are not the first ones.
+    #[must_use]
+    pub const fn of(self, geometry: &Geometry, cpu: u32) -> Self {
+        Self {
+            first_set: geometry.segment(self.half, cpu),
+            first_flow_set: geometry.flow_segment(self.half, cpu),
+            ..self
         }
     }
 

@@ -12,7 +12,9 @@ use crate::header::{Header, notice};
 use crate::packet::{Address, Direction, Packet, Segment};
 use crate::source::SourceStats;
 use crate::speech::{self, Speech};
-use crate::table::{self, AddressSeeds, Geometry, Set, SynSeeds};
+#[expect(unused_imports, reason = "for the documentation")]
+use crate::table::Geometry;
+use crate::table::{self, AddressSeeds, Set, SynSeeds};
 
 /// What kind of SYN a segment is: one of the two is 1 if it is a pure SYN, both are 0 if not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,14 @@ pub struct Syn {
     pub new: u32,
     /// 1 if it was seen before.
     pub retransmitted: u32,
+}
+
+impl Syn {
+    /// Whether it is one.
+    #[inline(always)]
+    pub(crate) const fn is_some(self) -> bool {
+        self.new | self.retransmitted != 0
+    }
 }
 
 /// The memory that [`observe`] counts in: maps in the kernel, vectors in `replay`.
@@ -50,33 +60,36 @@ pub trait Memory {
     fn spill(&mut self, half: u32, address: Address) -> Option<&mut SourceStats>;
 }
 
-/// What [`observe`] needs to know about its tables.
+/// What [`observe`] needs to know about its tables, where they begin apart: that is in the header.
+///
+/// Seeds come from functions: in the kernel each is a load, and what is loaded before it is needed is
+/// put on the stack in the meantime.
 #[derive(Clone, Copy, Debug)]
-pub struct Tables {
-    /// Their shape.
-    pub geometry: Geometry,
-    /// The CPU that counts.
-    pub cpu: u32,
+pub struct Tables<A, S> {
+    /// See [`Geometry::sets`].
+    pub sets: u32,
+    /// See [`Geometry::flow_sets`].
+    pub flow_sets: u32,
+    /// See [`Geometry::syn_slots`].
+    pub syn_slots: u32,
     /// Seeds of the address hash.
-    pub address_seeds: AddressSeeds,
+    pub address_seeds: A,
+    /// Seeds of the hash of SYNs and flows.
+    pub syn_seeds: S,
 }
 
 /// Counts a segment; `payload` is the cursor that `parse` gave with it.
-///
-/// `seeds` is a function, because in the kernel reading them costs, and only SYNs and flows need
-/// them.
 #[inline(always)]
-pub fn observe<M: Memory>(
+pub fn observe<M: Memory, A: Fn() -> AddressSeeds, S: Fn() -> SynSeeds>(
     segment: &Segment,
     payload: Packet<'_>,
-    tables: &Tables,
-    seeds: impl Fn() -> SynSeeds,
+    tables: &Tables<A, S>,
     header: &mut Header,
     memory: &mut M,
 ) -> Placement {
     // First, so that nothing of the packet is needed any more: the verifier tells apart what it
     // knows about the cursor.
-    let speech = if tables.geometry.flow_sets == 0 {
+    let speech = if tables.flow_sets == 0 {
         Speech::OTHER
     } else {
         speech::listen(segment, payload)
@@ -92,8 +105,8 @@ pub fn observe<M: Memory>(
     match segment.direction {
         Direction::ClientToServer => {
             if segment.is_pure_syn() {
-                let fingerprint = table::fingerprint_syn(&seeds(), segment);
-                let slot = table::syn_slot(fingerprint, tables.geometry.syn_slots);
+                let fingerprint = table::fingerprint_syn(&(tables.syn_seeds)(), segment);
+                let slot = table::syn_slot(fingerprint, tables.syn_slots);
                 syn.new = speech::differ(memory.remember(slot, fingerprint), fingerprint);
                 syn.retransmitted = 1 - syn.new;
             }
@@ -111,26 +124,25 @@ pub fn observe<M: Memory>(
     {
         placement = Placement::Full;
     }
-    if tables.geometry.flow_sets != 0 {
-        count_flow(segment, speech, syn, tables, &seeds(), header, memory);
+    if tables.flow_sets != 0 {
+        count_flow(segment, speech, syn, tables, header, memory);
     }
     placement
 }
 
 /// Counts for the flow.
 #[inline(always)]
-fn count_flow<M: Memory>(
+fn count_flow<M: Memory, A, S: Fn() -> SynSeeds>(
     segment: &Segment,
     speech: Speech,
     syn: Syn,
-    tables: &Tables,
-    seeds: &SynSeeds,
+    tables: &Tables<A, S>,
     header: &mut Header,
     memory: &mut M,
 ) {
     let key = FlowKey::of(segment);
-    let hash = table::hash_flow(seeds, &key);
-    let index = tables.geometry.flow_set(header.half, tables.cpu, hash);
+    let hash = table::hash_flow(&(tables.syn_seeds)(), &key);
+    let index = table::set_of(header.first_flow_set, tables.flow_sets, hash);
     let tick = memory.tick();
     let line = memory
         .flow_set(index, &key)
@@ -159,22 +171,22 @@ pub enum Placement {
 /// Counts for one address, wherever there is a place: on its line, in the spill if it is an own
 /// host, or as overflow.
 #[inline(always)]
-fn count_for<M: Memory>(
+fn count_for<M: Memory, A: Fn() -> AddressSeeds, S>(
     address: Address,
-    tables: &Tables,
+    tables: &Tables<A, S>,
     header: &mut Header,
     memory: &mut M,
     count: impl Fn(&mut SourceStats),
 ) -> Placement {
-    let hash = table::hash_address(&tables.address_seeds, address);
-    let index = tables.geometry.set(header.half, tables.cpu, hash);
+    let hash = table::hash_address(&(tables.address_seeds)(), address);
+    let index = table::set_of(header.first_set, tables.sets, hash);
     if let Some(set) = memory.set(index)
         && let Some(stats) = set.stats_of(address)
     {
         count(stats);
         return Placement::Line;
     }
-    header.due |= notice::FULL;
+    header.due |= notice::FULL & !header.notices;
     if memory.is_own(address) {
         if let Some(stats) = memory.spill(header.half, address) {
             count(stats);

@@ -69,8 +69,10 @@ impl SourceStats {
         }
         // 32 bits hold five minutes of one address at 14.8 million SYNs per second on one CPU;
         // longer windows happen only while no agent drains, and then the count stays at its end.
-        self.connections = bump(self.connections, syn.new);
-        self.syn_retx = bump(self.syn_retx, syn.retransmitted);
+        if syn.is_some() {
+            self.connections = bump(self.connections, syn.new);
+            self.syn_retx = bump(self.syn_retx, syn.retransmitted);
+        }
     }
 
     /// Counts what a server said to this client.

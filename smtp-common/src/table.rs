@@ -90,23 +90,17 @@ impl Geometry {
         (half * self.cpus + cpu) * self.flow_sets
     }
 
-    /// The index of the set of flows of this hash in the segment of this half and CPU.
-    #[inline(always)]
-    pub const fn flow_set(&self, half: u32, cpu: u32, hash: u32) -> u32 {
-        self.flow_segment(half, cpu) + (hash & self.flow_sets.wrapping_sub(1))
-    }
-
     /// The index of the first set of a segment.
     #[inline(always)]
     pub const fn segment(&self, half: u32, cpu: u32) -> u32 {
         (half * self.cpus + cpu) * self.sets
     }
+}
 
-    /// The index of the set of this hash in the segment of this half and CPU.
-    #[inline(always)]
-    pub const fn set(&self, half: u32, cpu: u32, hash: u32) -> u32 {
-        self.segment(half, cpu) + (hash & (self.sets - 1))
-    }
+/// The index of the set of this hash among `sets` (a power of two) from `first` on.
+#[inline(always)]
+pub const fn set_of(first: u32, sets: u32, hash: u32) -> u32 {
+    first + (hash & sets.wrapping_sub(1))
 }
 
 /// Random numbers for [`hash_address`], drawn when the program is loaded, so that nobody outside

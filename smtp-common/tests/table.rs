@@ -8,7 +8,7 @@ use cases::cases;
 use proptest::prelude::*;
 use smtp_common::packet::{Address, Direction, Segment, flags};
 use smtp_common::table::{
-    AddressSeeds, Geometry, SynSeeds, fingerprint_syn, hash_address, syn_slot,
+    AddressSeeds, Geometry, SynSeeds, fingerprint_syn, hash_address, set_of, syn_slot,
 };
 
 /// Fixed random numbers, so that no test depends on luck (SplitMix64).
@@ -76,7 +76,7 @@ fn addresses_in_a_row_spread_over_the_sets_with_every_seed() {
         for seed in 0..32 {
             let seeds: AddressSeeds = random(seed);
             let found = unevenness((0..KEYS).map(|i| {
-                let index = GEOMETRY.set(0, 0, hash_address(&seeds, address(i)));
+                let index = set_of(0, GEOMETRY.sets, hash_address(&seeds, address(i)));
                 assert!(index < SETS);
                 index
             }));
@@ -178,7 +178,11 @@ fn segments_of_halves_and_cpus_do_not_overlap_and_fill_the_table() {
         for cpu in 0..3 {
             for hash in 0..4 {
                 // Only the lower bits choose.
-                let index = geometry.set(half, cpu, hash | 0xabcd_ef00) as usize;
+                let index = set_of(
+                    geometry.segment(half, cpu),
+                    geometry.sets,
+                    hash | 0xabcd_ef00,
+                ) as usize;
                 assert!(!seen[index], "half {half}, CPU {cpu}, hash {hash}");
                 seen[index] = true;
             }

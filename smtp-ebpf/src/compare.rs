@@ -27,7 +27,7 @@ use smtp_common::flow::{
     FlowKey, FlowSet, Header, MAX_CPUS, Memory, SourceStats, SpillKey, Tables, observe,
 };
 use smtp_common::packet::{Address, MailPorts, Packet, parse};
-use smtp_common::table::{Geometry, Set};
+use smtp_common::table::Set;
 
 use crate::vary::vary;
 
@@ -127,17 +127,14 @@ fn count<M: Memory>(ctx: &XdpContext, memory: impl FnOnce(u32) -> M) -> u32 {
     match parse(packet, MailPorts::new([25, 0, 0, 0])) {
         Ok((segment, payload)) => {
             let tables = Tables {
-                geometry: Geometry {
-                    cpus: 1,
-                    sets: 1,
-                    syn_slots: SYN_SLOTS as u32,
-                    flow_sets: 0,
-                },
-                cpu,
-                address_seeds: [0; 5],
+                sets: 1,
+                flow_sets: 0,
+                syn_slots: SYN_SLOTS as u32,
+                address_seeds: || [0; 5],
+                syn_seeds: || SYN_SEEDS,
             };
             let memory = &mut memory(cpu);
-            observe(&segment, payload, &tables, || SYN_SEEDS, header, memory);
+            observe(&segment, payload, &tables, header, memory);
         }
         Err(skip) => header.end(Counter::Skip(skip)),
     }

@@ -17,7 +17,7 @@ use smtp_common::flow::{
     FlowKey, FlowSet, Header, Memory, SourceStats, SpillKey, Tables, notice, observe,
 };
 use smtp_common::packet::{Address, MailPorts, Packet, parse};
-use smtp_common::table::{AddressSeeds, Geometry, Set, SynSeeds};
+use smtp_common::table::{AddressSeeds, Set, SynSeeds};
 
 /// The epoch: one slot that holds the array of the half which is written now. Its headers are
 /// indexed by CPU. User space flips by putting the other array into the slot, which returns when no
@@ -56,9 +56,9 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 #[unsafe(no_mangle)]
 static MAIL_PORTS: Global<u64> = Global::new(MailPorts::new([25, 0, 0, 0]).word());
-/// `[cpus, sets, syn_slots, flow_sets]` of [`Geometry`].
+/// Sets, sets of flows and SYN slots: those of [`Tables`].
 #[unsafe(no_mangle)]
-static GEOMETRY: Global<[u32; 4]> = Global::new([1, 1, 1, 0]);
+static SIZES: Global<[u32; 3]> = Global::new([1, 0, 1]);
 #[unsafe(no_mangle)]
 static ADDRESS_SEEDS: Global<AddressSeeds> = Global::new([0; 5]);
 #[unsafe(no_mangle)]
@@ -77,8 +77,9 @@ pub fn count(ctx: &XdpContext) -> u32 {
     let header = unsafe { &mut *header.cast::<Header>() };
 
     // Before the packet is looked at, for the verifier's sake: it comes here with one state.
-    let news = header.due & !header.notices;
+    let news = header.due;
     if news != 0 {
+        header.due = 0;
         header.notices |= news;
         log(ctx, cpu, news);
     }
@@ -88,19 +89,15 @@ pub fn count(ctx: &XdpContext) -> u32 {
     let packet = unsafe { Packet::from_range(ctx.data(), ctx.data_end()) };
     match parse(packet, MailPorts::from_word(MAIL_PORTS.load())) {
         Ok((segment, payload)) => {
-            let [cpus, sets, syn_slots, flow_sets] = GEOMETRY.load();
+            let [sets, flow_sets, syn_slots] = SIZES.load();
             let tables = Tables {
-                geometry: Geometry {
-                    cpus,
-                    sets,
-                    syn_slots,
-                    flow_sets,
-                },
-                cpu,
-                address_seeds: ADDRESS_SEEDS.load(),
+                sets,
+                flow_sets,
+                syn_slots,
+                address_seeds: || ADDRESS_SEEDS.load(),
+                syn_seeds: || SYN_SEEDS.load(),
             };
-            let seeds = || SYN_SEEDS.load();
-            observe(&segment, payload, &tables, seeds, header, &mut Maps);
+            observe(&segment, payload, &tables, header, &mut Maps);
         }
         Err(skip) => header.end(Counter::Skip(skip)),
     }

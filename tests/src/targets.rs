@@ -71,9 +71,11 @@ pub fn frames(case: &[u8]) {
     let mut memory = OrdinaryMemory::new(GEOMETRY);
     let mut header = Header::new(0);
     let tables = Tables {
-        geometry: GEOMETRY,
-        cpu: 0,
-        address_seeds: std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.rotate_left(i as u32)),
+        sets: GEOMETRY.sets,
+        flow_sets: GEOMETRY.flow_sets,
+        syn_slots: GEOMETRY.syn_slots,
+        address_seeds: || std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.rotate_left(i as u32)),
+        syn_seeds: || std::array::from_fn(|i| 0xd6e8_feb8_6659_fd93_u64.rotate_left(i as u32)),
     };
     let mut account = Account::default();
     let mut rest = case;
@@ -84,9 +86,7 @@ pub fn frames(case: &[u8]) {
         account.count(frame);
         match parse(Packet::from_slice(frame), SMTP) {
             Ok((segment, payload)) => {
-                let seeds =
-                    || std::array::from_fn(|i| 0xd6e8_feb8_6659_fd93_u64.rotate_left(i as u32));
-                observe(&segment, payload, &tables, seeds, &mut header, &mut memory);
+                observe(&segment, payload, &tables, &mut header, &mut memory);
             }
             Err(skip) => header.end(Counter::Skip(skip)),
         }

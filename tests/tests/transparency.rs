@@ -76,10 +76,10 @@ fn no_store_goes_through_a_packet_pointer() {
     let [cpus, sets, syn_slots, flow_sets] = [2_u32, 1 << 15, 1 << 18, 1 << 14];
     for program in ["smtpflow", "smtpflow_frags"] {
         let mut loader = EbpfLoader::new();
-        let shape = [cpus, sets, syn_slots, flow_sets];
+        let sizes = [sets, flow_sets, syn_slots];
         loader
             .override_global("MAIL_PORTS", &ports, true)
-            .override_global("GEOMETRY", &shape, true)
+            .override_global("SIZES", &sizes, true)
             .map_max_entries("SOURCES", 2 * cpus * sets)
             .map_max_entries("FLOWS", 2 * cpus * flow_sets)
             .map_max_entries("SYNS", syn_slots);

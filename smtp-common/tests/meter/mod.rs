@@ -126,7 +126,10 @@ impl Meter {
             own: |_| false,
             spill: HashMap::new(),
             spill_limit: 0,
-            headers: [0, 1].map(|half| vec![Header::new(half); cpus as usize]),
+            headers: [0, 1].map(|half| {
+                let header = |cpu| Header::new(half).of(&geometry, cpu);
+                (0..cpus).map(header).collect()
+            }),
             half: 0,
         }
     }
@@ -162,14 +165,16 @@ impl Meter {
             ..*segment
         };
         let payload = Packet::from_slice(payload);
+        let (address_seeds, syn_seeds) = (self.address_seeds, self.syn_seeds);
         let tables = Tables {
-            geometry: self.geometry,
-            cpu,
-            address_seeds: self.address_seeds,
+            sets: self.geometry.sets,
+            flow_sets: self.geometry.flow_sets,
+            syn_slots: self.geometry.syn_slots,
+            address_seeds: || address_seeds,
+            syn_seeds: || syn_seeds,
         };
-        let syn_seeds = self.syn_seeds;
         let mut header = self.headers[self.half as usize][cpu as usize];
-        let placement = observe(segment, payload, &tables, || syn_seeds, &mut header, self);
+        let placement = observe(segment, payload, &tables, &mut header, self);
         self.headers[self.half as usize][cpu as usize] = header;
         placement
     }
@@ -187,7 +192,7 @@ impl Meter {
             counts.flow_refused.0 += header.flow_refused_packets;
             counts.flow_refused.1 += header.flow_refused_bytes;
             assert_eq!(header.half, half);
-            *header = Header::new(half);
+            *header = Header::new(half).of(&self.geometry, cpu);
             let first = self.geometry.flow_segment(half, cpu) as usize;
             for set in &mut self.flow_sets[first..first + self.geometry.flow_sets as usize] {
                 let lines = std::mem::take(set).lines;

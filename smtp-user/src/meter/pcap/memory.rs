@@ -177,9 +177,11 @@ mod tests {
 
     fn count(addresses: std::ops::Range<u8>, header: &mut Header, memory: &mut OrdinaryMemory) {
         let tables = Tables {
-            geometry: TINY,
-            cpu: 0,
-            address_seeds: [0; 5],
+            sets: TINY.sets,
+            flow_sets: TINY.flow_sets,
+            syn_slots: TINY.syn_slots,
+            address_seeds: || [0; 5],
+            syn_seeds: || [0; 11],
         };
         for host in addresses {
             let segment = Segment {
@@ -194,7 +196,7 @@ mod tests {
                 payload: u32::from(host),
             };
             let payload = Packet::from_slice(&[]);
-            observe(&segment, payload, &tables, || [0; 11], header, memory);
+            observe(&segment, payload, &tables, header, memory);
         }
     }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use smtp_common::counter::Counter;
 use smtp_common::flow::{Header, Tables, observe};
 use smtp_common::packet::MailPorts;
-use smtp_common::table::{Geometry, SynSeeds};
+use smtp_common::table::{AddressSeeds, Geometry, SynSeeds};
 
 use self::file::{CaptureFile, Fault, Frame};
 use self::memory::{OrdinaryMemory, TICK};
@@ -154,7 +154,7 @@ impl Clock {
 /// What the kernel program has in its maps and globals.
 struct Counting {
     ports: MailPorts,
-    tables: Tables,
+    address_seeds: AddressSeeds,
     syn_seeds: SynSeeds,
     header: Header,
     memory: OrdinaryMemory,
@@ -169,11 +169,7 @@ impl Counting {
         let random = RandomState::new();
         Self {
             ports,
-            tables: Tables {
-                geometry: GEOMETRY,
-                cpu: 0,
-                address_seeds: std::array::from_fn(|i| random.hash_one(("address", i))),
-            },
+            address_seeds: std::array::from_fn(|i| random.hash_one(("address", i))),
             syn_seeds: std::array::from_fn(|i| random.hash_one(("syn", i))),
             header: Header::new(HALF),
             memory: OrdinaryMemory::new(GEOMETRY),
@@ -187,11 +183,17 @@ impl Counting {
         }
         match frame.link.parse(frame.data, self.ports) {
             Ok((segment, payload)) => {
+                let tables = Tables {
+                    sets: GEOMETRY.sets,
+                    flow_sets: GEOMETRY.flow_sets,
+                    syn_slots: GEOMETRY.syn_slots,
+                    address_seeds: || self.address_seeds,
+                    syn_seeds: || self.syn_seeds,
+                };
                 observe(
                     &segment,
                     payload,
-                    &self.tables,
-                    || self.syn_seeds,
+                    &tables,
                     &mut self.header,
                     &mut self.memory,
                 );

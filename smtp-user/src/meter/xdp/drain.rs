@@ -134,9 +134,11 @@ impl Tables {
                 *set = FlowSet::default();
             }
         }
-        for header in self.silent_headers(half) {
-            let mut cleared = Header::new(half);
+        let geometry = self.geometry;
+        for (cpu, header) in (0..).zip(self.silent_headers(half)) {
+            let mut cleared = Header::new(half).of(&geometry, cpu);
             cleared.notices = header.notices & notice::STARTED;
+            cleared.due &= !cleared.notices;
             cleared.epoch = header.epoch;
             *header = cleared;
         }

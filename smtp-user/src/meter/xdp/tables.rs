@@ -108,7 +108,7 @@ impl Tables {
         let taken_over = pinned.is_some();
         if !taken_over {
             for (half, headers) in headers.iter_mut().enumerate() {
-                initialise_headers(headers, half as u32);
+                initialise_headers(headers, &identity.geometry, half as u32);
             }
             // Last: a directory without it is unfinished.
             make_identity(pins, &identity)?;
@@ -153,12 +153,12 @@ fn load_object(
     pins: &Pins,
 ) -> Result<Ebpf, Failure> {
     let Geometry {
-        cpus,
+        cpus: _,
         sets,
         syn_slots,
         flow_sets,
     } = identity.geometry;
-    let shape = [cpus, sets, syn_slots, flow_sets];
+    let sizes = [sets, flow_sets, syn_slots];
     let mail_ports = MailPorts::new(identity.ports).word();
     let mut loader = EbpfLoader::new();
     loader
@@ -170,7 +170,7 @@ fn load_object(
         .map_max_entries("SPILL", identity.spill)
         .map_max_entries("OWN", own_entries)
         .override_global("MAIL_PORTS", &mail_ports, true)
-        .override_global("GEOMETRY", &shape, true)
+        .override_global("SIZES", &sizes, true)
         .override_global("ADDRESS_SEEDS", &identity.address_seeds, true)
         .override_global("SYN_SEEDS", &identity.syn_seeds, true);
     for name in OBJECT_MAPS {
@@ -309,15 +309,17 @@ fn open_headers(pins: &Pins, half: usize) -> Result<MapData, Failure> {
 }
 
 #[expect(unsafe_code, reason = "borrows from mapped memory")]
-fn initialise_headers(headers: &mut MappedArray<Header>, half: u32) {
+fn initialise_headers(headers: &mut MappedArray<Header>, geometry: &Geometry, half: u32) {
     // SAFETY: no program that knows this map is attached yet.
-    for header in unsafe { headers.silent(0, MAX_CPUS) } {
-        *header = Header::new(half);
+    let headers = unsafe { headers.silent(0, geometry.cpus as usize) };
+    for (cpu, header) in (0..).zip(headers) {
+        *header = Header::new(half).of(geometry, cpu);
         if half == FIRST_HALF {
             header.epoch = FIRST_EPOCH;
         } else {
             // Said once per CPU, from the other half: in its first window there with a packet.
             header.notices = notice::STARTED;
+            header.due = 0;
         }
     }
 }
