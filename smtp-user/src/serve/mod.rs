@@ -13,6 +13,7 @@ mod document;
 pub mod metrics;
 mod page;
 mod problem;
+mod ready;
 mod session;
 mod source;
 mod sources;
@@ -49,7 +50,8 @@ use crate::failure::{Failure, Kind};
 use crate::model::Snapshot;
 use crate::source_list::{SharedSources, SourceList};
 
-pub use self::api::{ready_fields, status_fields};
+pub use self::api::status_fields;
+pub use self::ready::ready_fields;
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
 
@@ -328,7 +330,7 @@ fn router(
     };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(api::ready))
+        .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
