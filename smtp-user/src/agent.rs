@@ -337,7 +337,11 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
             since: None,
         });
     }
-    let mut store = Store::open(&config.store.path, config.history.sources)?;
+    let mut store = Store::open_for(
+        &config.store.path,
+        config.networks.local.clone(),
+        config.history.sources,
+    )?;
     let ledger = store.load(|kept| history.restore_source(&kept.source, &mut sources))?;
     history.restore(&ledger.account, &ledger.untracked);
     sources.arrange(meter.geometry().sets);

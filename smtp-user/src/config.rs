@@ -150,7 +150,8 @@ section! {
     /// What is remembered in memory.
     pub struct History {
         /// Most sources kept, 1 to 16777216, at about 130 bytes each, in memory and in the store. The
-        /// counts of those that come later are summed up as untracked.
+        /// counts of those that come later are summed up as untracked. The last eighth is for own hosts
+        /// (see `networks.local`), so that no flood of strange addresses keeps them out.
         #[serde(deserialize_with = "value::sources")]
         pub sources: u32 = 1_000_000;
         /// Most pairs of client and server kept since the start, 1 to 16777216, at about 160 bytes

@@ -5,6 +5,7 @@
 //! axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
+pub mod admission;
 pub mod agent;
 pub mod args;
 pub mod config;

@@ -11,7 +11,6 @@
 //! never the drain, which is on a thread of its own.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashTable;
@@ -20,6 +19,7 @@ use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, hash_address};
 
+use crate::admission::Admission;
 use crate::model::{Scope, Source, SourceRow};
 
 /// Look-ups that are made before the rows they find are written to, so that the processor waits for
@@ -103,8 +103,7 @@ impl WindowCounts {
 
 /// See the module.
 pub struct SourceList {
-    local: Vec<IpNet>,
-    capacity: usize,
+    admission: Admission,
     seeds: AddressSeeds,
     rows: Vec<Row>,
     /// Numbers of rows, by the hash of their address.
@@ -122,8 +121,7 @@ impl SourceList {
     pub fn new(local: Vec<IpNet>, capacity: usize, seeds: AddressSeeds) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
         Self {
-            local,
-            capacity,
+            admission: Admission::new(local, capacity),
             seeds,
             rows: Vec::new(),
             // All at once: sources come in the order of their hash, so they would crowd one end of a
@@ -218,7 +216,8 @@ impl SourceList {
         if let Some(number) = self.find(address) {
             return Some(number);
         }
-        if self.rows.len() >= self.capacity {
+        let scope = self.admission.scope(address.into());
+        if !self.admission.admits(scope, self.rows.len()) {
             return None;
         }
         let number = self.rows.len() as u32;
@@ -228,7 +227,7 @@ impl SourceList {
             window: WindowCounts::EMPTY,
             // No window: the next one gets another number.
             window_number: self.windows.wrapping_sub(1),
-            scope: scope_of(&self.local, address.into()),
+            scope,
         });
         let (seeds, rows) = (&self.seeds, &self.rows);
         self.index
@@ -268,16 +267,6 @@ impl SourceList {
 fn hash(seeds: &AddressSeeds, address: Address) -> u64 {
     let hash = u64::from(hash_address(seeds, address));
     hash | hash >> 25 << 57
-}
-
-fn scope_of(local: &[IpNet], address: IpAddr) -> Scope {
-    if local.is_empty() {
-        Scope::Unknown
-    } else if local.iter().any(|prefix| prefix.contains(&address)) {
-        Scope::Local
-    } else {
-        Scope::Remote
-    }
 }
 
 /// A source in the list.
@@ -355,6 +344,8 @@ impl SharedSources {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use std::net::IpAddr;
 
     use super::*;
 

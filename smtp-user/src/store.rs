@@ -30,14 +30,16 @@ mod tests;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ipnet::IpNet;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
 use smtp_common::flow::Totals;
 
 use self::account::Account;
 use self::file::Place;
 use self::pending::Pending;
+use crate::admission::Admission;
 use crate::failure::{Failure, Kind};
-use crate::model::{Source, StoreState, Tally, Window};
+use crate::model::{Scope, Source, StoreState, Tally, Window};
 
 /// The write-ahead log is moved into the file when it is longer than this.
 const WAL_BYTES: u64 = 4 << 20;
@@ -79,7 +81,7 @@ pub enum Committed {
 pub struct Store {
     place: Place,
     connection: Connection,
-    capacity: usize,
+    admission: Admission,
     /// Sources in the file.
     listed: usize,
     since: SystemTime,
@@ -106,6 +108,12 @@ impl Store {
     /// Another agent has the file; it is of a later version, or no file of ours; it cannot be read
     /// or made.
     pub fn open(path: &Path, capacity: u32) -> Result<Self, Failure> {
+        Self::open_for(path, Vec::new(), capacity)
+    }
+
+    /// The same where these prefixes are the operator's own, whose hosts have places in reserve.
+    pub fn open_for(path: &Path, local: Vec<IpNet>, capacity: u32) -> Result<Self, Failure> {
+        let admission = Admission::new(local, capacity as usize);
         let place = Place::take(path)?;
         let (connection, since, listed) = match prepare(&place, capacity as usize) {
             Ok(prepared) => prepared,
@@ -125,13 +133,13 @@ impl Store {
         Ok(Self {
             place,
             connection,
-            capacity: capacity as usize,
+            admission: admission.clone(),
             listed,
             since,
             table_id: None,
             last_epoch: None,
             committed_epoch: None,
-            pending: Pending::new(capacity as usize),
+            pending: Pending::new(admission),
             errors: 0,
             commit_duration: None,
             failure: None,
@@ -205,7 +213,8 @@ impl Store {
             }
             written
         } else {
-            let mut pending = std::mem::replace(&mut self.pending, Pending::new(self.capacity));
+            let mut pending =
+                std::mem::replace(&mut self.pending, Pending::new(self.admission.clone()));
             pending.add(window, seen);
             let written = self.write(table_id, window.epoch, &pending.delta());
             if written.is_err() {
@@ -235,7 +244,6 @@ impl Store {
         epoch: u64,
         delta: &Delta<'_, impl Fn(usize) -> Seen>,
     ) -> rusqlite::Result<usize> {
-        let room = self.capacity.saturating_sub(self.listed);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -258,13 +266,25 @@ impl Store {
                 }
             }
         }
-        if missing.len() > room {
-            // Whoever came first is listed, as in the agent's own list.
+        if !self
+            .admission
+            .admits(Scope::Remote, self.listed + missing.len())
+        {
+            // In the order in which they came, as in the agent's own list.
             let mut by_arrival = missing.clone();
             by_arrival.sort_unstable();
-            for i in by_arrival.drain(room..) {
-                untracked.merge(&delta.sources[i as usize].totals);
-            }
+            let mut listed = self.listed;
+            by_arrival.retain(|i| {
+                let source = &delta.sources[*i as usize];
+                let scope = self.admission.scope(source.ip());
+                let admitted = self.admission.admits(scope, listed);
+                if admitted {
+                    listed += 1;
+                } else {
+                    untracked.merge(&source.totals);
+                }
+                admitted
+            });
             missing.retain(|i| by_arrival.binary_search(i).is_ok());
         }
         {

@@ -110,7 +110,7 @@ pub(super) fn connections() -> Connections {
 /// The list of these sources, of which 192.0.2.0/24 are local.
 pub(super) fn list(rows: &[SourceRow]) -> SourceList {
     let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
-    let mut list = SourceList::new(local, rows.len(), [3, 5, 7, 11, 13]);
+    let mut list = SourceList::new(local, 2 * rows.len(), [3, 5, 7, 11, 13]);
     let source = |row: &SourceRow, totals| Source {
         address: row.address.into(),
         totals,

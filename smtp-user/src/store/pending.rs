@@ -1,7 +1,7 @@
 //! What waits for a commit that succeeds: the windows that could not be written, merged.
 //!
-//! Contract: at most `capacity` sources wait one by one, and no count is lost: those of later ones
-//! are untracked.
+//! Contract: no more sources wait one by one than a list would take, and no count is lost: those of
+//! later ones are untracked.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,10 +10,11 @@ use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
 use super::{Delta, Seen};
+use crate::admission::Admission;
 use crate::model::{Source, Tally, Window};
 
 pub(super) struct Pending {
-    capacity: usize,
+    admission: Admission,
     windows: u64,
     account: Tally,
     untracked: Totals,
@@ -24,9 +25,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(admission: Admission) -> Self {
         Self {
-            capacity,
+            admission,
             windows: 0,
             account: Tally::default(),
             untracked: Totals::default(),
@@ -57,12 +58,16 @@ impl Pending {
                     *first = seen.0.min(*first);
                     *last = seen.1.max(*last);
                 }
-                Entry::Vacant(place) if self.sources.len() < self.capacity => {
+                Entry::Vacant(place) => {
+                    let scope = self.admission.scope(source.ip());
+                    if !self.admission.admits(scope, self.sources.len()) {
+                        self.untracked.merge(&source.totals);
+                        continue;
+                    }
                     place.insert(self.sources.len());
                     self.sources.push(*source);
                     self.seen.push(seen);
                 }
-                Entry::Vacant(_) => self.untracked.merge(&source.totals),
             }
         }
     }

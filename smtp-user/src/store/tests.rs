@@ -423,6 +423,39 @@ fn sources_behind_the_bound_are_untracked_in_the_order_of_arrival() {
     assert!(aside(&path).is_empty());
 }
 
+/// Strangers come first and in plenty; the own hosts, IPv6 here, are listed all the same, in the list of
+/// the agent as in the file.
+#[test]
+fn own_hosts_are_not_crowded_out() {
+    let (_folder, path) = folder();
+    let local = vec!["2001:db8::/32".parse().expect("a prefix")];
+    let mut store =
+        Store::open_for(&path, local.clone(), 16).unwrap_or_else(|failure| panic!("{failure}"));
+    let mut list = crate::source_list::SourceList::new(local, 16, [3, 5, 7, 11, 13]);
+    let strangers: Vec<_> = (0..40).map(|number| (2 * number, 10)).collect();
+    let windows = [
+        window(1, &strangers),
+        window(2, &[(50, 1), (101, 7), (52, 1), (103, 8), (105, 9)]),
+    ];
+    let mut untracked_by_list = Totals::default();
+    for window in &windows {
+        store.commit(TABLE, window);
+        list.begin_window();
+        untracked_by_list.merge(&list.count(&window.sources));
+    }
+    let (have, untracked) = held(&store);
+    assert_eq!(untracked, untracked_by_list);
+    assert_eq!((have.sources.len(), list.len()), (16, 16));
+    for (own, packets) in [(101, 7), (103, 8)] {
+        let listed = list.of(address(own)).expect("an own host is listed");
+        assert_eq!(listed.total().c2s_packets, packets);
+        assert!(have.sources.contains_key(&address(own).octets()));
+    }
+    // The reserve has an end as well.
+    assert!(list.of(address(105)).is_none());
+    assert!(!have.sources.contains_key(&address(105).octets()));
+}
+
 #[test]
 fn what_cannot_be_written_waits_and_comes_with_the_next_commit() {
     let (_folder, path) = folder();
@@ -458,7 +491,7 @@ fn what_cannot_be_written_waits_and_comes_with_the_next_commit() {
 
 #[test]
 fn what_waits_is_bounded_and_still_adds_up() {
-    let mut pending = Pending::new(2);
+    let mut pending = Pending::new(Admission::new(Vec::new(), 2));
     for epoch in 1..=3 {
         let window = window(epoch, &[(1, 10), (2, 20), (3, 30), (4, 40)]);
         pending.add(&window, seen(&window));
