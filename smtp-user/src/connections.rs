@@ -55,11 +55,11 @@ use smtp_common::packet::Address;
 
 pub use self::connection::{Connection, ConnectionRow, SYN_PATIENCE};
 use self::distinct::{Distinct, Room};
-pub use self::pairs::{PairKey, PairRow, Pairs};
+pub use self::pairs::{PairRow, Pairs};
 pub use self::recent::PER_CLIENT;
 use self::recent::Recent;
 use crate::model::session::{ClientRow, FlowSummary, Outcome, Outcomes, Sessions};
-use crate::model::{Flow, Window};
+use crate::model::{Flow, PairKey, Window};
 
 /// How long a closed connection still takes the segments of its 4-tuple.
 pub const LINGER: Duration = Duration::from_secs(10);

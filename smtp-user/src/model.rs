@@ -8,9 +8,13 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{Header, Totals};
 use smtp_common::packet::Address;
 
+mod counts;
 mod flow;
+pub mod period;
 pub mod session;
+pub mod verdict;
 
+pub use self::counts::{Counts, PairKey};
 pub use self::flow::Flow;
 use self::session::FlowSummary;
 

@@ -10,17 +10,8 @@ use smtp_common::packet::Address;
 use smtp_common::speech;
 
 use super::Change;
-use crate::model::Flow;
 use crate::model::session::{Outcome, Outcomes, PairVolume, Said};
-
-/// A client and a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PairKey {
-    /// Who opened connections.
-    pub client: Address,
-    /// Who listens.
-    pub server: Address,
-}
+use crate::model::{Flow, PairKey};
 
 /// The counts of a pair, in 128 bytes: what is counted per connection or reply has 32 bits, and
 /// stays at their end.
