@@ -14,7 +14,7 @@ pub mod period;
 pub mod session;
 pub mod verdict;
 
-pub use self::counts::{Counts, PairKey};
+pub use self::counts::{Counts, Folded, PairKey};
 pub use self::flow::Flow;
 use self::session::FlowSummary;
 

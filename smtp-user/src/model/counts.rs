@@ -1,5 +1,7 @@
 //! What is counted for a source or for a pair of client and server in a stretch of time: plain data.
 
+use std::collections::HashMap;
+
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
@@ -46,6 +48,18 @@ impl Counts {
         let packets = self.totals.c2s_packets;
         (packets != 0).then(|| self.totals.c2s_bytes as f64 / packets as f64)
     }
+}
+
+/// What the flows of one window add to what is counted of its sources.
+///
+/// A connection can end in a window in which it has no packet, after its patience: so there may be
+/// clients and pairs here whose addresses are not among the sources of the window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// By client: the connections that ended in the window, and what was said in it.
+    pub clients: HashMap<Address, Sessions>,
+    /// By client and server.
+    pub pairs: HashMap<PairKey, Counts>,
 }
 
 impl Sessions {
