@@ -31,13 +31,16 @@
 //! the visibility, the share of connections with any packet of the server.
 //!
 //! **Memory**, at most, with the default limits: 17 MB for 114,688 connections under way (129 bytes a
-//! place), 21 MB for as many pairs (161), 11 MB for 57,344 clients (169), 8 MB for the sets of their
-//! servers, 6 MB for 16,384 connections that have ended, and 14 MB for a moment if all end at once.
-//! With what the allocator keeps, 107 MiB were measured with all of them full, the window of 65,536
-//! flows included. Nothing is taken before there are flows.
+//! place) and as much for the copy of them that is read, 21 MB for as many pairs (161), 11 MB for 57,344
+//! clients (169), 8 MB for the sets of their servers, 6 MB for 16,384 connections that have ended, and
+//! 14 MB for a moment if all end at once. Nothing is taken before there are flows.
+//!
+//! **Two halves.** The [`Follower`] is on the meter's thread and shares nothing; what it says of a window
+//! is committed with it, and goes to [`Connections`], which the server reads.
 
 mod connection;
 mod distinct;
+mod follower;
 mod pairs;
 mod recent;
 pub mod sketch;
@@ -55,10 +58,12 @@ use smtp_common::packet::Address;
 
 pub use self::connection::{Connection, ConnectionRow, SYN_PATIENCE};
 use self::distinct::{Distinct, Room};
+use self::follower::Change;
+pub use self::follower::{Followed, Follower};
 pub use self::pairs::{PairRow, Pairs};
 pub use self::recent::PER_CLIENT;
 use self::recent::Recent;
-use crate::model::session::{ClientRow, FlowSummary, Outcome, Outcomes, Sessions};
+use crate::model::session::{ClientRow, FlowSummary, Outcomes, Sessions};
 use crate::model::{Flow, PairKey, Window};
 
 /// How long a closed connection still takes the segments of its 4-tuple.
@@ -97,17 +102,6 @@ impl Default for Limits {
     }
 }
 
-/// What a flow of a window changes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Change {
-    /// The outcome that its connection had.
-    before: Option<Outcome>,
-    /// The outcome that it has.
-    after: Option<Outcome>,
-    unfollowed: u64,
-    accepted: u64,
-}
-
 fn apply(sessions: &mut Sessions, flow: &Flow, change: &Change) {
     let Sessions {
         outcomes,
@@ -140,7 +134,8 @@ const _: () = assert!(size_of::<(Address, Client)>() == 168);
 /// All connections.
 pub struct Connections {
     limits: Limits,
-    tracked: HashMap<FlowKey, Connection>,
+    /// A copy of what the [`Follower`] has under way, so that no reader holds that up.
+    open: HashMap<FlowKey, Connection>,
     clients: HashMap<Address, Client>,
     pairs: Pairs,
     recent: Recent,
@@ -157,7 +152,7 @@ impl Connections {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            tracked: HashMap::new(),
+            open: HashMap::new(),
             clients: HashMap::new(),
             pairs: Pairs::new(limits.pairs),
             recent: Recent::new(limits.recent),
@@ -169,40 +164,28 @@ impl Connections {
         }
     }
 
-    /// Adds the flows of a window, and ends the connections that have ended with it.
-    pub fn add(&mut self, window: &Window) {
+    /// Adds the flows of a window, and what the follower says of them.
+    pub fn add(&mut self, window: &Window, followed: &Followed) {
         self.window = window.flows.len() as u64;
-        for flow in &window.flows {
-            self.add_flow(flow);
+        for (key, connection) in &followed.replaced {
+            self.open.remove(key);
+            self.end(*key, *connection);
         }
-        let end = window
-            .started_at
-            .checked_add(window.length)
-            .unwrap_or(window.started_at);
-        self.end_where(|connection, idle| {
-            connection.is_idle(end, idle) || (connection.closed() && connection.quiet(end) > LINGER)
-        });
+        for (flow, change) in window.flows.iter().zip(&followed.changes) {
+            self.add_flow(flow, change);
+        }
+        self.finish(followed);
     }
 
-    /// Ends all connections: no window follows.
-    pub fn finish(&mut self) {
-        self.end_where(|_, _| true);
-    }
-
-    fn end_where(&mut self, over: impl Fn(&Connection, Duration) -> bool) {
-        let idle = self.limits.idle;
-        let mut ended: Vec<(FlowKey, Connection)> = self
-            .tracked
-            .extract_if(|_, connection| over(connection, idle))
-            .collect();
-        // In an order that does not depend on that of the map.
-        ended.sort_unstable_by_key(|(key, connection)| (connection.times().1, order(key)));
-        for (key, connection) in ended {
-            self.end(key, connection);
+    /// Takes over what the follower says at the end, after the last window.
+    pub fn finish(&mut self, followed: &Followed) {
+        for (key, connection) in &followed.ended {
+            self.open.remove(key);
+            self.end(*key, *connection);
         }
         // A flood is over at some time; its memory goes back.
-        if self.tracked.len() < self.tracked.capacity() / 8 {
-            self.tracked.shrink_to(self.tracked.len() * 2);
+        if self.open.len() < self.open.capacity() / 8 {
+            self.open.shrink_to(self.open.len() * 2);
         }
     }
 
@@ -213,57 +196,24 @@ impl Connections {
         self.recent.push(key, connection);
     }
 
-    fn add_flow(&mut self, flow: &Flow) {
-        let change = self.track(flow);
-        apply(&mut self.sessions, flow, &change);
-        let known = self.pairs.count(flow, &change);
+    fn add_flow(&mut self, flow: &Flow, change: &Change) {
+        if let Some(connection) = change.connection {
+            self.open.insert(flow.key, connection);
+        }
+        apply(&mut self.sessions, flow, change);
+        let known = self.pairs.count(flow, change);
         let full = self.clients.len() >= self.limits.clients;
         let client = match self.clients.entry(flow.key.client) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if full => {
-                return apply(&mut self.untracked_clients, flow, &change);
+                return apply(&mut self.untracked_clients, flow, change);
             }
             Entry::Vacant(entry) => entry.insert(Client::default()),
         };
-        apply(&mut client.sessions, flow, &change);
+        apply(&mut client.sessions, flow, change);
         if !known {
             client.servers.insert(flow.key.server, &mut self.room);
         }
-    }
-
-    /// Puts a flow to the connection that it belongs to.
-    fn track(&mut self, flow: &Flow) -> Change {
-        let mut change = Change {
-            unfollowed: flow.connections.saturating_sub(1),
-            accepted: flow.accepted,
-            ..Change::default()
-        };
-        let mut mixed = flow.connections > 1;
-        if let Entry::Occupied(entry) = self.tracked.entry(flow.key) {
-            let replaced = flow.connections > 0;
-            if replaced || entry.get().is_idle(flow.first, self.limits.idle) {
-                let connection = entry.remove();
-                // What it had still to send may stand in this window.
-                mixed |= replaced && !connection.closed();
-                self.end(flow.key, connection);
-            }
-        }
-        let room = self.tracked.len() < self.limits.connections;
-        let connection = match self.tracked.entry(flow.key) {
-            Entry::Occupied(entry) => {
-                let connection = entry.into_mut();
-                change.before = (!connection.midstream()).then(|| connection.outcome());
-                change.accepted = connection.extend(flow);
-                connection
-            }
-            Entry::Vacant(entry) if room => entry.insert(Connection::begin(flow, mixed)),
-            Entry::Vacant(_) => {
-                change.unfollowed = flow.connections;
-                return change;
-            }
-        };
-        change.after = (!connection.midstream()).then(|| connection.outcome());
-        change
     }
 
     /// What is known of a client; nothing if it had no flow or found no place.
@@ -295,8 +245,8 @@ impl Connections {
 
     /// The last connections of a client, at most [`PER_CLIENT`], the latest first.
     pub fn recent_of(&self, client: Address) -> Vec<ConnectionRow> {
-        let tracked = self.tracked.iter().filter(|(key, _)| key.client == client);
-        let tracked = tracked.map(|(key, connection)| ConnectionRow {
+        let open = self.open.iter().filter(|(key, _)| key.client == client);
+        let open = open.map(|(key, connection)| ConnectionRow {
             key: *key,
             connection: *connection,
             open: !connection.closed(),
@@ -307,7 +257,7 @@ impl Connections {
             connection: *connection,
             open: false,
         });
-        let mut recent: Vec<_> = tracked.chain(ended).collect();
+        let mut recent: Vec<_> = open.chain(ended).collect();
         recent.sort_by_key(|row| {
             let (first, last) = row.connection.times();
             (Reverse(last), Reverse(first), order(&row.key))
@@ -322,7 +272,7 @@ impl Connections {
             window: self.window,
             sessions: self.sessions,
             ended: self.ended,
-            tracked: self.tracked.len() as u64,
+            tracked: self.open.len() as u64,
             clients: self.clients.len() as u64,
             pairs: self.pairs.kept() as u64,
             untracked_clients: self.untracked_clients,

@@ -26,7 +26,7 @@ use smtp_common::flow::Totals;
 use smtp_common::packet::{Address, MailPorts};
 
 use self::json::JsonReport;
-use crate::connections::{Connections, Limits};
+use crate::connections::{Connections, Follower, Limits};
 use crate::distribution::Distribution;
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter;
@@ -151,25 +151,28 @@ struct Account {
     tally: Tally,
     /// By connections, then IPv4 before IPv6, then by address.
     sources: Vec<Source>,
+    follower: Follower,
     connections: Connections,
 }
 
 impl Account {
     /// Reads a meter to its end, and says how that was.
     fn of(meter: &mut impl Meter, source_limit: usize) -> (Self, Result<(), Failure>) {
+        let limits = Limits {
+            connections: FLOW_LIMITS,
+            pairs: FLOW_LIMITS,
+            clients: FLOW_LIMITS,
+            // Nobody asks for single connections here.
+            recent: 0,
+            servers: FLOW_LIMITS,
+            ..Limits::default()
+        };
         let mut account = Self {
             windows: 0,
             tally: Tally::default(),
             sources: Vec::new(),
-            connections: Connections::new(Limits {
-                connections: FLOW_LIMITS,
-                pairs: FLOW_LIMITS,
-                clients: FLOW_LIMITS,
-                // Nobody asks for single connections here.
-                recent: 0,
-                servers: FLOW_LIMITS,
-                ..Limits::default()
-            }),
+            follower: Follower::new(&limits),
+            connections: Connections::new(limits),
         };
         // The sources stand in a vector, which is sorted in place later; only places are hashed.
         let mut places = HashMap::new();
@@ -186,7 +189,7 @@ impl Account {
             }
         };
         drop(places);
-        account.connections.finish();
+        account.connections.finish(&account.follower.finish());
         account.sources.sort_unstable_by_key(|source| {
             let address = (!source.address.is_mapped(), source.address.octets());
             (Reverse(source.totals.connections), address)
@@ -196,7 +199,7 @@ impl Account {
 
     fn add(&mut self, window: &Window, places: &mut HashMap<Address, u32>, source_limit: usize) {
         self.windows += 1;
-        self.connections.add(window);
+        self.connections.add(window, &self.follower.follow(window));
         // The sums are made anew from what is kept, so that the conservation law covers this step.
         self.tally.merge(&Tally {
             sources: Totals::default(),
@@ -256,6 +259,7 @@ impl Report<'_> {
             windows,
             tally,
             sources,
+            follower: _,
             connections: _,
         } = &self.account;
         let totals = self.account.totals();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use smtp_common::flow::FlowKey;
 use smtp_common::packet::Address;
-use smtp_user::connections::{Connections, Limits};
+use smtp_user::connections::{Connections, Follower, Limits};
 use smtp_user::model::{Flow, Tally, Window};
 use smtpflow_tests::cost::{measure, median, resident_mib};
 
@@ -66,11 +66,13 @@ fn key(client: u32, server: u32, port: u32) -> FlowKey {
 
 fn bench(name: &str, flow: impl Fn(u64, u32) -> FlowKey) {
     let before = resident_mib();
-    let mut connections = Connections::new(Limits::default());
+    let limits = Limits::default();
+    let mut follower = Follower::new(&limits);
+    let mut connections = Connections::new(limits);
     let mut costs = Vec::new();
     for round in 0..ROUNDS {
         let window = window(round, |i| flow(round, i));
-        costs.push(measure(|| connections.add(&window)).1);
+        costs.push(measure(|| connections.add(&window, &follower.follow(&window))).1);
     }
     let summary = connections.summary();
     println!(

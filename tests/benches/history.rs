@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use smtp_user::connections::{Connections, Limits, SharedConnections};
+use smtp_user::connections::{Connections, Follower, Limits, SharedConnections};
 use smtp_user::history::History;
 use smtp_user::model::{Identity, Snapshot, Window};
 use smtp_user::serve;
@@ -25,6 +25,7 @@ const SOURCES: [u32; 3] = [10_000, 100_000, 1_000_000];
 struct Recorder {
     history: History,
     sources: SharedSources,
+    follower: Follower,
     connections: SharedConnections,
     snapshots: watch::Sender<Arc<Snapshot>>,
 }
@@ -58,6 +59,7 @@ impl Recorder {
         Self {
             history: History::default(),
             sources: SharedSources::new(SourceList::new(local, capacity, SEEDS)),
+            follower: Follower::new(&Limits::default()),
             connections: SharedConnections::new(Connections::new(Limits::default())),
             snapshots: watch::channel(Arc::new(snapshot)).0,
         }
@@ -65,10 +67,11 @@ impl Recorder {
 
     /// As the agent does it.
     fn record(&mut self, window: &Window) {
+        let followed = self.follower.follow(window);
         let mut list = self.sources.write();
         self.history.add(window, &mut list);
         let mut connections = self.connections.write();
-        connections.add(window);
+        connections.add(window, &followed);
         let mut snapshot = Snapshot::clone(&self.snapshots.borrow());
         snapshot.account = self.history.account().clone();
         snapshot.last_window = window.tally.clone();

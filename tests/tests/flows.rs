@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use smtp_user::connections::{Connections, Limits};
+use smtp_user::connections::{Connections, Follower, Limits};
 use smtp_user::meter::pcap::PcapMeter;
 use smtp_user::meter::xdp::{FRAGS, PLAIN, Section};
 use smtp_user::model::session::{COMMANDS, Outcome, REPLIES};
@@ -59,11 +59,13 @@ fn timeless(window: &Window) -> Vec<Flow> {
 }
 
 fn connections(windows: &[Window]) -> Connections {
-    let mut connections = Connections::new(Limits::default());
+    let limits = Limits::default();
+    let mut follower = Follower::new(&limits);
+    let mut connections = Connections::new(limits);
     for window in windows {
-        connections.add(window);
+        connections.add(window, &follower.follow(window));
     }
-    connections.finish();
+    connections.finish(&follower.finish());
     connections
 }
 

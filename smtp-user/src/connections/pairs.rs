@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use smtp_common::packet::Address;
 use smtp_common::speech;
 
-use super::Change;
+use super::follower::Change;
 use crate::model::session::{Outcome, Outcomes, PairVolume, Said};
 use crate::model::{Flow, PairKey};
 

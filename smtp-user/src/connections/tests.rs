@@ -9,7 +9,8 @@ use smtp_common::speech::Speech;
 
 use super::*;
 use crate::model::Tally;
-use crate::model::session::{COMMANDS, PSH, PairVolume, REPLIES};
+use crate::model::session::{COMMANDS, Outcome, PSH, PairVolume, REPLIES};
+use crate::model::{Counts, Folded};
 
 pub(super) fn address(host: u8) -> Address {
     Address::from_ipv4([10, 0, 0, host])
@@ -126,9 +127,44 @@ fn window(seconds: u64, flows: &[Flow]) -> Window {
     }
 }
 
+/// Follows connections and keeps them.
+struct Kept {
+    follower: Follower,
+    connections: Connections,
+}
+
+impl Kept {
+    fn new(limits: Limits) -> Self {
+        Self {
+            follower: Follower::new(&limits),
+            connections: Connections::new(limits),
+        }
+    }
+
+    fn add(&mut self, window: &Window) -> Folded {
+        let followed = self.follower.follow(window);
+        self.connections.add(window, &followed);
+        followed.folded
+    }
+
+    fn finish(&mut self) -> Folded {
+        let followed = self.follower.finish();
+        self.connections.finish(&followed);
+        followed.folded
+    }
+}
+
+impl std::ops::Deref for Kept {
+    type Target = Connections;
+
+    fn deref(&self) -> &Connections {
+        &self.connections
+    }
+}
+
 /// One window after the other, each with one flow.
-fn stitched(flows: &[Flow]) -> Connections {
-    let mut connections = Connections::new(Limits::default());
+fn stitched(flows: &[Flow]) -> Kept {
+    let mut connections = Kept::new(Limits::default());
     for (i, flow) in flows.iter().enumerate() {
         connections.add(&window(10 * i as u64, std::slice::from_ref(flow)));
     }
@@ -339,7 +375,7 @@ fn a_flow_without_a_syn_counts_but_is_no_connection() {
     assert_eq!((client.sessions.accepted, client.servers.count), (1, 1));
     assert_eq!(client.sessions.outcomes.visibility(), None);
     assert!(connections.recent_of(address(1))[0].connection.midstream());
-    connections.finish();
+    let _ = connections.finish();
     assert_eq!(connections.summary().ended.sum(), 0);
     let (pairs, _) = connections.pairs_of(address(101), 10);
     assert_eq!(
@@ -387,7 +423,7 @@ fn visibility_is_the_share_of_connections_with_a_packet_of_the_server() {
             flow
         })
         .collect();
-    let mut connections = Connections::new(Limits::default());
+    let mut connections = Kept::new(Limits::default());
     connections.add(&window(0, &flows));
     let outcomes = connections.summary().sessions.outcomes;
     assert_eq!(outcomes.visibility(), Some(0.25));
@@ -403,7 +439,7 @@ fn pairs_come_by_connections_and_count_both_roles() {
             flows.push(opened);
         }
     }
-    let mut connections = Connections::new(Limits::default());
+    let mut connections = Kept::new(Limits::default());
     connections.add(&window(0, &flows));
     let (pairs, total) = connections.pairs_of(address(1), 2);
     let counts: Vec<u64> = pairs.iter().map(|row| row.volume.connections).collect();
@@ -521,6 +557,33 @@ fn check(connections: &Connections, flows: &[Flow], limits: &Limits) -> Result<(
     Ok(())
 }
 
+/// What the windows add to history is what the connections came to, once all have ended.
+fn check_folded(
+    connections: &Connections,
+    flows: &[Flow],
+    folded: &[Folded],
+) -> Result<(), TestCaseError> {
+    let (mut by_client, mut by_pair) = (Sessions::default(), Counts::default());
+    for folded in folded {
+        for sessions in folded.clients.values() {
+            by_client.merge(sessions);
+        }
+        for counts in folded.pairs.values() {
+            by_pair.merge(counts);
+        }
+    }
+    prop_assert_eq!(by_client, connections.summary().sessions);
+    prop_assert_eq!(by_pair.sessions, by_client);
+    let sum = |of: fn(&Flow) -> u64| flows.iter().map(of).sum::<u64>();
+    prop_assert_eq!(by_pair.totals.connections, sum(|flow| flow.connections));
+    prop_assert_eq!(by_pair.totals.syn_retx, sum(|flow| flow.syn_retx));
+    prop_assert_eq!(by_pair.totals.c2s_packets, sum(|flow| flow.c2s_packets));
+    prop_assert_eq!(by_pair.totals.c2s_bytes, sum(|flow| flow.c2s_bytes));
+    prop_assert_eq!(by_pair.totals.s2c_packets, sum(|flow| flow.s2c_packets));
+    prop_assert_eq!(by_pair.totals.s2c_bytes, sum(|flow| flow.s2c_bytes));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -530,8 +593,8 @@ proptest! {
         small in any::<bool>(),
     ) {
         let limits = if small { tiny() } else { Limits::default() };
-        let mut connections = Connections::new(limits);
-        let mut flows = Vec::new();
+        let mut connections = Kept::new(limits);
+        let (mut flows, mut folded) = (Vec::new(), Vec::new());
         let mut now = 0;
         for (pause, of_window) in windows {
             now += pause;
@@ -542,13 +605,14 @@ proptest! {
                 .filter(|flow| seen.insert(flow.key))
                 .map(|flow| Flow { first: at(now), last: at(now + 5), ..flow })
                 .collect();
-            connections.add(&window(now, &of_window));
+            folded.push(connections.add(&window(now, &of_window)));
             flows.extend(of_window);
             check(&connections, &flows, &limits)?;
         }
         let all = connections.summary().sessions.outcomes;
-        connections.finish();
+        folded.push(connections.finish());
         check(&connections, &flows, &limits)?;
+        check_folded(&connections, &flows, &folded)?;
         let summary = connections.summary();
         prop_assert_eq!((summary.ended, summary.tracked), (all, 0));
     }

@@ -1,6 +1,7 @@
 //! What is counted for a source or for a pair of client and server in a stretch of time: plain data.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
@@ -41,6 +42,12 @@ impl Counts {
         totals.merge(&other.totals);
         sessions.merge(&other.sessions);
         *peak = other.peak.max(*peak);
+    }
+
+    /// The peak of a window of this length with so many new connections.
+    pub fn peak_of(connections: u64, length: Duration) -> u64 {
+        let milliseconds = u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1);
+        connections.saturating_mul(1_000_000) / milliseconds
     }
 
     /// Mean layer-3 length of the packets to servers; `None` without any.

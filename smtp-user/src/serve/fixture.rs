@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{FlowKey, Totals};
 
-use crate::connections::{Connections, Limits};
+use crate::connections::{Connections, Follower, Limits};
 use crate::model::{
     AttachMode, Drain, Flow, Identity, ObservationPoint, PointState, Scope, Snapshot, Source,
     SourceRow, StoreState, Tally, Window,
@@ -93,8 +93,7 @@ pub(super) fn connections() -> Connections {
     delivery.answered = true;
     delivery.said = [1, 1, 4, 1, 0, 0];
     delivery.accepted = 1;
-    let mut connections = Connections::new(Limits::default());
-    connections.add(&Window {
+    let window = Window {
         epoch: 1,
         started_at: now,
         length: Duration::from_secs(10),
@@ -103,7 +102,10 @@ pub(super) fn connections() -> Connections {
         flows: vec![silence, delivery],
         lines_used: 0,
         flip: Duration::ZERO,
-    });
+    };
+    let limits = Limits::default();
+    let mut connections = Connections::new(limits);
+    connections.add(&window, &Follower::new(&limits).follow(&window));
     connections
 }
 

@@ -1,0 +1,131 @@
+//! What the server reads: made from what the meter's thread tells.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use super::metering::{Drained, News, Started};
+use crate::config::Config;
+use crate::connections::{Connections, Limits, SharedConnections};
+use crate::history::History;
+use crate::model::session::FlowSummary;
+use crate::model::{Drain, Identity, ObservationPoint, Snapshot, StoreState, Tally};
+use crate::source_list::SharedSources;
+
+/// The bounds of what is kept of connections.
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits {
+        idle: config.history.idle,
+        pairs: config.history.pairs as usize,
+        ..Limits::default()
+    }
+}
+
+/// Turns news into snapshots.
+pub(super) struct Recorder {
+    identity: Identity,
+    points: Vec<ObservationPoint>,
+    pub(super) history: History,
+    pub(super) connections: SharedConnections,
+    flows: FlowSummary,
+    pub(super) sources: SharedSources,
+    sources_kept: u64,
+    last_drain: Option<Drain>,
+    last_window: Tally,
+    pub(super) drains: u64,
+    drain_failures: u64,
+    store: Option<StoreState>,
+}
+
+impl Recorder {
+    pub(super) fn new(config: &Config, started: Started) -> Self {
+        let Started {
+            identity,
+            points,
+            history,
+            sources,
+            store,
+        } = started;
+        Self {
+            identity,
+            points,
+            history,
+            connections: SharedConnections::new(Connections::new(limits(config))),
+            flows: FlowSummary::default(),
+            sources_kept: sources.len() as u64,
+            sources: SharedSources::new(sources),
+            last_drain: None,
+            last_window: Tally::default(),
+            drains: 0,
+            drain_failures: 0,
+            store,
+        }
+    }
+
+    pub(super) fn record(&mut self, news: News, snapshots: &watch::Sender<Arc<Snapshot>>) {
+        match news {
+            News::Drained(drained) => self.add(*drained, snapshots),
+            News::DrainFailed => {
+                self.drain_failures += 1;
+                snapshots.send_replace(Arc::new(self.snapshot()));
+            }
+            News::Points(points) => {
+                self.points = points;
+                snapshots.send_replace(Arc::new(self.snapshot()));
+            }
+        }
+    }
+
+    fn add(&mut self, drained: Drained, snapshots: &watch::Sender<Arc<Snapshot>>) {
+        let Drained {
+            window,
+            followed,
+            duration,
+            store,
+        } = drained;
+        let error = window.tally.conservation_error();
+        if error != 0 {
+            tracing::error!(
+                error,
+                "the conservation law is broken: counts of this window are wrong"
+            );
+        }
+        self.drains += 1;
+        self.store = store;
+        self.last_drain = Some(Drain {
+            at: SystemTime::now(),
+            duration,
+            flip: window.flip,
+            sources: window.sources.len() as u64,
+            lines_used: window.lines_used,
+        });
+        let sources = self.sources.clone();
+        let mut list = sources.write();
+        self.history.add(&window, &mut list);
+        let shared = self.connections.clone();
+        let mut connections = shared.write();
+        connections.add(&window, &followed);
+        self.flows = connections.summary();
+        self.sources_kept = list.len() as u64;
+        self.last_window = window.tally;
+        // While the list and the connections are locked, so that whoever reads several sees the same window in them.
+        snapshots.send_replace(Arc::new(self.snapshot()));
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            identity: self.identity.clone(),
+            points: self.points.clone(),
+            last_drain: self.last_drain,
+            drains: self.drains,
+            drain_failures: self.drain_failures,
+            account: self.history.account().clone(),
+            last_window: self.last_window.clone(),
+            sources_kept: self.sources_kept,
+            untracked: self.history.untracked(),
+            flows: self.flows,
+            store: self.store.clone(),
+        }
+    }
+}
