@@ -53,6 +53,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use smtp_common::flow::FlowKey;
 use smtp_common::packet::Address;
 
@@ -63,6 +64,7 @@ pub use self::follower::{Followed, Follower};
 pub use self::pairs::{PairRow, Pairs};
 pub use self::recent::PER_CLIENT;
 use self::recent::Recent;
+use crate::admission::Admission;
 use crate::model::session::{ClientRow, FlowSummary, Outcomes, Sessions};
 use crate::model::{Flow, PairKey, Window};
 
@@ -133,7 +135,8 @@ const _: () = assert!(size_of::<(Address, Client)>() == 168);
 
 /// All connections.
 pub struct Connections {
-    limits: Limits,
+    /// Who gets a place among the clients.
+    admission: Admission,
     /// A copy of what the [`Follower`] has under way, so that no reader holds that up.
     open: HashMap<FlowKey, Connection>,
     clients: HashMap<Address, Client>,
@@ -150,8 +153,13 @@ pub struct Connections {
 impl Connections {
     /// None yet.
     pub fn new(limits: Limits) -> Self {
+        Self::for_networks(limits, Vec::new())
+    }
+
+    /// The same where these prefixes are the operator's own, whose hosts have places in reserve.
+    pub fn for_networks(limits: Limits, local: Vec<IpNet>) -> Self {
         Self {
-            limits,
+            admission: Admission::new(local, limits.clients),
             open: HashMap::new(),
             clients: HashMap::new(),
             pairs: Pairs::new(limits.pairs),
@@ -202,13 +210,16 @@ impl Connections {
         }
         apply(&mut self.sessions, flow, change);
         let known = self.pairs.count(flow, change);
-        let full = self.clients.len() >= self.limits.clients;
+        let listed = self.clients.len();
         let client = match self.clients.entry(flow.key.client) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(_) if full => {
-                return apply(&mut self.untracked_clients, flow, change);
+            Entry::Vacant(entry) => {
+                let scope = self.admission.scope(flow.key.client.into());
+                if !self.admission.admits(scope, listed) {
+                    return apply(&mut self.untracked_clients, flow, change);
+                }
+                entry.insert(Client::default())
             }
-            Entry::Vacant(entry) => entry.insert(Client::default()),
         };
         apply(&mut client.sessions, flow, change);
         if !known {

@@ -51,7 +51,10 @@ impl Recorder {
             identity,
             points,
             history,
-            connections: SharedConnections::new(Connections::new(limits(config))),
+            connections: SharedConnections::new(Connections::for_networks(
+                limits(config),
+                config.networks.local.clone(),
+            )),
             flows: FlowSummary::default(),
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),

@@ -1,6 +1,7 @@
 //! Windows put together: which connection, what became of it, and that nothing is lost.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
@@ -448,6 +449,30 @@ fn pairs_come_by_connections_and_count_both_roles() {
     assert_eq!((pairs[0].volume.connections, total), (3, 1));
     let servers = connections.client(address(1)).servers;
     assert_eq!((servers.count, servers.exact), (5, true));
+}
+
+#[test]
+fn the_last_eighth_of_the_clients_is_for_own_hosts() {
+    let limits = Limits {
+        clients: 16,
+        ..Limits::default()
+    };
+    let own: IpAddr = address(200).into();
+    let mut kept = Kept {
+        follower: Follower::new(&limits),
+        connections: Connections::for_networks(limits, vec![own.into()]),
+    };
+    let flows: Vec<Flow> = (1..=20)
+        .chain([200])
+        .map(|client| Flow {
+            key: flow(client, 1, 40_000).key,
+            ..opened()
+        })
+        .collect();
+    kept.add(&window(0, &flows));
+    let connections = |client| kept.client(address(client)).sessions.connections();
+    assert_eq!((connections(14), connections(15)), (1, 0));
+    assert_eq!(connections(200), 1, "an own host found no place");
 }
 
 /// Room for hardly anything.
