@@ -18,6 +18,7 @@ pub mod rejection;
 pub mod size;
 pub mod volume;
 
+mod docket;
 mod facts;
 mod hour;
 mod judge;
@@ -29,6 +30,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use self::docket::Docket;
 pub use self::facts::{Facts, Frame, Kept, Past, Peers, REACH};
 pub use self::judge::{Finding, Judge};
 pub use self::policy::Policy;
