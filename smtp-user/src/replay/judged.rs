@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::detect::{Court, Relay, Settings};
 use crate::model::period::{Bucket, Tier, milliseconds, rfc3339};
-use crate::model::verdict::{Rule, Verdict, VerdictChange};
+use crate::model::verdict::{Rule, SizeClass, Verdict, VerdictChange};
 use crate::model::{Folded, Window};
 
 /// Judges the windows of a capture.
@@ -125,7 +125,7 @@ impl<'a> JsonVerdict<'a> {
             subject: show(&verdict.subject),
             detector: &verdict.detector,
             severity: verdict.severity.name(),
-            size: verdict.size.map(|size| size.name()),
+            size: verdict.size.map(SizeClass::name),
             failing: verdict.failing,
             state: verdict.state.name(),
             opened_at: rfc3339(verdict.opened_at),
