@@ -34,6 +34,7 @@ mod reader;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -49,6 +50,7 @@ use self::history::{Clock, Run};
 pub use self::history::{Coarsened, Retention};
 use self::pending::{LeftOut, Pending};
 pub use self::reader::Reader;
+pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;
 use crate::crash;
 use crate::failure::{Failure, Kind};

@@ -12,7 +12,6 @@ pub mod measure;
 pub mod oracle;
 pub mod packets;
 pub mod programs;
-pub mod random;
 pub mod reference;
 pub mod road;
 pub mod targets;
@@ -28,6 +27,7 @@ use smtp_common::table::Geometry;
 use smtp_user::meter::Meter;
 use smtp_user::meter::xdp::{Options, XdpMeter};
 use smtp_user::model::Window;
+pub use xtask::random;
 
 /// Whether the tests are to run at their full size: `cargo xtask test --long` sets `SMTPFLOW_LONG=1`.
 pub fn long() -> bool {

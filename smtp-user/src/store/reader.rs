@@ -17,10 +17,11 @@ use super::history::{
     Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, rank,
     read_clock, shard, snap, tier_number, touched,
 };
-use super::{Trouble, integer, schema};
+use super::{Trouble, integer, schema, verdicts};
 use crate::failure::{Failure, Kind as FailureKind};
 use crate::model::period::{Bucket, Coverage, Period, Tier};
 use crate::model::session::Servers;
+use crate::model::verdict::{Verdict, VerdictEvent, VerdictFilter};
 use crate::model::{Counts, PairKey};
 
 /// How long a look waits for a file that somebody has locked.
@@ -347,6 +348,16 @@ impl Reader {
             }
             Ok(())
         })
+    }
+
+    /// The verdicts to which the filter applies, the latest first.
+    pub fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, Failure> {
+        self.read(|connection| verdicts::list(connection, filter))
+    }
+
+    /// What has happened to a verdict, the earliest first.
+    pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
+        self.read(|connection| verdicts::events(connection, id))
     }
 }
 

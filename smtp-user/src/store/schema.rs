@@ -10,13 +10,13 @@ use rusqlite::{Connection, Row, Statement, Transaction, TransactionBehavior, par
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
-use super::{Kept, Seen, Trouble, history, integer, unix_seconds};
+use super::{Kept, Seen, Trouble, history, integer, unix_seconds, verdicts};
 use crate::model::Source;
 
 /// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts.
 pub(super) const VERSION: i64 = 2;
 /// "smfl".
-const APPLICATION: i64 = 0x736d_666c;
+pub(super) const APPLICATION: i64 = 0x736d_666c;
 /// Tables whose epoch is remembered. An agent has one at a time; the others are those of earlier
 /// ones, which may still be pinned somewhere.
 const REMEMBERED_TABLES: i64 = 64;
@@ -174,6 +174,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble
     };
     if version < 2 {
         transaction.execute_batch(history::TABLES)?;
+        transaction.execute_batch(verdicts::TABLES)?;
     }
     if version < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;
