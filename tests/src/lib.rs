@@ -14,6 +14,7 @@ pub mod packets;
 pub mod programs;
 pub mod reference;
 pub mod road;
+pub mod stream;
 pub mod targets;
 pub mod volley;
 pub mod windows;

@@ -215,7 +215,7 @@ pub(super) fn scanner(kind: &'static Kind, maker: &mut Maker<'_>) -> Host {
                 refused: 120,
                 ..SPAM
             },
-            resent: (0, 1),
+            resent: (0, 0),
             messages: (0, 0),
             ..spam
         }

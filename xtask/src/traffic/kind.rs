@@ -227,7 +227,7 @@ pub const KINDS: &[Kind] = &[
         true,
         bots::scanner,
         "A scanner: address after address, 2 to 10 a second for 5 to 20 minutes, 85 % silent, 12 % \
-         refused.",
+         refused; no SYN is sent again.",
     ),
     bot(
         "syn_flood",
