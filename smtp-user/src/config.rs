@@ -15,6 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::detect::{self, DETECTORS, RELAY_EXAMPLE, Relay};
 use crate::failure::{Failure, Kind};
 
 mod value;
@@ -45,43 +46,6 @@ pub enum AttachChoice {
     Driver,
     /// In the generic path, which works on every interface and costs more per packet.
     Skb,
-}
-
-/// Declares a section: its documentation, and for each key the documentation, the type and the
-/// default.
-macro_rules! section {
-    (
-        $(#[doc = $about:literal])+
-        pub struct $name:ident {
-            $(
-                $(#[doc = $doc:literal])+
-                $(#[serde($($serde:tt)+)])?
-                pub $key:ident: $type:ty = $default:expr;
-            )+
-        }
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct $name {
-            $(
-                $(#[doc = $doc])+
-                $(#[serde($($serde)+)])?
-                pub $key: $type,
-            )+
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($key: $default,)+ }
-            }
-        }
-
-        impl $name {
-            const ABOUT: &[&str] = &[$($about),+];
-            const KEYS: &[(&str, &[&str])] = &[$((stringify!($key), &[$($doc),+])),+];
-        }
-    };
 }
 
 section! {
@@ -204,6 +168,10 @@ pub struct Config {
     pub store: Store,
     /// The HTTP server.
     pub serve: Serve,
+    /// Which hosts are flagged.
+    pub detect: detect::Settings,
+    /// Known relays.
+    pub relay: Vec<Relay>,
 }
 
 /// A section as it is printed: its name, what it is about, its keys with their documentation.
@@ -213,7 +181,7 @@ type Section = (
     &'static [(&'static str, &'static [&'static str])],
 );
 
-/// The sections in the order in which they are printed.
+/// The sections in the order in which they are printed, but for those of the detectors.
 const SECTIONS: &[Section] = &[
     ("meter", Meter::ABOUT, Meter::KEYS),
     ("table", Table::ABOUT, Table::KEYS),
@@ -221,6 +189,7 @@ const SECTIONS: &[Section] = &[
     ("history", History::ABOUT, History::KEYS),
     ("store", Store::ABOUT, Store::KEYS),
     ("serve", Serve::ABOUT, Serve::KEYS),
+    ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
 impl Config {
@@ -278,6 +247,8 @@ impl Config {
             history,
             store,
             serve: _,
+            detect,
+            relay,
         } = self;
         let results = [
             (
@@ -308,6 +279,11 @@ impl Config {
         for (key, result) in results {
             result.map_err(|error| Failure::new(Kind::BadConfig, format!("{key}: {error}")))?;
         }
+        let results = [detect.check(), detect::check_relays(relay)];
+        for result in results {
+            result
+                .map_err(|(key, error)| Failure::new(Kind::BadConfig, format!("{key}: {error}")))?;
+        }
         Ok(())
     }
 
@@ -317,20 +293,47 @@ impl Config {
         let table = toml::Table::try_from(self).expect("every value has a form in TOML");
         let mut text = String::new();
         for (section, about, keys) in SECTIONS {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            comment(&mut text, about);
-            let _ = writeln!(text, "[{section}]");
-            for (key, docs) in *keys {
-                comment(&mut text, docs);
-                let _ = match table[*section].get(key) {
-                    Some(value) => writeln!(text, "{key} = {value}"),
-                    None => writeln!(text, "# {key} = (not set)"),
-                };
-            }
+            print(&mut text, section, about, keys, &table[*section]);
+        }
+        for entry in DETECTORS {
+            let section = format!("detect.{}", entry.name);
+            let values = &table["detect"][entry.name];
+            print(&mut text, &section, entry.about, entry.keys, values);
+        }
+        text.push('\n');
+        text.push_str(RELAY_EXAMPLE);
+        for relay in table["relay"].as_array().into_iter().flatten() {
+            text.push_str("\n[[relay]]\n");
+            text.push_str(
+                &relay
+                    .as_table()
+                    .map(toml::Table::to_string)
+                    .unwrap_or_default(),
+            );
         }
         text
+    }
+}
+
+/// A section with the documentation of all that is in it.
+fn print(
+    text: &mut String,
+    section: &str,
+    about: &[&str],
+    keys: &[(&str, &[&str])],
+    values: &toml::Value,
+) {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    comment(text, about);
+    let _ = writeln!(text, "[{section}]");
+    for (key, docs) in keys {
+        comment(text, docs);
+        let _ = match values.get(key) {
+            Some(value) => writeln!(text, "{key} = {value}"),
+            None => writeln!(text, "# {key} = (not set)"),
+        };
     }
 }
 

@@ -5,12 +5,16 @@
 //! axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
+#[macro_use]
+mod section;
+
 pub mod admission;
 pub mod agent;
 pub mod args;
 pub mod config;
 pub mod connections;
 pub mod crash;
+pub mod detect;
 pub mod distribution;
 pub mod doctor;
 pub mod failure;

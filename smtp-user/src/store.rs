@@ -26,6 +26,7 @@ mod pending;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,6 +38,7 @@ use smtp_common::flow::Totals;
 use self::account::Account;
 use self::file::Place;
 use self::pending::Pending;
+pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;
 use crate::failure::{Failure, Kind};
 use crate::model::{Scope, Source, StoreState, Tally, Window};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::detect::{Share, Span, Within};
 
 /// The error of a text, without its name.
 fn refused(text: &str) -> String {
@@ -54,6 +55,50 @@ path = "/srv/ledger.db"
 [serve]
 listen = "[::1]:80"
 token_file = "/etc/smtpflow/token"
+[detect]
+quiet = "12h"
+reopen = "3d"
+mute = "90d"
+ipv6_prefix = 128
+subjects = 1000
+[detect.volume]
+notice = 31
+warning = 101
+server_notice = 32
+server_warning = 102
+[detect.persistence]
+high = 101
+hours = 4
+of = 7
+low = 31
+slow_hours = 13
+slow_of = 71
+[detect.burst]
+per_second = 51
+[detect.fanout]
+servers = 21
+[detect.failure]
+answered = 0.25
+attempts = 31
+visible = 0.75
+[detect.rejection]
+rejected = 0.5
+replies = 21
+[detect.messages]
+notice = 61
+warning = 201
+[detect.size]
+bytes = 120
+[[relay]]
+prefix = "192.0.2.25/32"
+reason = "the mail relay of the staff"
+owner = "postmaster@example.org"
+expires = "2027-06-30"
+connections = 5000
+[[relay]]
+prefix = "2001:db8::25/128"
+reason = "newsletter"
+owner = "press office"
 "#;
     let config = Config::from_toml("all", text).expect("valid");
     assert_eq!(config.meter.interfaces, ["eth0", "eth1.100"]);
@@ -68,8 +113,16 @@ token_file = "/etc/smtpflow/token"
     assert!(!config.store.enabled);
     assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
     assert_eq!(config.serve.listen.port(), 80);
-    for (section, _, keys) in SECTIONS {
-        for (key, _) in *keys {
+    assert_eq!(config.detect.ipv6_prefix.get(), 128);
+    assert_eq!(config.detect.volume.warning, 101);
+    assert_eq!(config.detect.failure.answered, Share::thousandths(250));
+    assert_eq!(config.relay.len(), 2);
+    assert_eq!(config.relay[0].connections, Some(5000));
+    let detectors = DETECTORS
+        .iter()
+        .map(|entry| (entry.name, entry.about, entry.keys));
+    for (section, _, keys) in SECTIONS.iter().copied().chain(detectors) {
+        for (key, _) in keys {
             assert!(
                 text.contains(&format!("\n{key} = ")),
                 "{section}.{key} is not in this test"
@@ -115,8 +168,60 @@ fn the_default_is_printed_with_its_documentation_and_read_back() {
 fn every_section_is_printed() {
     let table = toml::Table::try_from(Config::default()).expect("a table");
     let mut have: Vec<&str> = SECTIONS.iter().map(|(name, _, _)| *name).collect();
+    have.push("relay");
     have.sort_unstable();
     assert_eq!(table.keys().collect::<Vec<_>>(), have);
+    let mut have: Vec<&str> = DETECTORS.iter().map(|entry| entry.name).collect();
+    let (_, _, keys) = SECTIONS.last().expect("sections");
+    have.extend(keys.iter().map(|(key, _)| *key));
+    have.sort_unstable();
+    let detect = table["detect"].as_table().expect("a table");
+    assert_eq!(detect.keys().collect::<Vec<_>>(), have);
+}
+
+#[test]
+fn every_detector_is_printed_with_its_defaults_and_documentation() {
+    let printed = Config::default().to_toml();
+    let defaults = toml::Table::try_from(detect::Settings::default()).expect("a table");
+    for entry in DETECTORS {
+        let start = printed
+            .find(&format!("\n[detect.{}]\n", entry.name))
+            .unwrap_or_else(|| panic!("no {} in:\n{printed}", entry.name));
+        let section = printed[start + 1..]
+            .split("\n\n")
+            .next()
+            .expect("a section");
+        let about: Vec<_> = entry
+            .about
+            .iter()
+            .map(|line| format!("#{line}\n"))
+            .collect();
+        assert!(
+            printed[..=start].ends_with(&about.concat()),
+            "{}",
+            entry.name
+        );
+        let values = defaults[entry.name].as_table().expect("a table");
+        assert_eq!(values.len(), entry.keys.len(), "{}", entry.name);
+        for (key, docs) in entry.keys {
+            let docs: Vec<_> = docs.iter().map(|line| format!("#{line}\n")).collect();
+            let expected = format!("{}{key} = {}", docs.concat(), values[*key]);
+            assert!(section.contains(&expected), "no {expected} in:\n{section}");
+        }
+    }
+}
+
+#[test]
+fn the_example_of_a_relay_is_one() {
+    let example: String = RELAY_EXAMPLE
+        .lines()
+        .filter(|line| line.starts_with("# [[") || line.contains(" = "))
+        .map(|line| format!("{}\n", &line[2..]))
+        .collect();
+    let config = Config::from_toml("example", &example).expect(&example);
+    assert_eq!(config.relay.len(), 1);
+    assert_eq!(config.relay[0].connections, Some(5000));
+    assert!(config.relay[0].expires.is_some());
 }
 
 #[test]
@@ -207,6 +312,50 @@ fn errors_say_where_and_what_was_expected() {
             "[serve]\nlisten = \"12525\"\n",
             "2:10: \"12525\" is no address with a port: expected one such as 127.0.0.1:12525",
         ),
+        (
+            "[detect.volume]\nnotise = 3\n",
+            "2:1: unknown field `notise`, expected one of `notice`",
+        ),
+        (
+            "[detect.volumes]\n",
+            "1:9: unknown field `volumes`, expected one of `quiet`",
+        ),
+        (
+            "[detect]\nquiet = \"5m\"\n",
+            "2:9: \"5m\" is out of range: expected whole seconds from 1h to 3650d",
+        ),
+        (
+            "[detect]\nipv6_prefix = 0\n",
+            "2:15: 0 is out of range: expected 1 to 128",
+        ),
+        (
+            "[detect.failure]\nanswered = 1.5\n",
+            "2:12: 1.5 is no share: expected 0.0 to 1.0",
+        ),
+        (
+            "[detect.fanout]\nservers = 2000\n",
+            "2:11: 2000 is out of range: expected 0 to 1000",
+        ),
+        (
+            "[detect.burst]\nper_second = -1\n",
+            "2:14: invalid value: integer `-1`, expected u32",
+        ),
+        (
+            "[[relay]]\nprefix = \"192.0.2.25\"\nreason = \"a\"\nowner = \"b\"\n",
+            "2:10: \"192.0.2.25\" is an address without a length",
+        ),
+        (
+            "[[relay]]\nprefix = \"192.0.2.25/32\"\nowner = \"b\"\n",
+            "1:1: missing field `reason`",
+        ),
+        (
+            "[[relay]]\nprefix = \"192.0.2.25/32\"\nreason = \"\"\nowner = \"b\"\n",
+            "3:10: \"\" is no text of 1 to 200 characters",
+        ),
+        (
+            "[[relay]]\nprefix = \"192.0.2.25/32\"\nreason = \"a\"\nowner = \"b\"\nexpires = \"soon\"\n",
+            "5:11: \"soon\" is no date: expected one such as \"2027-06-30\"",
+        ),
         ("[serve\n", "1:7: "),
         ("\"é\" = é\n", "1:7: "),
     ] {
@@ -238,6 +387,23 @@ fn values_from_elsewhere_are_checked_alike() {
     let mut config = Config::default();
     config.meter.pins = PathBuf::from("relative");
     assert!(config.validate().is_err());
+
+    let mut config = Config::default();
+    config.detect.persistence.hours = Within::new(7);
+    let failure = config.validate().expect_err("7 of 6").to_string();
+    assert!(
+        failure.starts_with("detect.persistence.hours: "),
+        "{failure}"
+    );
+
+    let relay = "[[relay]]\nprefix = \"192.0.2.25/32\"\nreason = \"a\"\nowner = \"b\"\n";
+    let failure = Config::from_toml("twice", &relay.repeat(2)).expect_err("twice");
+    assert!(
+        failure
+            .to_string()
+            .contains("192.0.2.25/32 has two entries"),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -308,26 +474,72 @@ fn valid() -> impl Strategy<Value = Config> {
     });
     let history = (1..=1u32 << 24, 1..=1u32 << 24, 10_u64..=3600);
     let store = (any::<bool>(), "/[a-z ]{1,9}\\.db");
-    (meter, table, networks, history, store, 1..=u16::MAX).prop_map(
-        |(meter, table, networks, (sources, pairs, idle), (enabled, path), port)| Config {
-            meter,
-            table,
-            networks,
-            history: History {
-                sources,
-                pairs,
-                idle: Duration::from_secs(idle),
-            },
-            store: Store {
-                enabled,
-                path: path.into(),
-            },
-            serve: Serve {
-                listen: (Ipv4Addr::LOCALHOST, port).into(),
-                token_file: None,
-            },
-        },
+    let limits = (any::<u32>(), 0..=1000_u32, 0..=1000_u32, 1..=87_600_u64);
+    let detect = limits.prop_map(|(limit, thousandths, servers, hours)| {
+        let mut detect = detect::Settings {
+            quiet: Span::hours(hours),
+            ..detect::Settings::default()
+        };
+        detect.volume.notice = limit;
+        detect.failure.answered = Share::thousandths(thousandths);
+        detect.fanout.servers = Within::new(servers);
+        detect
+    });
+    let expires = proptest::option::of((2000..=2100_i16, 1..=12_i8, 1..=28_i8));
+    let relay = (
+        "[ -~é]{0,9}[!-~]",
+        proptest::option::of(any::<u32>()),
+        expires,
+    );
+    let relay = relay.prop_map(|(text, connections, expires)| Relay {
+        prefix: "192.0.2.25/32".parse().expect("a prefix"),
+        reason: text.clone(),
+        owner: text,
+        expires: expires.map(|(year, month, day)| jiff::civil::date(year, month, day)),
+        connections,
+    });
+    let relay = proptest::collection::vec(relay, 0..2);
+    (
+        meter,
+        table,
+        networks,
+        history,
+        store,
+        1..=u16::MAX,
+        detect,
+        relay,
     )
+        .prop_map(
+            |(
+                meter,
+                table,
+                networks,
+                (sources, pairs, idle),
+                (enabled, path),
+                port,
+                detect,
+                relay,
+            )| Config {
+                detect,
+                relay,
+                meter,
+                table,
+                networks,
+                history: History {
+                    sources,
+                    pairs,
+                    idle: Duration::from_secs(idle),
+                },
+                store: Store {
+                    enabled,
+                    path: path.into(),
+                },
+                serve: Serve {
+                    listen: (Ipv4Addr::LOCALHOST, port).into(),
+                    token_file: None,
+                },
+            },
+        )
 }
 
 proptest! {

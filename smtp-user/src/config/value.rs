@@ -14,6 +14,9 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
+use crate::model::prefix;
+pub use crate::model::prefix::parse as parse_prefix;
+
 /// Nothing, or what is wrong.
 type Checked = Result<(), String>;
 
@@ -297,43 +300,10 @@ pub(super) fn sources<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Erro
     checked(from, |sources: &u32| check_sources(*sources))
 }
 
-/// A prefix such as `192.0.2.0/24` or `2001:db8::/32`.
-pub fn parse_prefix(text: &str) -> Result<IpNet, String> {
-    let prefix: IpNet = text.parse().map_err(|_| {
-        let mut error =
-            format!("{text:?} is no prefix: expected one such as 192.0.2.0/24 or 2001:db8::/32");
-        if let Ok(address) = text.parse::<std::net::IpAddr>() {
-            error = format!(
-                "{text:?} is an address without a length; for this host alone write {}",
-                IpNet::from(address)
-            );
-        }
-        error
-    })?;
-    check_prefix(prefix)?;
-    Ok(prefix)
-}
-
-fn check_prefix(prefix: IpNet) -> Checked {
-    if prefix.trunc() != prefix {
-        return Err(format!(
-            "{prefix} has bits set behind its length; write {} for the network, or {} for the host",
-            prefix.trunc(),
-            IpNet::from(prefix.addr())
-        ));
-    }
-    if let IpNet::V6(v6) = prefix
-        && v6.addr().to_ipv4_mapped().is_some()
-    {
-        return Err(format!(
-            "{prefix} is IPv4 written as IPv6; write the IPv4 prefix"
-        ));
-    }
-    Ok(())
-}
-
 pub(super) fn check_prefixes(prefixes: &[IpNet]) -> Checked {
-    prefixes.iter().try_for_each(|prefix| check_prefix(*prefix))
+    prefixes
+        .iter()
+        .try_for_each(|prefix| prefix::check(*prefix))
 }
 
 pub(super) fn prefixes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
@@ -344,7 +314,7 @@ pub(super) fn prefixes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>,
         fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
             from.deserialize_str(Text {
                 expected: "a prefix as text, such as \"192.0.2.0/24\"",
-                parse: parse_prefix,
+                parse: prefix::parse,
             })
             .map(Self)
         }

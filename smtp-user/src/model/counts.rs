@@ -44,9 +44,12 @@ impl Counts {
         *peak = other.peak.max(*peak);
     }
 
-    /// The peak of a window of this length with so many new connections.
+    /// The peak of a window of this length with so many new connections. A window that was cut short
+    /// counts as a second: two connections in a hundredth of it are no flood.
     pub fn peak_of(connections: u64, length: Duration) -> u64 {
-        let milliseconds = u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1);
+        let milliseconds = u64::try_from(length.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1000);
         connections.saturating_mul(1_000_000) / milliseconds
     }
 

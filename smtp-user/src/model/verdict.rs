@@ -148,7 +148,44 @@ impl VerdictState {
     pub const fn is_open(self) -> bool {
         matches!(self, Self::New | Self::Acknowledged | Self::Notified)
     }
+
+    /// Whether a verdict may go from this state to that one: forward in its life, from resolved to
+    /// false positive where that turns out late, and back to new where it was ended too early.
+    pub const fn may_become(self, to: Self) -> bool {
+        match self {
+            Self::New => !matches!(to, Self::New),
+            Self::Acknowledged => !matches!(to, Self::New | Self::Acknowledged),
+            Self::Notified => matches!(to, Self::Resolved | Self::FalsePositive),
+            Self::Resolved => matches!(to, Self::New | Self::FalsePositive),
+            Self::FalsePositive => matches!(to, Self::New),
+        }
+    }
 }
+
+impl std::fmt::Display for VerdictState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for VerdictState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|state| state.name() == text);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{text:?} is no state of a verdict: expected one of {names}")
+        })
+    }
+}
+
+/// Who changes verdicts where no person does.
+pub const SMTPFLOW: &str = "smtpflow";
+/// Most characters of the name of a person.
+pub const MAX_WHO: usize = 64;
+/// Most characters of a reason.
+pub const MAX_WHY: usize = 500;
 
 /// A finding about a source. There is at most one open verdict for each source and detector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,6 +216,65 @@ pub struct Verdict {
     pub rule: Rule,
 }
 
+impl Verdict {
+    /// Changes the state, and gives the event that tells of it.
+    ///
+    /// # Errors
+    ///
+    /// The state cannot follow on this one; `who` or `why` is empty, too long or of several lines.
+    pub fn move_to(
+        &mut self,
+        to: VerdictState,
+        who: &str,
+        why: &str,
+        at: u64,
+    ) -> Result<VerdictEvent, String> {
+        check_text("the name of who changes a verdict", who, MAX_WHO)?;
+        check_text("the reason for a change of a verdict", why, MAX_WHY)?;
+        let from = self.state;
+        if !from.may_become(to) {
+            let next = VerdictState::ALL
+                .into_iter()
+                .filter(|to| from.may_become(*to));
+            let next: Vec<_> = next.map(VerdictState::name).collect();
+            return Err(format!(
+                "verdict {} is {from} and cannot become {to}: from {from} it can become {}",
+                self.id,
+                next.join(", ")
+            ));
+        }
+        self.state = to;
+        self.changed_at = at.max(self.opened_at);
+        if to == VerdictState::New {
+            self.reopened = self.reopened.saturating_add(1);
+        }
+        Ok(VerdictEvent {
+            verdict: self.id,
+            at: self.changed_at,
+            who: who.to_owned(),
+            from: Some(from),
+            to,
+            why: why.to_owned(),
+        })
+    }
+}
+
+/// Text of a person ends up in logs, on pages and on terminals.
+fn check_text(what: &str, text: &str, most: usize) -> Result<(), String> {
+    let length = text.chars().count();
+    if text.trim().is_empty() || length > most {
+        return Err(format!(
+            "{what} is {length} characters long: expected 1 to {most}"
+        ));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!(
+            "{what} has control characters: expected one line of text"
+        ));
+    }
+    Ok(())
+}
+
 /// A change in the life of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictEvent {
@@ -194,6 +290,31 @@ pub struct VerdictEvent {
     pub to: VerdictState,
     /// Why.
     pub why: String,
+}
+
+/// What the store has to note of a verdict. Each can be noted twice.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VerdictChange {
+    /// It is new.
+    Opened(Verdict, VerdictEvent),
+    /// It has another state, if it is still in the one that the event tells of. A person may have
+    /// been faster; then nothing is noted.
+    Moved(Verdict, VerdictEvent),
+    /// Its rule held again, or worse. Its state is not touched.
+    Held(Verdict),
+}
+
+/// Which verdicts: those to which all of this applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerdictFilter {
+    /// In one of these states; none named: in any.
+    pub states: Vec<VerdictState>,
+    /// Whose subject is this or contains it.
+    pub subject: Option<IpNet>,
+    /// Of this detector.
+    pub detector: Option<String>,
+    /// Whose rule held or whose state changed at this time or later, in milliseconds since 1970.
+    pub since: Option<u64>,
 }
 
 /// Why a source is not judged at all.
@@ -230,4 +351,95 @@ pub struct Why {
     pub verdicts: Vec<Verdict>,
     /// The answer in one sentence.
     pub answer: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(state: VerdictState) -> Verdict {
+        Verdict {
+            id: 7,
+            subject: "192.0.2.1/32".parse().expect("a prefix"),
+            detector: "volume".to_owned(),
+            severity: Severity::Notice,
+            size: None,
+            failing: false,
+            state,
+            opened_at: 10,
+            last_at: 20,
+            changed_at: 10,
+            reopened: 0,
+            rule: Rule {
+                detector: "volume".to_owned(),
+                text: "text".to_owned(),
+                severity: Severity::Notice,
+                period: Period { from: 0, to: 20 },
+                figures: Vec::new(),
+                holding: Holding::Holds,
+            },
+        }
+    }
+
+    #[test]
+    fn a_state_that_cannot_follow_is_refused_and_both_are_named() {
+        use VerdictState::{Acknowledged, FalsePositive, New, Notified, Resolved};
+        let allowed = [
+            (New, Acknowledged),
+            (New, Notified),
+            (New, Resolved),
+            (New, FalsePositive),
+            (Acknowledged, Notified),
+            (Acknowledged, Resolved),
+            (Acknowledged, FalsePositive),
+            (Notified, Resolved),
+            (Notified, FalsePositive),
+            (Resolved, New),
+            (Resolved, FalsePositive),
+            (FalsePositive, New),
+        ];
+        for from in VerdictState::ALL {
+            for to in VerdictState::ALL {
+                let mut verdict = verdict(from);
+                let moved = verdict.move_to(to, "ada", "because", 30);
+                if allowed.contains(&(from, to)) {
+                    let event = moved.expect("allowed");
+                    assert_eq!((event.from, event.to, event.at), (Some(from), to, 30));
+                    assert_eq!((verdict.state, verdict.changed_at), (to, 30));
+                    assert_eq!(verdict.reopened, u32::from(to == New));
+                } else {
+                    let error = moved.expect_err("refused");
+                    let expected = format!("verdict 7 is {from} and cannot become {to}: ");
+                    assert!(error.starts_with(&expected), "{error}");
+                    assert_eq!(verdict.state, from);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_people_is_bounded_and_of_one_line() {
+        let long = |number| "é".repeat(number);
+        for (who, why, fits) in [
+            (long(MAX_WHO), long(MAX_WHY), true),
+            (long(MAX_WHO + 1), long(1), false),
+            (long(1), long(MAX_WHY + 1), false),
+            (" ".to_owned(), long(1), false),
+            (long(1), String::new(), false),
+            ("a\u{1b}[2J".to_owned(), long(1), false),
+            (long(1), "a\nb".to_owned(), false),
+        ] {
+            let mut verdict = verdict(VerdictState::New);
+            let moved = verdict.move_to(VerdictState::Resolved, &who, &why, 30);
+            assert_eq!(moved.is_ok(), fits, "{who:?} {why:?}: {moved:?}");
+        }
+    }
+
+    #[test]
+    fn states_are_read_as_they_are_written() {
+        for state in VerdictState::ALL {
+            assert_eq!(state.to_string().parse(), Ok(state));
+        }
+        assert!("open".parse::<VerdictState>().is_err());
+    }
 }

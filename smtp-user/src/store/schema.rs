@@ -16,7 +16,7 @@ use crate::model::Source;
 /// The version of [`TABLES`].
 pub(super) const VERSION: i64 = 1;
 /// "smfl".
-const APPLICATION: i64 = 0x736d_666c;
+pub(super) const APPLICATION: i64 = 0x736d_666c;
 /// Tables whose epoch is remembered. An agent has one at a time; the others are those of earlier
 /// ones, which may still be pinned somewhere.
 const REMEMBERED_TABLES: i64 = 64;
@@ -136,6 +136,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble
     if version == 0 && application == 0 && tables == 0 {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(super::verdicts::TABLES)?;
         let since = integer(unix_seconds(SystemTime::now()));
         transaction.execute("INSERT INTO ledger VALUES (?1, 0)", [since])?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;

@@ -1,0 +1,500 @@
+//! Verdicts and their events, which are kept for ever.
+//!
+//! Contract: a change and the event that tells of it are in the file together or not at all. What the
+//! agent finds never overwrites what a person has decided: it writes a state only where the file has
+//! the state that it knew. The file itself refuses a second open verdict of a subject and detector.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rusqlite::types::{FromSqlError, Type, Value};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction,
+    TransactionBehavior, params, params_from_iter,
+};
+
+use super::{Store, Trouble, integer, schema};
+use crate::failure::{Failure, Kind};
+use crate::model::verdict::{
+    Severity, SizeClass, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictState,
+};
+
+/// How long a person's change waits for the agent to end a commit.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The names are those of `Severity::name` and its like; `rule` is JSON as in the API.
+pub(super) const TABLES: &str = "
+    CREATE TABLE verdict (
+        id INTEGER PRIMARY KEY,
+        subject TEXT NOT NULL,
+        detector TEXT NOT NULL,
+        severity TEXT NOT NULL,
+        size TEXT,
+        failing INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        opened_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        reopened INTEGER NOT NULL,
+        rule TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX verdict_open ON verdict (subject, detector)
+        WHERE state IN ('new', 'acknowledged', 'notified');
+    CREATE INDEX verdict_subject ON verdict (subject);
+    CREATE INDEX verdict_changed_at ON verdict (changed_at);
+    CREATE TABLE verdict_event (
+        id INTEGER PRIMARY KEY,
+        verdict INTEGER NOT NULL REFERENCES verdict (id),
+        at INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        from_state TEXT,
+        to_state TEXT NOT NULL,
+        why TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX verdict_event_verdict ON verdict_event (verdict);
+";
+
+const VERDICTS: &str = "
+    SELECT id, subject, detector, severity, size, failing, state, opened_at, last_at, changed_at,
+        reopened, rule
+    FROM verdict";
+
+impl Store {
+    /// All open verdicts, closed ones that changed at `since` or later, and the number that the next
+    /// one gets.
+    pub fn load_verdicts(&self, since: u64) -> Result<(Vec<Verdict>, u64), Failure> {
+        load(&self.connection, since).map_err(|error| self.unreadable(&error))
+    }
+
+    /// The verdicts to which the filter applies, the latest first.
+    pub fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, Failure> {
+        list(&self.connection, filter).map_err(|error| self.unreadable(&error))
+    }
+
+    /// What has happened to a verdict, the earliest first.
+    pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
+        events(&self.connection, id).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Notes changes in one transaction. Each can be noted twice, so after an error all are to be given
+    /// again.
+    pub fn write_verdicts(&mut self, changes: &[VerdictChange]) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let written = write(&mut self.connection, changes);
+        written.map_err(|error| {
+            Failure::new(
+                Kind::Failed,
+                format!(
+                    "cannot write verdicts to the store {}: {error}",
+                    self.place.path.display()
+                ),
+            )
+        })
+    }
+
+    /// A number that changes whenever another process has written to the file.
+    pub fn data_version(&self) -> Result<i64, Failure> {
+        self.connection
+            .pragma_query_value(None, "data_version", |row| row.get(0))
+            .map_err(|error| self.unreadable(&error))
+    }
+}
+
+fn load(connection: &Connection, since: u64) -> rusqlite::Result<(Vec<Verdict>, u64)> {
+    let mut verdicts = Vec::new();
+    let sql = format!(
+        "{VERDICTS} WHERE state IN ('new', 'acknowledged', 'notified') OR changed_at >= ?1 ORDER BY id"
+    );
+    let mut select = connection.prepare(&sql)?;
+    let mut rows = select.query([integer(since)])?;
+    while let Some(row) = rows.next()? {
+        verdicts.push(verdict(row)?);
+    }
+    let last: Option<u64> =
+        connection.query_row("SELECT max(id) FROM verdict", [], |row| row.get(0))?;
+    Ok((verdicts, last.unwrap_or(0) + 1))
+}
+
+/// The verdicts to which the filter applies, the latest first.
+pub(super) fn list(
+    connection: &Connection,
+    filter: &VerdictFilter,
+) -> rusqlite::Result<Vec<Verdict>> {
+    let VerdictFilter {
+        states,
+        subject,
+        detector,
+        since,
+    } = filter;
+    let mut conditions = vec!["true".to_owned()];
+    let mut values: Vec<Value> = Vec::new();
+    let mut one_of = |column: &str, texts: Vec<String>| {
+        let marks = vec!["?"; texts.len()].join(", ");
+        conditions.push(format!("{column} IN ({marks})"));
+        values.extend(texts.into_iter().map(Value::Text));
+    };
+    if !states.is_empty() {
+        let names = states.iter().map(|state| state.name().to_owned());
+        one_of("state", names.collect());
+    }
+    if let Some(subject) = subject {
+        one_of("subject", containing(*subject));
+    }
+    if let Some(detector) = detector {
+        one_of("detector", vec![detector.clone()]);
+    }
+    if let Some(since) = since {
+        conditions.push("max(last_at, changed_at) >= ?".to_owned());
+        values.push(Value::Integer(integer(*since)));
+    }
+    let sql = format!(
+        "{VERDICTS} WHERE {} ORDER BY last_at DESC, id DESC",
+        conditions.join(" AND ")
+    );
+    let mut select = connection.prepare(&sql)?;
+    let mut rows = select.query(params_from_iter(values))?;
+    let mut verdicts = Vec::new();
+    while let Some(row) = rows.next()? {
+        verdicts.push(verdict(row)?);
+    }
+    Ok(verdicts)
+}
+
+/// Every prefix that contains this one, as they are written.
+fn containing(subject: IpNet) -> Vec<String> {
+    let mut wider = Some(subject.trunc());
+    std::iter::from_fn(|| {
+        let this = wider?;
+        wider = this.supernet();
+        Some(this.to_string())
+    })
+    .collect()
+}
+
+/// What has happened to a verdict, the earliest first.
+pub(super) fn events(connection: &Connection, id: u64) -> rusqlite::Result<Vec<VerdictEvent>> {
+    let mut select = connection.prepare(
+        "SELECT verdict, at, who, from_state, to_state, why FROM verdict_event WHERE verdict = ?1
+         ORDER BY id",
+    )?;
+    let mut rows = select.query([integer(id)])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let from: Option<String> = row.get(3)?;
+        events.push(VerdictEvent {
+            verdict: row.get(0)?,
+            at: row.get(1)?,
+            who: row.get(2)?,
+            from: from.map(|from| parsed(3, from.parse())).transpose()?,
+            to: parsed(4, row.get::<_, String>(4)?.parse())?,
+            why: row.get(5)?,
+        });
+    }
+    Ok(events)
+}
+
+fn write(connection: &mut Connection, changes: &[VerdictChange]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for change in changes {
+        match change {
+            VerdictChange::Opened(verdict, event) => {
+                if insert(&transaction, verdict)? {
+                    note(&transaction, event)?;
+                }
+            }
+            VerdictChange::Moved(verdict, event) => {
+                if update_state(&transaction, verdict, event)? {
+                    update(&transaction, verdict)?;
+                    note(&transaction, event)?;
+                }
+            }
+            VerdictChange::Held(verdict) => update(&transaction, verdict)?,
+        }
+    }
+    transaction.commit()
+}
+
+/// Whether it was not there, and no other open one in its place.
+fn insert(transaction: &Transaction<'_>, verdict: &Verdict) -> rusqlite::Result<bool> {
+    let Verdict {
+        id,
+        subject,
+        detector,
+        severity,
+        size,
+        failing,
+        state,
+        opened_at,
+        last_at,
+        changed_at,
+        reopened,
+        rule,
+    } = verdict;
+    let inserted = transaction
+        .prepare(
+            "INSERT OR IGNORE INTO verdict
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            integer(*id),
+            subject.to_string(),
+            detector,
+            severity.name(),
+            size.map(SizeClass::name),
+            failing,
+            state.name(),
+            integer(*opened_at),
+            integer(*last_at),
+            integer(*changed_at),
+            reopened,
+            json(rule)?,
+        ])?;
+    Ok(inserted > 0)
+}
+
+/// Whether it was in the state that the event begins with. No other one may be open in its place.
+fn update_state(
+    transaction: &Transaction<'_>,
+    verdict: &Verdict,
+    event: &VerdictEvent,
+) -> rusqlite::Result<bool> {
+    let updated = transaction
+        .prepare(
+            "UPDATE OR IGNORE verdict SET state = ?2, changed_at = ?3, reopened = ?4
+             WHERE id = ?1 AND state = ?5",
+        )?
+        .execute(params![
+            integer(verdict.id),
+            verdict.state.name(),
+            integer(verdict.changed_at),
+            verdict.reopened,
+            event.from.map(VerdictState::name),
+        ])?;
+    Ok(updated > 0)
+}
+
+fn update(transaction: &Transaction<'_>, verdict: &Verdict) -> rusqlite::Result<()> {
+    transaction
+        .prepare(
+            "UPDATE verdict SET severity = ?2, size = ?3, failing = ?4, last_at = max(last_at, ?5),
+                 rule = ?6
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            integer(verdict.id),
+            verdict.severity.name(),
+            verdict.size.map(SizeClass::name),
+            verdict.failing,
+            integer(verdict.last_at),
+            json(&verdict.rule)?,
+        ])?;
+    Ok(())
+}
+
+fn note(transaction: &Transaction<'_>, event: &VerdictEvent) -> rusqlite::Result<()> {
+    let VerdictEvent {
+        verdict,
+        at,
+        who,
+        from,
+        to,
+        why,
+    } = event;
+    transaction
+        .prepare(
+            "INSERT INTO verdict_event (verdict, at, who, from_state, to_state, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            integer(*verdict),
+            integer(*at),
+            who,
+            from.map(VerdictState::name),
+            to.name(),
+            why,
+        ])?;
+    Ok(())
+}
+
+fn json(rule: &crate::model::verdict::Rule) -> rusqlite::Result<String> {
+    serde_json::to_string(rule)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// One row of [`VERDICTS`].
+fn verdict(row: &Row<'_>) -> rusqlite::Result<Verdict> {
+    let text = |column: usize| row.get::<_, String>(column);
+    let severity = text(3)?;
+    let size: Option<String> = row.get(4)?;
+    let rule = text(11)?;
+    Ok(Verdict {
+        id: row.get(0)?,
+        subject: parsed(1, text(1)?.parse::<IpNet>())?,
+        detector: text(2)?,
+        severity: named(3, Severity::ALL.into_iter(), Severity::name, &severity)?,
+        size: size
+            .map(|size| {
+                let all = [SizeClass::Small, SizeClass::Large].into_iter();
+                named(4, all, SizeClass::name, &size)
+            })
+            .transpose()?,
+        failing: row.get(5)?,
+        state: parsed(6, text(6)?.parse())?,
+        opened_at: row.get(7)?,
+        last_at: row.get(8)?,
+        changed_at: row.get(9)?,
+        reopened: row.get(10)?,
+        rule: parsed(11, serde_json::from_str(&rule))?,
+    })
+}
+
+fn named<T: Copy>(
+    column: usize,
+    mut all: impl Iterator<Item = T>,
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> rusqlite::Result<T> {
+    let found = all.find(|value| name(*value) == text);
+    parsed(column, found.ok_or_else(|| format!("{text:?} is unknown")))
+}
+
+/// A value that cannot be read is damage.
+fn parsed<T, E: ToString>(column: usize, value: Result<T, E>) -> rusqlite::Result<T> {
+    value.map_err(|error| {
+        let error = FromSqlError::Other(error.to_string().into());
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
+}
+
+/// A change of a verdict by a person, in the store of an agent that may be running.
+pub struct PersonalChange<'a> {
+    /// Which verdict.
+    pub id: u64,
+    /// The state that it gets.
+    pub to: VerdictState,
+    /// Who the person is.
+    pub who: &'a str,
+    /// Why.
+    pub why: &'a str,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// Makes a change in the file at `path`; gives the verdict as it is now.
+///
+/// # Errors
+///
+/// The file is none of ours, or cannot be written; there is no such verdict; the state cannot follow
+/// on the one that it has; another verdict is open in its place.
+pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdict, Failure> {
+    let mut connection = open(path)?;
+    let name = path.display();
+    let unwritten = |error: &rusqlite::Error| {
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy) => Kind::Unavailable,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Kind::NoPermission,
+            _ => Kind::Failed,
+        };
+        Failure::new(
+            kind,
+            format!(
+                "cannot change verdict {} in the store {name}: {error}",
+                change.id
+            ),
+        )
+    };
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| unwritten(&error))?;
+    let found = transaction
+        .query_row(
+            &format!("{VERDICTS} WHERE id = ?1"),
+            [integer(change.id)],
+            verdict,
+        )
+        .optional()
+        .map_err(|error| unwritten(&error))?;
+    let Some(mut verdict) = found else {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "there is no verdict {} in the store {name}; `smtpflow verdicts` lists them",
+                change.id
+            ),
+        ));
+    };
+    let event = verdict
+        .move_to(change.to, change.who, change.why, change.at)
+        .map_err(|error| Failure::new(Kind::Usage, error))?;
+    if !update_state(&transaction, &verdict, &event).map_err(|error| unwritten(&error))? {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "verdict {} cannot become {}: another verdict of {} by {} is open",
+                verdict.id, change.to, verdict.subject, verdict.detector
+            ),
+        ));
+    }
+    note(&transaction, &event)
+        .and_then(|()| transaction.commit())
+        .map_err(|error| unwritten(&error))?;
+    Ok(verdict)
+}
+
+/// Opens the file of an agent that may be running, to write to it.
+fn open(path: &Path) -> Result<Connection, Failure> {
+    let failure = |kind: Kind, why: String| {
+        Failure::new(
+            kind,
+            format!(
+                "cannot open the store {}: {why}; name the agent's file with --store (store.path)",
+                path.display()
+            ),
+        )
+    };
+    // SQLite says no more than that it cannot.
+    if let Err(error) = std::fs::File::options().read(true).write(true).open(path) {
+        let kind = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Kind::NoPermission,
+            _ => Kind::Failed,
+        };
+        return Err(failure(kind, error.to_string()));
+    }
+    let opened = || {
+        let connection = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_NOFOLLOW
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch("PRAGMA trusted_schema = OFF;")?;
+        let application: i64 =
+            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let tables: i64 = connection.query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE name IN ('verdict', 'verdict_event')",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok((connection, application, tables))
+    };
+    let (connection, application, tables) =
+        opened().map_err(|error: rusqlite::Error| Trouble::from_sqlite(&error).failure(path))?;
+    if application != schema::APPLICATION {
+        return Err(failure(
+            Kind::Failed,
+            "it is no file of smtpflow".to_owned(),
+        ));
+    }
+    if tables != 2 {
+        let why = "no agent of this version has written to it yet, so it holds no verdicts";
+        return Err(failure(Kind::Failed, why.to_owned()));
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests;
