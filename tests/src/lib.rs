@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod cost;
+pub mod evaluation;
 pub mod foreign;
 pub mod generator;
 pub mod instructions;

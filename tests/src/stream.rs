@@ -47,8 +47,12 @@ impl<I: Iterator<Item = (u64, Vec<Script>)>> Stream<I> {
         }
     }
 
-    /// The next window; `seen` is told of every script before a window in which it has a segment.
-    pub fn next_window(&mut self, mut seen: impl FnMut(&Script)) -> Option<Window> {
+}
+
+impl<I: Iterator<Item = (u64, Vec<Script>)>> Iterator for Stream<I> {
+    type Item = Window;
+
+    fn next(&mut self) -> Option<Window> {
         loop {
             let first = self.open.keys().next().copied();
             if self.until == u64::MAX && first.is_none() {
@@ -65,7 +69,6 @@ impl<I: Iterator<Item = (u64, Vec<Script>)>> Stream<I> {
                 Some((hour, scripts)) => {
                     self.next = self.next.or(Some(hour / self.length));
                     for script in &scripts {
-                        seen(script);
                         self.add(script);
                     }
                     self.until = (hour + 3_600_000) / self.length;
@@ -75,6 +78,9 @@ impl<I: Iterator<Item = (u64, Vec<Script>)>> Stream<I> {
         }
     }
 
+}
+
+impl<I> Stream<I> {
     fn add(&mut self, script: &Script) {
         let key = FlowKey {
             client: address(script.client),

@@ -37,14 +37,15 @@ fn counts(window: &Window) -> (Vec<Source>, Vec<Flow>) {
 /// Whether a capture gives the windows of a stream; else where it does not.
 fn compare(population: &Population) -> Result<usize, String> {
     let mut captured = by_capture(population.traffic()).into_iter();
-    let mut stream = Stream::new(population.traffic(), WINDOW);
     let mut windows = 0;
-    while let Some(window) = stream.next_window(|_| {}) {
+    for window in Stream::new(population.traffic(), WINDOW) {
         assert_eq!(window.tally.conservation_error(), 0);
         if window.tally.frames == 0 {
             continue;
         }
-        let same = captured.next().ok_or("a window is missing")?;
+        let mut same = captured.next().ok_or("a window is missing")?;
+        // Whether a set of lines is full depends on the meter's random numbers; no count does.
+        same.tally.spilled = 0;
         if window.started_at != same.started_at
             || window.tally != same.tally
             || counts(&window) != counts(&same)
