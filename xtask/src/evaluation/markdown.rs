@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{interval, seconds};
 use super::{Method, Report, Score, goals, score};
-use crate::traffic::{KINDS, Label};
+use crate::traffic::{KINDS, Kind, Label};
 
 const HEAD: &str = "\
 # Who is found, and who is accused wrongly
@@ -86,7 +86,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
                 )?;
             }
         }
-        let hosts = report.hosts(part, true);
+        let hosts = report.all_hosts(part, true);
         let columns = Method::ALL.map(|method| score::kinds(&hosts, method));
         writeln!(
             out,
@@ -95,12 +95,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         let names = Method::ALL.map(Method::name).join(" | ");
         writeln!(out, "| kind | label | hosts | {names} |\n|---|---|---|---|---|---|---|---|")?;
         for (row, kind) in KINDS.iter().enumerate() {
-            let label = match kind.label {
-                Label::Innocent => "innocent",
-                Label::Bot => "bot",
-                Label::Nobody => "no host",
-            };
-            write!(out, "| `{}` | {label} | {} |", kind.name, columns[0][row].hosts)?;
+            write!(out, "| `{}` | {} | {} |", kind.name, label(kind), columns[0][row].hosts)?;
             for column in &columns {
                 let score = &column[row];
                 let time = score.times.map(|times| times.median);
@@ -142,22 +137,28 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         "\n## The kinds of hosts\n\n| kind | label | of them in a seed | what it does |\n|---|---|---|---|"
     )?;
     for kind in KINDS {
-        let label = match (kind.label, kind.fast) {
-            (Label::Innocent, _) => "innocent",
-            (Label::Nobody, _) => "no host",
-            (Label::Bot, true) => "bot, fast",
-            (Label::Bot, false) => "bot",
-        };
         writeln!(
             out,
-            "| `{}` | {label} | {} | {} |",
-            kind.name, kind.usual, kind.definition
+            "| `{}` | {} | {} | {} |",
+            kind.name, label(kind), kind.usual, kind.definition
         )?;
     }
     writeln!(
         out,
         "\nEvery bot but `behind_nat` is an ordinary user's machine as well. Its abuse begins in the first \
          half of the time.\nThe kinds are defined in `xtask/src/traffic`, with no look at what detectors \
-         do."
+         do.\nThose at the limits are ones that no count of connections can tell from the others; they are \
+         in no score and no\ngoal, and stand here so that nobody expects it."
     )
+}
+
+fn label(kind: &Kind) -> &'static str {
+    match (kind.label, kind.limit, kind.fast) {
+        (Label::Innocent, false, _) => "innocent",
+        (Label::Innocent, true, _) => "innocent, at the limits",
+        (Label::Nobody, ..) => "no host",
+        (Label::Bot, false, true) => "bot, fast",
+        (Label::Bot, false, false) => "bot",
+        (Label::Bot, true, _) => "bot, at the limits",
+    }
 }

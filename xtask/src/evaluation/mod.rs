@@ -4,7 +4,8 @@
 //! Contract: a pure function of the [`Run`]s; every figure comes from counts of hosts, pooled over
 //! seeds. A bot is found if it is accused after its abuse begins; one that is accused before counts as
 //! missed and as a false accusation. Whoever is accused and is no bot counts as a false accusation,
-//! addresses that no host has among them.
+//! addresses that no host has among them. Kinds of hosts at the limits of what counts can tell are shown
+//! apart and are in no score and no goal.
 
 mod goals;
 mod markdown;
@@ -16,6 +17,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::traffic::kind;
 
 pub use self::goals::{Goal, goals};
 pub use self::markdown::markdown;
@@ -128,8 +131,15 @@ impl Report {
             .collect()
     }
 
-    /// The hosts of a part.
+    /// The hosts of a part, but for those of the kinds at the limits.
     pub fn hosts(&self, part: &Part, listed: bool) -> Vec<(u64, &Judged)> {
+        let mut hosts = self.all_hosts(part, listed);
+        hosts.retain(|(_, host)| !kind::named(&host.kind).limit);
+        hosts
+    }
+
+    /// All of them.
+    fn all_hosts(&self, part: &Part, listed: bool) -> Vec<(u64, &Judged)> {
         let seeds = part.first..=part.last;
         self.runs
             .iter()
@@ -146,11 +156,12 @@ impl Report {
             .map(|part| {
                 let table = |listed| {
                     let hosts = self.hosts(part, listed);
+                    let all = self.all_hosts(part, listed);
                     let rows = Method::ALL.map(|method| {
                         serde_json::json!({
                             "method": method,
                             "score": Score::of(&hosts, method),
-                            "kinds": score::kinds(&hosts, method),
+                            "kinds": score::kinds(&all, method),
                         })
                     });
                     serde_json::Value::from(rows.to_vec())

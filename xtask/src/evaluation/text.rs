@@ -46,7 +46,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             }
             writeln!(out)?;
         }
-        let hosts = report.hosts(&part, true);
+        let hosts = report.all_hosts(&part, true);
         write!(out, "{:<16} {:>6}", "accused of hosts", "hosts")?;
         for method in Method::ALL {
             write!(out, " {:>24}", method.name())?;
@@ -54,7 +54,10 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out)?;
         let columns = Method::ALL.map(|method| score::kinds(&hosts, method));
         for (row, kind) in KINDS.iter().enumerate() {
-            if kind.label == Label::Bot && KINDS[row - 1].label != Label::Bot {
+            let before = &KINDS[row.saturating_sub(1)];
+            if kind.limit && !before.limit {
+                writeln!(out, "\nat the limits, in no score and no goal")?;
+            } else if kind.label == Label::Bot && before.label != Label::Bot {
                 writeln!(out)?;
             }
             write!(out, "{:<16} {:>6}", kind.name, columns[0][row].hosts)?;
