@@ -381,9 +381,11 @@ impl Store {
         };
         added.add_to(&transaction)?;
         schema::note_epoch(&transaction, table_id, epoch)?;
-        let retention = self.retention;
+        let (retention, horizon) = (self.retention, self.clock.horizon);
         for run in delta.runs {
-            history::put_run(&transaction, run, |tier| retention.of(tier))?;
+            history::put_run(&transaction, run, |tier| {
+                horizon.saturating_sub(retention.of(tier))
+            })?;
         }
         history::write_clock(&transaction, &self.clock)?;
         crash::point("mid_commit");

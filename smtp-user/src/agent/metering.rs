@@ -13,6 +13,7 @@ use super::recorder::limits;
 use crate::config::Config;
 use crate::connections::{Followed, Follower};
 use crate::crash;
+use crate::detect::Span;
 use crate::failure::Failure;
 use crate::history::History;
 use crate::link;
@@ -21,7 +22,7 @@ use crate::meter::xdp::{Options, XdpMeter};
 use crate::model::verdict::VerdictSummary;
 use crate::model::{Identity, ObservationPoint, StoreState, Tally, Window};
 use crate::source_list::SourceList;
-use crate::store::{Committed, Store};
+use crate::store::{Committed, Retention, Store};
 
 /// How long after the end of a window by the clock it is drained, so that a clock which is being
 /// slewed does not have it drained before.
@@ -246,6 +247,15 @@ struct Memory {
     since: Option<SystemTime>,
 }
 
+fn retention(config: &Config) -> Retention {
+    let kept = |span: Span| Duration::from_millis(span.milliseconds());
+    Retention {
+        bins: kept(config.history.keep_bins),
+        hours: kept(config.history.keep_hours),
+        days: kept(config.history.keep_days),
+    }
+}
+
 /// Opens the store, takes over what it has kept, and tells the meter which of its windows are in it.
 fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
     let mut history = History::default();
@@ -273,6 +283,7 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
         config.networks.local.clone(),
         config.history.sources,
     )?;
+    store.retain(retention(config));
     let ledger = store.load(|kept| history.restore_source(&kept.source, &mut sources))?;
     history.restore(&ledger.account, &ledger.untracked);
     sources.arrange(meter.geometry().sets);

@@ -20,6 +20,8 @@ mod fold;
 mod merge;
 mod run;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tidy;
 
 use std::cell::Cell;
