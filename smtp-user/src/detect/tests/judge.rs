@@ -153,16 +153,77 @@ fn the_count_begins_anew_with_the_hour() {
 #[test]
 fn an_hour_that_comes_twice_is_two_hours() {
     let mut court = Court::new();
-    court.hour(5, 25);
+    court.hour(4, 25);
+    court.hour(5, 26);
     court.set_back();
-    let findings = court.hour(5, 25);
+    let findings = court.hour(4, 27);
     assert!(findings.is_empty(), "{findings:?}");
-    let facts = court
-        .judge
-        .facts_of(HOST.parse().expect("an address"))
-        .expect("windows");
-    assert_eq!((facts.frames.len(), facts.past_at(0).connections), (1, 25));
-    assert_eq!(facts.now, MIDNIGHT + 6 * HOUR);
+    let ip = HOST.parse().expect("an address");
+    let facts = court.judge.facts_of(ip).expect("windows");
+    assert_eq!(facts.now, MIDNIGHT + 5 * HOUR);
+    assert_eq!(facts.frames.len(), 2);
+    assert_eq!(facts.past_at(0).connections, 26);
+    assert_eq!(facts.past_at(1).connections, 25);
+    assert_eq!(facts.counts.totals.connections, 27);
+}
+
+#[test]
+fn pairs_find_room_again_in_the_next_hour() {
+    use super::super::judge::PAIRS;
+    let mut seen = Seen::new(MIDNIGHT, 600);
+    let (hosts, servers) = (256, PAIRS as u32 / 256);
+    for host in 0..hosts {
+        let client = address(&format!("2001:db8:0:{host:x}::1"));
+        let totals = Totals {
+            connections: servers.into(),
+            c2s_packets: servers.into(),
+            ..Totals::default()
+        };
+        seen.window.sources.push(Source {
+            address: client,
+            totals,
+        });
+        for number in 0..servers {
+            let counts = Counts {
+                totals: Totals {
+                    connections: 1,
+                    c2s_packets: 1,
+                    ..Totals::default()
+                },
+                ..Counts::default()
+            };
+            let pair = PairKey {
+                client,
+                server: server(number),
+            };
+            seen.folded.pairs.insert(pair, counts);
+        }
+    }
+    let mut court = Court::new();
+    court.add(&seen);
+    let servers_of_host = |court: &mut Court, time| {
+        court.add(&Seen::new(time, 10).with(address(HOST), server(1), Deed::mail(1)));
+        let facts = court.judge.facts_of(HOST.parse().expect("an address"));
+        let servers = facts.expect("windows").peers.servers;
+        (servers.count, servers.exact)
+    };
+    assert_eq!(servers_of_host(&mut court, MIDNIGHT + 600_000), (0, false));
+    assert_eq!(servers_of_host(&mut court, MIDNIGHT + HOUR), (1, true));
+}
+
+#[test]
+fn the_hour_of_a_long_window_has_gaps_however_much_of_it_was_seen() {
+    let mut court = Court::new();
+    court.add(&Seen::new(MIDNIGHT, 7200));
+    court.add(&Seen::new(MIDNIGHT + 2 * HOUR, 10));
+    let facts = court.judge.facts_of(HOST.parse().expect("an address"));
+    let covered: Vec<_> = facts
+        .expect("windows")
+        .frames
+        .iter()
+        .map(|frame| frame.covered)
+        .collect();
+    assert_eq!(covered, [0.0, 0.0]);
 }
 
 #[test]

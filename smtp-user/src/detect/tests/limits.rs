@@ -318,3 +318,43 @@ fn without_flows_volume_still_fires_and_the_others_say_why_they_do_not() {
         }
     }
 }
+
+#[test]
+fn the_last_24_hours_are_no_25() {
+    let deed = Deed {
+        accepted: 0,
+        rejected: 10,
+        ..Deed::mail(1)
+    };
+    for (later, holds) in [(23, true), (24, false)] {
+        let mut court = Court::new();
+        for number in [0, later] {
+            let seen = Seen::new(MIDNIGHT + number * HOUR, 600);
+            court.add(&seen.with(address(HOST), server(1), deed));
+        }
+        assert_eq!(court.holding(HOST, "rejection"), [false, holds]);
+    }
+}
+
+#[test]
+fn a_client_that_goes_on_in_a_later_window_puts_its_server_out_of_sight() {
+    let mut court = Court::new();
+    let later = Deed {
+        talk: 1,
+        ..Deed::default()
+    };
+    court.add(&window().with(address(HOST), server(1), Deed::dead(40)));
+    assert_eq!(court.holding(HOST, "failure"), [true]);
+    court.add(&Seen::new(MIDNIGHT + 600_000, 600).with(address(HOST), server(1), later));
+    assert_eq!(court.holding(HOST, "failure"), [false]);
+}
+
+#[test]
+fn of_servers_with_as_many_connections_the_first_is_named() {
+    let mut court = Court::new();
+    let seen = window();
+    let seen = seen.with(address(HOST), server(2), Deed::mail(9));
+    court.add(&seen.with(address(HOST), server(1), Deed::mail(9)));
+    let facts = court.judge.facts_of(HOST.parse().expect("an address"));
+    assert_eq!(facts.expect("windows").peers.busiest, Some((server(1), 9)));
+}
