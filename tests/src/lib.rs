@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod cost;
+pub mod evaluation;
 pub mod foreign;
 pub mod generator;
 pub mod instructions;
@@ -12,9 +13,9 @@ pub mod measure;
 pub mod oracle;
 pub mod packets;
 pub mod programs;
-pub mod random;
 pub mod reference;
 pub mod road;
+pub mod stream;
 pub mod targets;
 pub mod volley;
 pub mod windows;
@@ -28,6 +29,7 @@ use smtp_common::table::Geometry;
 use smtp_user::meter::Meter;
 use smtp_user::meter::xdp::{Options, XdpMeter};
 use smtp_user::model::Window;
+pub use xtask::random;
 
 /// Whether the tests are to run at their full size: `cargo xtask test --long` sets `SMTPFLOW_LONG=1`.
 pub fn long() -> bool {

@@ -24,6 +24,17 @@ impl Random {
         ((self.bits() as u128 * end as u128) >> 64) as usize
     }
 
+    /// A number from `least` to `most`, both included.
+    pub const fn between(&mut self, least: u64, most: u64) -> u64 {
+        let choices = most.saturating_sub(least).saturating_add(1);
+        least + ((self.bits() as u128 * choices as u128) >> 64) as u64
+    }
+
+    /// True in `thousandths` of a thousand cases.
+    pub const fn thousandths(&mut self, thousandths: u16) -> bool {
+        self.below(1000) < thousandths as usize
+    }
+
     /// True in `percent` of a hundred cases.
     pub const fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
