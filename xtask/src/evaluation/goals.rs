@@ -40,7 +40,8 @@ pub fn goals(report: &Report, part: &Part) -> Vec<Goal> {
     );
     add(
         "median time to the first notice below 300 s for bots above one connection a second".into(),
-        mine.fast_median.map_or("never".into(), |s| format!("{s:.0} s")),
+        mine.fast_median
+            .map_or("never".into(), |s| format!("{s:.0} s")),
         mine.fast_median.is_some_and(|seconds| seconds < 300.0),
     );
     for method in Method::BASELINES {
