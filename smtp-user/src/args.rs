@@ -155,6 +155,12 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "PORT", value_parser = config::parse_port,
           default_values_t = [config::DEFAULT_PORT])]
     pub port: Vec<u16>,
+    /// Prefix of your own, whose hosts are judged; repeat it for more
+    #[arg(long, value_name = "PREFIX", value_parser = config::parse_prefix)]
+    pub local: Vec<IpNet>,
+    /// Configuration file with your own prefixes, detectors and known relays; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `smtpflow doctor`.
@@ -309,15 +315,24 @@ impl ReplayArgs {
             window,
             top,
             port,
+            local,
+            config,
         } = self;
         config::check_ports(&port)
             .map_err(|error| Failure::new(Kind::Usage, format!("--port: {error}")))?;
+        let mut config = load(config.as_ref())?;
+        if !local.is_empty() {
+            config.networks.local = local;
+        }
         Ok(replay::Options {
             file,
             json,
             window,
             top,
             ports: port,
+            local: config.networks.local,
+            detect: config.detect,
+            relays: config.relay,
         })
     }
 }

@@ -9,6 +9,7 @@
 
 mod conduct;
 mod json;
+mod judged;
 #[cfg(test)]
 mod tests;
 
@@ -21,12 +22,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ipnet::IpNet;
 use smtp_common::counter::Skip;
 use smtp_common::flow::Totals;
 use smtp_common::packet::{Address, MailPorts};
 
 use self::json::JsonReport;
+use self::judged::Judged;
 use crate::connections::{Connections, Follower, Limits};
+use crate::detect;
 use crate::distribution::Distribution;
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter;
@@ -59,6 +63,12 @@ pub struct Options {
     pub top: usize,
     /// Mail ports, four at most.
     pub ports: Vec<u16>,
+    /// The operator's own prefixes: whose hosts are judged.
+    pub local: Vec<IpNet>,
+    /// How they are judged.
+    pub detect: detect::Settings,
+    /// Known relays among them.
+    pub relays: Vec<detect::Relay>,
 }
 
 /// Replays a capture file and reports on standard output.
@@ -69,7 +79,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let file =
         File::open(&options.file).map_err(|error| pcap::fail(&options.file, &Fault::Io(error)))?;
     let mut meter = PcapMeter::new(&options.file, bar.wrap_read(file), options.window, ports)?;
-    let (account, outcome) = Account::of(&mut meter, SOURCE_LIMIT);
+    let judged = Judged::new(&options.detect, &options.local, &options.relays);
+    let (account, outcome) = Account::of(&mut meter, SOURCE_LIMIT, judged);
     bar.finish_and_clear();
 
     let report = Report {
@@ -153,11 +164,16 @@ struct Account {
     sources: Vec<Source>,
     follower: Follower,
     connections: Connections,
+    judged: Judged,
 }
 
 impl Account {
     /// Reads a meter to its end, and says how that was.
-    fn of(meter: &mut impl Meter, source_limit: usize) -> (Self, Result<(), Failure>) {
+    fn of(
+        meter: &mut impl Meter,
+        source_limit: usize,
+        judged: Judged,
+    ) -> (Self, Result<(), Failure>) {
         let limits = Limits {
             connections: FLOW_LIMITS,
             pairs: FLOW_LIMITS,
@@ -173,6 +189,7 @@ impl Account {
             sources: Vec::new(),
             follower: Follower::new(&limits),
             connections: Connections::new(limits),
+            judged,
         };
         // The sources stand in a vector, which is sorted in place later; only places are hashed.
         let mut places = HashMap::new();
@@ -190,6 +207,7 @@ impl Account {
         };
         drop(places);
         account.connections.finish(&account.follower.finish());
+        account.judged.finish();
         account.sources.sort_unstable_by_key(|source| {
             let address = (!source.address.is_mapped(), source.address.octets());
             (Reverse(source.totals.connections), address)
@@ -199,7 +217,9 @@ impl Account {
 
     fn add(&mut self, window: &Window, places: &mut HashMap<Address, u32>, source_limit: usize) {
         self.windows += 1;
-        self.connections.add(window, &self.follower.follow(window));
+        let followed = self.follower.follow(window);
+        self.connections.add(window, &followed);
+        self.judged.add(window, &followed.folded);
         // The sums are made anew from what is kept, so that the conservation law covers this step.
         self.tally.merge(&Tally {
             sources: Totals::default(),
@@ -261,6 +281,7 @@ impl Report<'_> {
             sources,
             follower: _,
             connections: _,
+            judged,
         } = &self.account;
         let totals = self.account.totals();
         writeln!(
@@ -319,7 +340,8 @@ impl Report<'_> {
             write_sources(out, &top, sources.len())?;
             self.write_clients(out, &top)?;
         }
-        self.write_distribution(out)
+        self.write_distribution(out)?;
+        judged.write_text(out)
     }
 
     /// What became of the connections of those that had flows as clients.

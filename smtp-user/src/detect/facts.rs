@@ -38,24 +38,25 @@ impl Frame {
     }
 }
 
-/// What is kept of a subject's hour when it is over.
+/// What is kept of a subject's hour when it is over. Counts stay at the end of 32 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Past {
     /// Connections.
-    pub connections: u64,
+    pub connections: u32,
     /// 5xx replies.
-    pub rejected: u64,
+    pub rejected: u32,
     /// Messages that servers took.
-    pub accepted: u64,
+    pub accepted: u32,
 }
 
 impl Past {
     /// What is kept of these counts.
-    pub const fn of(counts: &Counts) -> Self {
+    pub fn of(counts: &Counts) -> Self {
+        let kept = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         Self {
-            connections: counts.totals.connections,
-            rejected: counts.sessions.said.of(Speech::PERMANENT),
-            accepted: counts.sessions.accepted,
+            connections: kept(counts.totals.connections),
+            rejected: kept(counts.sessions.said.of(Speech::PERMANENT)),
+            accepted: kept(counts.sessions.accepted),
         }
     }
 

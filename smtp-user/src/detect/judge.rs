@@ -10,12 +10,12 @@
 //! nobody is accused by what nobody saw. That hour counts as one with gaps.
 //!
 //! **Memory.** At most `detect.subjects` subjects, [`PAIRS`] pairs of subject and server, and
-//! [`HOURS`] past hours of a subject. A subject takes about 100 bytes, 260 more in an hour in which it
-//! is active, 48 for each pair and 32 for each past hour: with all limits reached about 75 MB; with
-//! 10,000 active hosts of two servers each about 10 MB. What finds no place is counted: a subject is
-//! not judged, a pair is taken for one more server that is not told apart, and an hour is forgotten.
-//! Hours in which a subject was below the limits of `persistence` can take no more than half of the
-//! places.
+//! [`HOURS`] past hours of a subject. A subject takes 72 bytes, 232 more in an hour in which it is
+//! active, 48 for each pair and 16 for each past hour, and up to twice that with the room that tables
+//! and lists have in reserve: at most 85 MB with the default limits and all of them reached. What finds
+//! no place is counted: a subject is not judged, a pair is taken for one more server that is not told
+//! apart, and an hour is forgotten. Hours in which a subject was below the limits of `persistence` can
+//! take no more than half of the places.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -68,10 +68,15 @@ struct Subject {
     /// The running hour, if there was anything in it.
     hour: Option<Box<Hour>>,
     /// Past hours with anything in them by their number, the earliest first.
-    past: VecDeque<(u64, Past)>,
+    past: VecDeque<(u32, Past)>,
     /// The last window that it was in.
     window: u64,
 }
+
+// As the contract says.
+const _: () = assert!(size_of::<(IpNet, Subject)>() == 72);
+const _: () = assert!(size_of::<Hour>() == 232);
+const _: () = assert!(size_of::<(u32, Past)>() == 16);
 
 /// See the module.
 pub struct Judge {
@@ -84,7 +89,7 @@ pub struct Judge {
     /// Closed hours, the latest first, at most [`REACH`].
     closed: VecDeque<Coverage>,
     /// The number of the latest of them; they are numbered from 1.
-    number: u64,
+    number: u32,
     line: Line,
     running: Option<Coverage>,
     /// How much of the last window reached into the next hour.
@@ -162,7 +167,7 @@ impl Judge {
         let (Some(place), false) = (place, past.is_empty()) else {
             return;
         };
-        let number = self.number - place as u64;
+        let number = self.number - place as u32;
         let kept = self.keeps(&past);
         let Some(subject) = self.subject(ip) else {
             return;
@@ -201,7 +206,9 @@ impl Judge {
                 peak: Counts::peak_of(source.totals.connections, window.length),
                 ..Counts::default()
             };
-            self.add_source(source.address, &counts, hours);
+            if !self.add_source(source.address, &counts, hours) {
+                self.unkept.unjudged += 1;
+            }
         }
         for (address, sessions) in &folded.clients {
             let counts = Counts {
@@ -216,20 +223,20 @@ impl Judge {
         self.judge()
     }
 
-    fn add_source(&mut self, address: Address, counts: &Counts, hours: u64) {
+    /// Whether there was a place for it, if it needs one.
+    fn add_source(&mut self, address: Address, counts: &Counts, hours: u64) -> bool {
         let ip = IpAddr::from(address);
         let counts = per_hour(&as_client(counts), hours);
         if !is_active(&counts) || !self.policy.is_own(ip) {
-            return;
+            return true;
         }
         let window = self.window;
-        match self.subject(ip) {
-            Some(subject) => {
-                subject.window = window;
-                subject.hour.get_or_insert_default().add(&counts);
-            }
-            None => self.unkept.unjudged += 1,
-        }
+        let Some(subject) = self.subject(ip) else {
+            return false;
+        };
+        subject.window = window;
+        subject.hour.get_or_insert_default().add(&counts);
+        true
     }
 
     fn add_pair(&mut self, pair: PairKey, counts: &Counts, hours: u64) {
@@ -262,7 +269,7 @@ impl Judge {
     fn keeps(&self, past: &Past) -> bool {
         let persistence = &self.policy.settings().persistence;
         let limit = persistence.low.min(persistence.high);
-        let places = if past.connections > u64::from(limit) {
+        let places = if past.connections > limit {
             HOURS
         } else {
             HOURS / 2
@@ -277,7 +284,8 @@ impl Judge {
             return findings;
         };
         for (key, subject) in &self.subjects {
-            if subject.window != self.window || self.policy.unjudged(key, self.now).is_some() {
+            let unjudged = self.policy.unjudged(key, running.bucket.start);
+            if subject.window != self.window || unjudged.is_some() {
                 continue;
             }
             let facts = self.facts(running, Some(subject));
@@ -314,7 +322,7 @@ impl Judge {
         let hour = subject.and_then(|subject| subject.hour.as_deref());
         let mut past = Vec::new();
         for (number, counts) in subject.iter().flat_map(|subject| subject.past.iter().rev()) {
-            let back = usize::try_from(self.number - number).unwrap_or(usize::MAX);
+            let back = (self.number - number) as usize;
             if let Some(place) = self.line.places.get(back) {
                 past.push((*place, *counts));
             }
@@ -369,7 +377,7 @@ impl Judge {
         self.closed.push_front(closed);
         self.closed.truncate(REACH);
         self.number += 1;
-        let earliest = self.number.saturating_sub(REACH as u64);
+        let earliest = self.number.saturating_sub(REACH as u32 - 1);
         let mut subjects = std::mem::take(&mut self.subjects);
         for subject in subjects.values_mut() {
             while subject

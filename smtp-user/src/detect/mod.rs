@@ -18,6 +18,7 @@ pub mod rejection;
 pub mod size;
 pub mod volume;
 
+mod court;
 mod docket;
 mod facts;
 mod hour;
@@ -30,6 +31,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use self::court::Court;
 pub use self::docket::Docket;
 pub use self::facts::{Facts, Frame, Kept, Past, Peers, REACH};
 pub use self::judge::{Finding, Judge};

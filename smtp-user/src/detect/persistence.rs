@@ -99,9 +99,8 @@ struct LookBack {
 
 impl LookBack {
     fn over(facts: &Facts, limit: u32, of: u32) -> Self {
-        let limit = u64::from(limit);
         let mut back = Self {
-            over: u32::from(facts.counts.totals.connections > limit),
+            over: u32::from(facts.counts.totals.connections > u64::from(limit)),
             looked_at: 1,
             passed_over: 0,
             period: facts.hour_so_far(),

@@ -65,15 +65,16 @@ impl Policy {
         }
     }
 
-    /// Why a subject is not judged, if it is not.
-    pub fn unjudged(&self, subject: &IpNet, now: u64) -> Option<Unjudged> {
+    /// Why a subject is not judged, if it is not, in the hour that began then, in milliseconds since
+    /// 1970. An entry of a known relay holds for whole hours, since its last day ends with one.
+    pub fn unjudged(&self, subject: &IpNet, hour: u64) -> Option<Unjudged> {
         if !self.judges() {
             return Some(Unjudged::NoPrefixList);
         }
         if !self.is_own(subject.addr()) {
             return Some(Unjudged::Remote);
         }
-        let relay = self.relays.of(subject, now)?;
+        let relay = self.relays.of(subject, hour)?;
         relay.connections.is_none().then(|| Unjudged::Excused {
             entry: relay.prefix,
             why: relay.reason.clone(),
@@ -84,7 +85,7 @@ impl Policy {
     /// The rules that accuse and hold, for one who is judged, in the order of the detectors.
     pub(super) fn holding(&self, subject: &IpNet, facts: &Facts) -> Vec<Rule> {
         let mut rules = Rules::holding();
-        if let Some(relay) = self.relays.of(subject, facts.now) {
+        if let Some(relay) = self.relays.of(subject, facts.hour) {
             if let Some(limit) = relay.connections {
                 volume::relay_rule(relay, limit, facts, &mut rules);
             }
@@ -98,7 +99,7 @@ impl Policy {
     pub fn rules(&self, subject: &IpNet, facts: &Facts) -> Vec<Rule> {
         let mut rules = Rules::all();
         let mut by_entry = None;
-        if let Some(relay) = self.relays.of(subject, facts.now)
+        if let Some(relay) = self.relays.of(subject, facts.hour)
             && let Some(limit) = relay.connections
         {
             volume::relay_rule(relay, limit, facts, &mut rules);
@@ -135,12 +136,12 @@ impl Policy {
     ) -> Why {
         let subject = self.subject_of(address);
         let unjudged = self
-            .unjudged(&subject, facts.now)
+            .unjudged(&subject, facts.hour)
             .or_else(|| no_place.then_some(Unjudged::NoPlace));
         let rules = self.rules(&subject, facts);
         verdicts.sort_by_key(|verdict| std::cmp::Reverse((verdict.last_at, verdict.id)));
         let mut answer = self.answer(&subject, unjudged.as_ref(), &rules, &verdicts, facts.now);
-        for relay in self.relays.expired(facts.now) {
+        for relay in self.relays.expired(facts.hour) {
             if relay.prefix.contains(&subject) {
                 let last = relay.expires.map(|date| date.to_string());
                 answer.push_str(&format!(
@@ -244,6 +245,8 @@ impl Policy {
             .iter()
             .filter(accusing)
             .filter(|rule| rule.holding == Holding::Below)
+            // Of several, the first.
+            .rev()
             .max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
         match (nearest.filter(|rule| nearness(rule) > 0.0), partial) {
             (Some(rule), _) => {

@@ -34,7 +34,8 @@ impl Params {
     fn rules(&self, facts: &Facts, rules: &mut Rules) {
         for (number, name) in [(1, "in the hour"), (24, "in the last 24 hours")] {
             let (sum, period, covered) = facts.last_hours(number);
-            let replies = sum.rejected.saturating_add(sum.accepted);
+            let rejected = u64::from(sum.rejected);
+            let replies = rejected + u64::from(sum.accepted);
             rules.add(
                 Draft {
                     severity: Severity::Warning,
@@ -42,11 +43,7 @@ impl Params {
                     covered,
                     bar: facts.without_flows(),
                     figures: &[
-                        Compared::share_above(
-                            "rejected",
-                            share(sum.rejected, replies),
-                            self.rejected,
-                        ),
+                        Compared::share_above("rejected", share(rejected, replies), self.rejected),
                         Compared::at_least("final replies", replies, self.replies, "replies"),
                     ],
                 },

@@ -7,6 +7,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+
 /// How finely time is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
@@ -115,13 +117,43 @@ impl Coverage {
     }
 }
 
-/// From a time to another, which is not in it: milliseconds since 1970.
+/// From a time to another, which is not in it: milliseconds since 1970, and in JSON RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Period {
     /// The first millisecond.
+    #[serde(with = "text")]
     pub from: u64,
     /// The first millisecond after it.
+    #[serde(with = "text")]
     pub to: u64,
+}
+
+/// RFC 3339, UTC, in milliseconds; the epoch for times that have no such form, thousands of years
+/// from now.
+pub fn rfc3339(milliseconds: u64) -> String {
+    let time = i64::try_from(milliseconds)
+        .ok()
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
+/// Milliseconds as text.
+mod text {
+    use jiff::Timestamp;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+    pub(super) fn serialize<S: Serializer>(milliseconds: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::rfc3339(*milliseconds))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(from)?;
+        let time: Timestamp = text.parse().map_err(D::Error::custom)?;
+        u64::try_from(time.as_millisecond()).map_err(D::Error::custom)
+    }
 }
 
 impl Period {
@@ -160,6 +192,25 @@ mod tests {
         assert_eq!(Tier::Hour.start_of(time), 1_795_528_800_000);
         assert_eq!(Tier::Day.start_of(time), 1_795_478_400_000);
         assert_eq!(Tier::Window.start_of(time), time);
+    }
+
+    #[test]
+    fn a_period_is_read_back_from_its_text() {
+        let period = Period {
+            from: 1_795_531_669_001,
+            to: 1_795_531_670_000,
+        };
+        let json = serde_json::to_string(&period).expect("JSON");
+        assert_eq!(
+            json,
+            r#"{"from":"2026-11-24T14:47:49.001Z","to":"2026-11-24T14:47:50.000Z"}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<Period>(&json).expect("a period"),
+            period
+        );
+        assert!(serde_json::from_str::<Period>(r#"{"from":"x","to":"y"}"#).is_err());
+        assert_eq!(rfc3339(u64::MAX), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use smtp_common::counter::Skip;
 use smtp_common::flow::Totals;
 
 use super::conduct::JsonConduct;
+use super::judged::JsonVerdict;
 use super::{Account, Report, SCHEMA, counters};
 use crate::distribution::{Distribution, Row};
 use crate::model::session::{ClientRow, FlowSummary};
@@ -27,6 +28,9 @@ pub(super) struct JsonReport<'a> {
     sources: &'a Account,
     #[serde(serialize_with = "rows")]
     distribution: &'a Distribution,
+    /// Whether own hosts are known, and so judged.
+    judged: bool,
+    verdicts: Vec<JsonVerdict<'a>>,
     complete: bool,
 }
 
@@ -119,6 +123,8 @@ impl<'a> From<&'a Report<'a>> for JsonReport<'a> {
             flows: JsonFlows::new(&tally.flows, &report.account.connections.summary()),
             sources: &report.account,
             distribution: &report.distribution,
+            judged: report.account.judged.judges(),
+            verdicts: report.account.judged.json(),
             complete: report.complete,
         }
     }

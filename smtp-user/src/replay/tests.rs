@@ -60,12 +60,18 @@ fn window(sources: &[(&str, u64)]) -> Window {
     }
 }
 
+/// A judge of 192.0.2.0/24.
+fn judged() -> Judged {
+    let local = ["192.0.2.0/24".parse().expect("a prefix")];
+    Judged::new(&detect::Settings::default(), &local, &[])
+}
+
 fn account(windows: Vec<Window>, limit: usize) -> Account {
     let mut meter = Given {
         windows: windows.into_iter(),
         failure: None,
     };
-    let (account, outcome) = Account::of(&mut meter, limit);
+    let (account, outcome) = Account::of(&mut meter, limit, judged());
     assert!(outcome.is_ok());
     assert_eq!(account.tally.conservation_error(), 0);
     account
@@ -122,9 +128,29 @@ fn a_failure_keeps_what_was_read() {
         windows: vec![window(&[("10.0.0.1", 1)])].into_iter(),
         failure: Some(Failure::new(Kind::Failed, "broken")),
     };
-    let (account, outcome) = Account::of(&mut meter, 10);
+    let (account, outcome) = Account::of(&mut meter, 10, judged());
     assert_eq!(account.tally.frames, 2);
     assert!(outcome.is_err());
+}
+
+#[test]
+fn own_hosts_are_judged_and_strangers_are_not() {
+    let account = account(
+        vec![window(&[
+            ("192.0.2.1", 30),
+            ("192.0.2.2", 31),
+            ("10.0.0.1", 5000),
+        ])],
+        10,
+    );
+    let mut text = Vec::new();
+    account.judged.write_text(&mut text).expect("written");
+    let text = String::from_utf8(text).expect("text");
+    assert_eq!(
+        text,
+        "\nverdicts: 1\n  1970-01-01T00:00:10.000Z  192.0.2.2  notice    volume       more than 30 \
+         connections in the hour\n"
+    );
 }
 
 fn report(account: Account) -> Report<'static> {
@@ -184,7 +210,8 @@ fn the_json_report_has_this_shape_and_no_other() {
     let json = String::from_utf8(out).unwrap();
     assert!(json.starts_with(&expected), "{json}\n{expected}");
     let last = "{\"from\":1001,\"to\":null,\"items\":0,\"item_share\":0.0,\"connections\":0,\
-                \"bytes\":0,\"byte_share\":0.0,\"cumulative_share\":1.0}],\"complete\":false}\n";
+                \"bytes\":0,\"byte_share\":0.0,\"cumulative_share\":1.0}],\"judged\":true,\
+                \"verdicts\":[],\"complete\":false}\n";
     assert!(json.ends_with(last), "{json}");
 }
 

@@ -73,7 +73,9 @@ impl Iterator for Distribution {
         for (number, left) in self.left.iter_mut().enumerate() {
             let count = match to_come {
                 1 => *left,
-                _ => (0..*left).filter(|_| random.between(1, to_come) == 1).count() as u64,
+                _ => (0..*left)
+                    .filter(|_| random.between(1, to_come) == 1)
+                    .count() as u64,
             };
             *left -= count;
             for _ in 0..count {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::habit::{ALL_DAY, Habit, HOUR, MINUTE, Pace, Peers, Range, SECOND, Shares, Span};
+use super::habit::{ALL_DAY, HOUR, Habit, MINUTE, Pace, Peers, Range, SECOND, Shares, Span};
 use super::innocents::{any_address, by_hand, daily, host, relaying, tags, user};
 use super::kind::Kind;
 use super::population::{Host, Listed, Maker};

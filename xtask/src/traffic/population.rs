@@ -65,7 +65,11 @@ impl Population {
     /// All kinds together, each as often as its `usual` says, for so many days. Those at the limits of
     /// what counts can tell are there as well: they change nothing for others.
     pub fn mixed(seed: u64, days: u64) -> Self {
-        Self::of(seed, days * DAY, KINDS.iter().map(|kind| (kind, kind.usual)))
+        Self::of(
+            seed,
+            days * DAY,
+            KINDS.iter().map(|kind| (kind, kind.usual)),
+        )
     }
 
     /// One kind alone.
@@ -208,7 +212,9 @@ impl Maker<'_> {
     /// A time from `least` to `most` thousandths of the whole, on a whole second.
     pub fn time(&mut self, least: u64, most: u64) -> u64 {
         let length = self.span.to - self.span.from;
-        let after = self.random.between(length * least / 1000, length * most / 1000);
+        let after = self
+            .random
+            .between(length * least / 1000, length * most / 1000);
         self.span.from + after - after % 1_000
     }
 }

@@ -49,7 +49,12 @@ fn hosts_are_told_apart_and_stay_in_their_prefix() {
 
 #[test]
 fn ordinary_users_open_as_many_connections_as_defined() {
-    for (name, most) in [("ordinary", 10), ("busy", 30), ("mail_server", 25), ("ladder", 20)] {
+    for (name, most) in [
+        ("ordinary", 10),
+        ("busy", 30),
+        ("mail_server", 25),
+        ("ladder", 20),
+    ] {
         let population = Population::alone(kind::named(name), 5, 3, DAY);
         let mut busiest = 0;
         for (_, scripts) in population.traffic() {
