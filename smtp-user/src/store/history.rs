@@ -28,8 +28,7 @@ use std::cell::Cell;
 
 use rusqlite::Connection;
 
-pub(super) use self::clock::Clock;
-pub use self::clock::Retention;
+pub use self::clock::{Clock, Retention, Span};
 pub(super) use self::codec::{Key, Kind, OTHERS, Row, SHARDS, address, rank, shard};
 pub(super) use self::cover::{cover, groups, snap, touched};
 pub(super) use self::merge::Client;
