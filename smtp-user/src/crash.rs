@@ -15,15 +15,21 @@ use nix::unistd::Pid;
 /// The environment variable.
 pub const VARIABLE: &str = "SMTPFLOW_DIE_AT";
 
-/// Every point, in the order in which a drain comes to them: before the kernel's tables are flipped,
-/// after that, when all is read, when it is committed to the store, and with half of it cleared.
-pub const POINTS: [&str; 5] = [
+/// The points of a drain, in their order: before the kernel's tables are flipped, after that, when
+/// all is read, when all of it is written to the store but not committed, when it is, and with half
+/// of it cleared.
+pub const POINTS: [&str; 6] = [
     "before_flip",
     "after_flip",
     "after_read",
+    "mid_commit",
     "after_commit",
     "mid_clear",
 ];
+
+/// The points of the store's work between drains: when a step is written and not committed, and when
+/// it is.
+pub const TIDY_POINTS: [&str; 2] = ["mid_tidy", "after_tidy"];
 
 /// Where to die, and how many times to pass before.
 struct Death {
@@ -57,13 +63,16 @@ fn parse(text: &str) -> Option<(String, u64)> {
         Some((point, passes)) => (point, passes.parse().ok().filter(|passes| *passes > 0)?),
         None => (text, 1),
     };
-    POINTS.contains(&point).then(|| (point.to_owned(), passes))
+    let exists = POINTS.contains(&point) || TIDY_POINTS.contains(&point);
+    exists.then(|| (point.to_owned(), passes))
 }
 
 fn expected() -> String {
     format!(
         "POINT or POINT:N, where POINT is one of {}",
-        POINTS.join(", ")
+        [POINTS.as_slice(), TIDY_POINTS.as_slice()]
+            .concat()
+            .join(", ")
     )
 }
 

@@ -378,6 +378,16 @@ pub struct StoreState {
     pub commit_duration: Option<Duration>,
     /// Why the last write failed; `None` if it did not.
     pub failure: Option<String>,
+    /// Bytes of history that wait.
+    pub pending_bytes: u64,
+    /// Windows of which history has no pairs, because too much had to wait, since the agent started.
+    pub coarsened_pairs: u64,
+    /// Likewise of which it has no sources one by one.
+    pub coarsened_sources: u64,
+    /// Chunks of history that were found damaged and left out since the agent started.
+    pub damaged_chunks: u64,
+    /// Why the last step of merging history failed; `None` if it did not.
+    pub history_failure: Option<String>,
 }
 
 /// All that exporters read, but for the sources themselves ([`crate::source_list`]): made by the

@@ -1,15 +1,21 @@
-//! The ledger: what was counted, in a file. The only module that knows SQLite.
+//! The ledger and the history: what was counted, in a file. The only module that knows SQLite.
 //!
 //! Contract: a window is in the file as a whole or not at all, and never twice. One transaction adds
-//! its account, adds its counts to those of its sources, and notes the epoch of the tables that it
-//! ends; only then may the kernel's half be cleared. Whoever starts after a crash asks
+//! its account, adds its counts to those of its sources, adds what it says to history, and notes the
+//! epoch of the tables that it ends; only then may the kernel's half be cleared. Whoever starts after a crash asks
 //! [`Store::committed`] and knows which half is counted already. What is in the file adds up, to the
 //! packet: `sources of the account = sum over the sources + untracked`; a file in which it does not
 //! is damaged.
 //!
 //! A commit that fails (a full disk, say) loses nothing while the process lives: the counts wait in
-//! memory, merged, for the next commit, within the same bound as the file's. They are lost when the
-//! process is killed in that time.
+//! memory, merged, for the next commit, within the same bound as the file's; of history, detail is left
+//! out where more than [`pending::ROOM`] octets of it wait, and the state says so. They are lost when
+//! the process is killed in that time.
+//!
+//! What adds up is checked at every start. History is too large for that: the file's own structure is
+//! checked whole where it is at most [`CHECKED`] octets or something of it could not be read before,
+//! and each chunk of history has a checksum. A chunk that is damaged is left out, loudly; damage of
+//! anything else has the file set aside.
 //!
 //! The file is in WAL mode with `synchronous=NORMAL`: a commit survives `kill -9` without waiting for
 //! the disk, since what was written is the kernel's from then on. A power loss may take the last
@@ -17,17 +23,20 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `pending`: what waits.
+//! counts in it; `pending`: what waits; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
 mod file;
+mod history;
 mod pending;
+mod reader;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod verdicts;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,14 +46,20 @@ use smtp_common::flow::Totals;
 
 use self::account::Account;
 use self::file::Place;
-use self::pending::Pending;
+use self::history::{Clock, Run};
+pub use self::history::{Coarsened, Retention};
+use self::pending::{LeftOut, Pending};
+pub use self::reader::Reader;
 pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;
+use crate::crash;
 use crate::failure::{Failure, Kind};
-use crate::model::{Scope, Source, StoreState, Tally, Window};
+use crate::model::{Folded, Scope, Source, StoreState, Tally, Window};
 
 /// The write-ahead log is moved into the file when it is longer than this.
 const WAL_BYTES: u64 = 4 << 20;
+/// A file up to this length is checked whole at every start, which takes about a second.
+const CHECKED: u64 = 256 << 20;
 
 /// What was kept, but for the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +112,13 @@ pub struct Store {
     errors: u64,
     commit_duration: Option<Duration>,
     failure: Option<String>,
+    clock: Clock,
+    retention: Retention,
+    left_out: LeftOut,
+    /// Chunks of history that were found damaged.
+    damage: Cell<u64>,
+    /// Why the last step of [`Store::tidy`] failed.
+    history_failure: Option<String>,
 }
 
 impl Store {
@@ -115,9 +137,8 @@ impl Store {
 
     /// The same where these prefixes are the operator's own, whose hosts have places in reserve.
     pub fn open_for(path: &Path, local: Vec<IpNet>, capacity: u32) -> Result<Self, Failure> {
-        let admission = Admission::new(local, capacity as usize);
         let place = Place::take(path)?;
-        let (connection, since, listed) = match prepare(&place, capacity as usize) {
+        let prepared = match prepare(&place, capacity as usize) {
             Ok(prepared) => prepared,
             Err(Trouble::Damaged(why)) => {
                 let aside = place.set_aside(SystemTime::now())?;
@@ -132,7 +153,26 @@ impl Store {
             }
             Err(trouble) => return Err(trouble.failure(&place.path)),
         };
-        Ok(Self {
+        Ok(Self::new(place, prepared, local, capacity))
+    }
+
+    /// A store in memory, which is gone when it and all its readers are dropped.
+    pub fn in_memory(local: Vec<IpNet>, capacity: u32) -> Result<Self, Failure> {
+        let place = Place::memory();
+        let prepared =
+            prepare(&place, capacity as usize).map_err(|trouble| trouble.failure(&place.path))?;
+        Ok(Self::new(place, prepared, local, capacity))
+    }
+
+    fn new(place: Place, prepared: Prepared, local: Vec<IpNet>, capacity: u32) -> Self {
+        let admission = Admission::new(local, capacity as usize);
+        let Prepared {
+            connection,
+            since,
+            listed,
+            clock,
+        } = prepared;
+        Self {
             place,
             connection,
             admission: admission.clone(),
@@ -145,7 +185,22 @@ impl Store {
             errors: 0,
             commit_duration: None,
             failure: None,
-        })
+            clock,
+            retention: Retention::default(),
+            left_out: LeftOut::default(),
+            damage: Cell::new(0),
+            history_failure: None,
+        }
+    }
+
+    /// Keeps history for this long.
+    pub const fn retain(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
+    /// Reads history in this store, on a connection of its own, which may go to another thread.
+    pub fn reader(&self) -> Result<Reader, Failure> {
+        Reader::connect(&self.place.path, self.place.flags())
     }
 
     /// The last epoch of these tables that is in the file. From here on, windows of these tables
@@ -189,8 +244,8 @@ impl Store {
         Trouble::from_sqlite(error).failure(&self.place.path)
     }
 
-    /// Puts a window of these tables into the file, with all that waits.
-    pub fn commit(&mut self, table_id: u64, window: &Window) -> Committed {
+    /// Puts a window of these tables into the file, with what its flows add, and with all that waits.
+    pub fn commit(&mut self, table_id: u64, window: &Window, folded: &Folded) -> Committed {
         if self.table_id != Some(table_id) {
             // Only where nobody has asked before; what cannot be read is found by the commit.
             let _ = self.committed(table_id);
@@ -202,30 +257,34 @@ impl Store {
         self.table_id = Some(table_id);
         let before = Instant::now();
         let seen = seen(window);
+        let span = self.clock.place(window);
+        let order = history::order(&window.sources);
+        let mut run = Run::new(span, window, &order, folded);
         let written = if self.pending.is_empty() {
             let delta = Delta {
                 account: &window.tally,
                 untracked: &Totals::default(),
                 sources: &window.sources,
+                order,
                 seen: |_| seen,
+                runs: std::slice::from_mut(&mut run),
             };
-            let written = self.write(table_id, window.epoch, &delta);
+            let written = self.write(table_id, window.epoch, delta);
             if written.is_err() {
-                self.pending.add(window, seen);
+                self.pending.add(window, seen, run);
             }
             written
         } else {
             let mut pending =
                 std::mem::replace(&mut self.pending, Pending::new(self.admission.clone()));
-            pending.add(window, seen);
-            let written = self.write(table_id, window.epoch, &pending.delta());
+            pending.add(window, seen, run);
+            let written = self.write(table_id, window.epoch, pending.delta());
             if written.is_err() {
                 self.pending = pending;
             }
             written
         };
-        self.commit_duration = Some(before.elapsed());
-        match written {
+        let committed = match written {
             Ok(listed) => {
                 self.listed = listed;
                 self.committed_epoch = Some(window.epoch);
@@ -234,9 +293,14 @@ impl Store {
             }
             Err(error) => {
                 self.failed(&error);
+                let LeftOut { pairs, sources } = self.pending.coarsen(pending::ROOM);
+                self.left_out.pairs += pairs;
+                self.left_out.sources += sources;
                 Committed::Waiting
             }
-        }
+        };
+        self.commit_duration = Some(before.elapsed());
+        committed
     }
 
     /// One transaction; gives the number of sources that are in the file after it.
@@ -244,7 +308,7 @@ impl Store {
         &mut self,
         table_id: u64,
         epoch: u64,
-        delta: &Delta<'_, impl Fn(usize) -> Seen>,
+        delta: Delta<'_, impl Fn(usize) -> Seen>,
     ) -> rusqlite::Result<usize> {
         let transaction = self
             .connection
@@ -253,12 +317,10 @@ impl Store {
         let mut untracked = *delta.untracked;
 
         // In the order of the file, so that each of its pages is read and written once.
-        let mut order: Vec<u32> = (0..delta.sources.len() as u32).collect();
-        order.sort_unstable_by_key(|i| delta.sources[*i as usize].address.octets());
         let mut missing = Vec::new();
         {
-            let mut update = transaction.prepare(schema::UPDATE_SOURCE)?;
-            for i in order {
+            let mut update = transaction.prepare_cached(schema::UPDATE_SOURCE)?;
+            for (_, i) in delta.order {
                 let source = &delta.sources[i as usize];
                 let seen = (delta.seen)(i as usize);
                 if schema::write_source(&mut update, source, seen)? == 0 {
@@ -290,7 +352,7 @@ impl Store {
             missing.retain(|i| by_arrival.binary_search(i).is_ok());
         }
         {
-            let mut insert = transaction.prepare(schema::INSERT_SOURCE)?;
+            let mut insert = transaction.prepare_cached(schema::INSERT_SOURCE)?;
             for i in &missing {
                 let source = &delta.sources[*i as usize];
                 let seen = (delta.seen)(*i as usize);
@@ -314,22 +376,65 @@ impl Store {
         };
         added.add_to(&transaction)?;
         schema::note_epoch(&transaction, table_id, epoch)?;
+        let retention = self.retention;
+        for run in delta.runs {
+            history::put_run(&transaction, run, |tier| retention.of(tier))?;
+        }
+        history::write_clock(&transaction, &self.clock)?;
+        crash::point("mid_commit");
         transaction.commit()?;
         Ok(self.listed + missing.len())
     }
 
-    /// Moves what was committed from the write-ahead log into the file, if there is much of it. It
-    /// is apart from the commit because the kernel's half need not wait for it.
-    pub fn tidy(&mut self) {
-        if self.place.wal_bytes() <= WAL_BYTES {
-            return;
+    /// Does a step of the work that need not be done before the kernel's half is cleared, some 10 ms
+    /// of it: moves what was committed from the write-ahead log into the file, merges history into
+    /// coarser buckets, deletes what is past its time. Says whether there is more to do now.
+    pub fn tidy(&mut self) -> bool {
+        if self.place.wal_bytes() > WAL_BYTES {
+            let moved = self
+                .connection
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            if let Err(error) = moved {
+                self.failed(&error);
+                return false;
+            }
         }
-        let moved = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        if let Err(error) = moved {
-            self.failed(&error);
+        // What waits may be of a bin that is over.
+        if !self.pending.is_empty() {
+            return false;
         }
+        let step = history::step(
+            &mut self.connection,
+            &self.clock,
+            &self.retention,
+            &self.damage,
+        );
+        match step {
+            Ok(more) => {
+                self.history_failure = None;
+                more
+            }
+            Err(error) => {
+                self.history_failed(&error);
+                false
+            }
+        }
+    }
+
+    fn history_failed(&mut self, error: &rusqlite::Error) {
+        let text = error.to_string();
+        if self.history_failure.is_none() {
+            tracing::error!(
+                "cannot merge the history in the store {}: {text}; nothing is lost, but the file grows \
+                 until this can be done",
+                self.place.path.display()
+            );
+            if matches!(Trouble::from_sqlite(error), Trouble::Damaged(_)) {
+                // If this cannot be written either, the next start may not find the damage.
+                let _ = history::suspect(&self.connection, true);
+            }
+        }
+        self.history_failure = Some(text);
     }
 
     fn succeeded(&mut self) {
@@ -365,6 +470,11 @@ impl Store {
             pending_sources: self.pending.sources() as u64,
             commit_duration: self.commit_duration,
             failure: self.failure.clone(),
+            pending_bytes: self.pending.octets() as u64,
+            coarsened_pairs: self.left_out.pairs,
+            coarsened_sources: self.left_out.sources,
+            damaged_chunks: self.damage.get(),
+            history_failure: self.history_failure.clone(),
         }
     }
 }
@@ -393,8 +503,11 @@ struct Delta<'a, S: Fn(usize) -> Seen> {
     untracked: &'a Totals,
     /// In the order in which they came.
     sources: &'a [Source],
+    order: history::Order,
     /// When the source with this index was seen.
     seen: S,
+    /// For history.
+    runs: &'a mut [Run],
 }
 
 /// A count as SQLite can hold it. 2^63 bytes are 29 years of 10 Gbit/s.
@@ -461,23 +574,60 @@ impl From<rusqlite::Error> for Trouble {
     }
 }
 
-/// Opens the file, gives it its tables if it has none, and checks that it adds up.
-fn prepare(place: &Place, capacity: usize) -> Result<(Connection, SystemTime, usize), Trouble> {
+/// A file that can be used.
+struct Prepared {
+    connection: Connection,
+    since: SystemTime,
+    /// Sources in it.
+    listed: usize,
+    clock: Clock,
+}
+
+/// Opens the file, gives it the tables that it lacks, and checks that it adds up.
+fn prepare(place: &Place, capacity: usize) -> Result<Prepared, Trouble> {
     let mut connection = place.connect()?;
     let since = schema::prepare(&mut connection)?;
-    let listed = check(&connection)?;
+    let listed = check(&connection, place.bytes())?;
     if listed > capacity {
         unlist(&mut connection, listed - capacity)?;
     }
-    Ok((connection, since, listed.min(capacity)))
+    let clock = history::read_clock(&connection)?;
+    Ok(Prepared {
+        connection,
+        since,
+        listed: listed.min(capacity),
+        clock,
+    })
 }
 
-/// Reads the whole file and counts its sources.
-fn check(connection: &Connection) -> Result<usize, Trouble> {
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(Trouble::Damaged(verdict));
+/// Checks the structure of the file: all of it, or of a large one all but the chunks of history.
+fn check_structure(connection: &Connection, bytes: u64) -> Result<(), Trouble> {
+    let quick_check = |what: &str| {
+        let verdict: String =
+            connection.query_row(&format!("PRAGMA quick_check({what})"), [], |row| row.get(0))?;
+        if verdict == "ok" {
+            Ok(())
+        } else {
+            Err(Trouble::Damaged(verdict))
+        }
+    };
+    let suspect = history::is_suspect(connection)?;
+    if bytes <= CHECKED || suspect {
+        quick_check("1")?;
+        if suspect {
+            history::suspect(connection, false)?;
+        }
+        return Ok(());
     }
+    let mut tables = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'chunk'")?;
+    let names: rusqlite::Result<Vec<String>> = tables.query_map([], |row| row.get(0))?.collect();
+    names?.iter().try_for_each(|name| quick_check(name))
+}
+
+/// Checks the file, and counts its sources.
+fn check(connection: &Connection, bytes: u64) -> Result<usize, Trouble> {
+    check_structure(connection, bytes)?;
     let account = Account::read(connection)?;
     let (mut listed, mut sum, mut address_sum) = (0, Totals::default(), 0_u64);
     schema::for_each_source(connection, |kept| {

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p smtpflow-tests --bench store`; `TMPDIR` chooses the disk.
 
+use smtp_user::model::Folded;
 use smtp_user::store::{Committed, Store};
 use smtpflow_tests::cost::{measure, median, resident_mib};
 use smtpflow_tests::windows::{Order, window};
@@ -19,7 +20,7 @@ fn main() {
         let mut store = open();
         let mut given = window(1, number, Order::Table);
         let mut commit = |store: &mut Store| {
-            let (committed, cost) = measure(|| store.commit(1, &given));
+            let (committed, cost) = measure(|| store.commit(1, &given, &Folded::default()));
             assert_eq!(committed, Committed::Stored);
             given.epoch += 1;
             cost
@@ -49,7 +50,7 @@ fn main() {
         println!("  load             {cost}");
         assert_eq!(loaded, number);
         assert_eq!(
-            store.commit(1, &window(1, 1, Order::Table)),
+            store.commit(1, &window(1, 1, Order::Table), &Folded::default()),
             Committed::Again
         );
     }

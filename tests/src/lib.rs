@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod cost;
+pub mod evaluation;
 pub mod foreign;
 pub mod generator;
 pub mod instructions;
@@ -14,6 +15,7 @@ pub mod packets;
 pub mod programs;
 pub mod reference;
 pub mod road;
+pub mod stream;
 pub mod targets;
 pub mod volley;
 pub mod windows;

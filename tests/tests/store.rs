@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 use smtp_common::flow::Totals;
-use smtp_user::model::{Tally, Window};
+use smtp_user::model::{Folded, Tally, Window};
 use smtp_user::store::{Committed, Store};
 use smtpflow_tests::windows::{Order, window};
 use xtask::command::{finish, poll_until};
@@ -94,7 +94,7 @@ fn a_full_disk_loses_no_count_and_doubles_none() {
     let mut expected = Tally::default();
     let mut commit = |store: &mut Store, window: &Window| {
         expected.merge(&window.tally);
-        let committed = store.commit(TABLE, window);
+        let committed = store.commit(TABLE, window, &Folded::default());
         store.tidy();
         (committed, expected.clone())
     };

@@ -12,6 +12,7 @@
 
 pub mod command;
 pub mod cost;
+pub mod evaluation;
 pub mod interrupt;
 pub mod lab;
 pub mod random;

@@ -7,6 +7,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod evaluate;
 mod setup;
 mod test;
 mod toolchain;
@@ -42,6 +43,8 @@ enum Verb {
     Test(test::TestArgs),
     /// Measure what counting costs, beside what others cost (needs root)
     Bench(bench::BenchArgs),
+    /// Say who is found in labelled traffic, and who is accused wrongly
+    Evaluate(evaluate::EvaluateArgs),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Evaluate(args) => evaluate::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

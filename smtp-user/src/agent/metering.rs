@@ -17,7 +17,7 @@ use crate::history::History;
 use crate::link;
 use crate::meter::Meter as _;
 use crate::meter::xdp::{Options, XdpMeter};
-use crate::model::{Identity, ObservationPoint, StoreState, Tally, Window};
+use crate::model::{Folded, Identity, ObservationPoint, StoreState, Tally, Window};
 use crate::source_list::SourceList;
 use crate::store::{Committed, Store};
 
@@ -187,7 +187,7 @@ fn drain(
     };
     let mut duration = before.elapsed();
     let store = store.map(|store| {
-        if store.commit(table_id, &window) == Committed::Again {
+        if store.commit(table_id, &window, &Folded::default()) == Committed::Again {
             tracing::error!(
                 epoch = window.epoch,
                 segments = window.tally.segments(),

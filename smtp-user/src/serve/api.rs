@@ -286,6 +286,17 @@ answer! {
         commit_seconds: Option<f64>,
         /// Why the last write failed, or null.
         failure: Option<String>,
+        /// Bytes of history that wait in memory, likewise.
+        pending_bytes: u64,
+        /// Windows of which history has no pairs, because too much had to wait, since the agent
+        /// started.
+        coarsened_pairs: u64,
+        /// Likewise of which it has no sources one by one.
+        coarsened_sources: u64,
+        /// Chunks of history that were found damaged and left out since the agent started.
+        damaged_chunks: u64,
+        /// Why history could not be merged into coarser buckets at the last try, or null.
+        history_failure: Option<String>,
     }
 }
 
@@ -299,6 +310,11 @@ impl From<&StoreState> for Store {
             pending_sources,
             commit_duration,
             failure,
+            pending_bytes,
+            coarsened_pairs,
+            coarsened_sources,
+            damaged_chunks,
+            history_failure,
         } = state;
         Self {
             path: path.display().to_string(),
@@ -308,6 +324,11 @@ impl From<&StoreState> for Store {
             pending_sources: *pending_sources,
             commit_seconds: commit_duration.map(|duration| duration.as_secs_f64()),
             failure: failure.clone(),
+            pending_bytes: *pending_bytes,
+            coarsened_pairs: *coarsened_pairs,
+            coarsened_sources: *coarsened_sources,
+            damaged_chunks: *damaged_chunks,
+            history_failure: history_failure.clone(),
         }
     }
 }

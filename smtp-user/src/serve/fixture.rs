@@ -221,6 +221,11 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             pending_sources: 0,
             commit_duration: Some(Duration::from_millis(3)),
             failure: None,
+            pending_bytes: 0,
+            coarsened_pairs: 0,
+            coarsened_sources: 0,
+            damaged_chunks: 0,
+            history_failure: None,
         }),
     }
 }

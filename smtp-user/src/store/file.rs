@@ -11,6 +11,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -23,14 +24,44 @@ use crate::failure::{Failure, Kind};
 /// How long a commit waits for somebody else who reads or writes the file by hand.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A file of which this process is the only agent.
+/// A file of which this process is the only agent, or a place in memory.
 pub(super) struct Place {
+    /// Of one in memory, the name by which SQLite finds it.
     pub(super) path: PathBuf,
     /// Locked as long as it is open. It is a file of its own, because the ledger may be set aside.
-    _lock: File,
+    /// `None` in memory.
+    lock: Option<File>,
 }
 
 impl Place {
+    /// A place in memory, which lasts as long as a connection to it does.
+    pub(super) fn memory() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self {
+            path: format!("file:/smtpflow-{number}?vfs=memdb").into(),
+            lock: None,
+        }
+    }
+
+    pub(super) const fn is_memory(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    /// How SQLite is to open it, but for whether it is written to.
+    pub(super) fn flags(&self) -> OpenFlags {
+        if self.is_memory() {
+            OpenFlags::SQLITE_OPEN_URI
+        } else {
+            OpenFlags::SQLITE_OPEN_NOFOLLOW
+        }
+    }
+
+    /// How long the file is.
+    pub(super) fn bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
     pub(super) fn take(path: &Path) -> Result<Self, Failure> {
         let failure = |what: &str, error: &io::Error| {
             let kind = match error.kind() {
@@ -78,24 +109,52 @@ impl Place {
             Err(TryLockError::Error(error)) => return Err(failure("lock the store", &error)),
         }
         own_file(&path).map_err(|error| failure("open the store", &error))?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self {
+            path,
+            lock: Some(lock),
+        })
     }
 
     /// Opens the file with SQLite.
+    ///
+    /// - `journal_mode = WAL`: whoever reads does not hold up the writer, nor the other way round.
+    /// - `synchronous = NORMAL`: no commit waits for the disk, see the contract of the store.
+    /// - `wal_autocheckpoint = 0`: the log is moved into the file by `Store::tidy`, not by a commit,
+    ///   for which the kernel's half waits; `journal_size_limit` gives the room of a log that was long
+    ///   back to the disk.
+    /// - `temp_store = MEMORY`: nothing is written anywhere but to the store.
+    /// - `cache_size = -16384`: 16 MiB of pages, so that a large transaction does not spill.
+    /// - `trusted_schema = OFF`: the file may have been written by somebody else.
+    ///
+    /// The size of a page is 4,096 octets, as chunks are made for it. There is no `auto_vacuum`: pages
+    /// that retention gives up are used again.
     pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(
             &self.path,
             OpenFlags::SQLITE_OPEN_READ_WRITE
-                | OpenFlags::SQLITE_OPEN_NOFOLLOW
-                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX
+                | if self.is_memory() {
+                    OpenFlags::SQLITE_OPEN_CREATE
+                } else {
+                    OpenFlags::empty()
+                }
+                | self.flags(),
         )?;
         connection.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        if self.is_memory() {
+            connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
+        } else {
+            connection.execute_batch(
+                "PRAGMA journal_mode = WAL;
+                 PRAGMA synchronous = NORMAL;
+                 PRAGMA wal_autocheckpoint = 0;
+                 PRAGMA journal_size_limit = 4194304;",
+            )?;
+        }
         connection.execute_batch(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = NORMAL;
-             PRAGMA wal_autocheckpoint = 0;
-             PRAGMA journal_size_limit = 4194304;
-             PRAGMA temp_store = MEMORY;
+            "PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -16384;
              PRAGMA trusted_schema = OFF;",
         )?;
         Ok(connection)

@@ -10,11 +10,11 @@ use rusqlite::{Connection, Row, Statement, Transaction, TransactionBehavior, par
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
-use super::{Kept, Seen, Trouble, integer, unix_seconds};
+use super::{Kept, Seen, Trouble, history, integer, unix_seconds, verdicts};
 use crate::model::Source;
 
-/// The version of [`TABLES`].
-pub(super) const VERSION: i64 = 1;
+/// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts.
+pub(super) const VERSION: i64 = 2;
 /// "smfl".
 pub(super) const APPLICATION: i64 = 0x736d_666c;
 /// Tables whose epoch is remembered. An agent has one at a time; the others are those of earlier
@@ -127,36 +127,77 @@ impl AsRef<[u8]> for Key {
     }
 }
 
-/// Gives a new file its tables, and checks that an old one has them. Returns when it was begun.
-pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble> {
+/// What of the file is not of this version of the schema.
+enum Found {
+    /// There is nothing in it.
+    Empty,
+    /// The tables of this version, which is not later than [`VERSION`].
+    Version(i64),
+}
+
+fn find(connection: &Connection) -> Result<Found, Trouble> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (version, application) = (pragma("user_version")?, pragma("application_id")?);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if version == 0 && application == 0 && tables == 0 {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(TABLES)?;
-        transaction.execute_batch(super::verdicts::TABLES)?;
-        let since = integer(unix_seconds(SystemTime::now()));
-        transaction.execute("INSERT INTO ledger VALUES (?1, 0)", [since])?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-        transaction.commit()?;
+        Ok(Found::Empty)
     } else if application != APPLICATION {
-        return Err(Trouble::Foreign(
+        Err(Trouble::Foreign(
             "is a database of another program; name another file with --store (store.path)"
                 .to_owned(),
-        ));
+        ))
     } else if version > VERSION {
-        return Err(Trouble::Foreign(format!(
+        Err(Trouble::Foreign(format!(
             "was written by a later smtpflow (its schema is {version}, this program knows {VERSION}): \
              start that version again, or name another file with --store (store.path)"
-        )));
-    } else if version < VERSION {
-        return Err(Trouble::Damaged(format!("there is no schema {version}")));
+        )))
+    } else if version < 1 {
+        Err(Trouble::Damaged(format!("there is no schema {version}")))
+    } else {
+        Ok(Found::Version(version))
+    }
+}
+
+/// Gives a new file its tables, and an old one those that it lacks. Returns when it was begun.
+pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = match find(&transaction)? {
+        Found::Empty => {
+            transaction.execute_batch(TABLES)?;
+            let since = integer(unix_seconds(SystemTime::now()));
+            transaction.execute("INSERT INTO ledger VALUES (?1, 0)", [since])?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            1
+        }
+        Found::Version(version) => version,
+    };
+    if version < 2 {
+        transaction.execute_batch(history::TABLES)?;
+        transaction.execute_batch(verdicts::TABLES)?;
+    }
+    if version < VERSION {
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    } else {
+        transaction.rollback()?;
     }
     let since: u64 = connection.query_row("SELECT since FROM ledger", [], |row| row.get(0))?;
     Ok(UNIX_EPOCH + Duration::from_secs(since.min(i64::MAX.cast_unsigned())))
+}
+
+/// Whether a file that is only read is of this version.
+pub(super) fn check_version(connection: &Connection) -> Result<(), Trouble> {
+    match find(connection)? {
+        Found::Version(VERSION) => Ok(()),
+        Found::Version(version) => Err(Trouble::Foreign(format!(
+            "was written by an earlier smtpflow (its schema is {version}, this program reads \
+             {VERSION}): start the agent of this version, which brings it up to date"
+        ))),
+        Found::Empty => Err(Trouble::Foreign(
+            "is empty; name the file of an agent with --store (store.path)".to_owned(),
+        )),
+    }
 }
 
 /// What an address adds to the sum over all listed ones, which finds one that was changed.

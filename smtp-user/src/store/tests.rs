@@ -157,7 +157,10 @@ fn what_is_committed_is_there_after_a_restart_with_everything_in_it() {
     let mut store = open(&path);
     assert_eq!(store.committed(TABLE).expect("read"), None);
     for window in &windows {
-        assert_eq!(store.commit(TABLE, window), Committed::Stored);
+        assert_eq!(
+            store.commit(TABLE, window, &Folded::default()),
+            Committed::Stored
+        );
     }
     assert_eq!(store.state().committed_epoch, Some(9));
     assert!(store.state().commit_duration.is_some());
@@ -178,18 +181,36 @@ fn a_window_that_is_there_is_not_counted_again() {
     let windows = [window(5, &[(1, 10)]), window(6, &[(1, 20)])];
     let mut store = open(&path);
     for window in &windows {
-        assert_eq!(store.commit(TABLE, window), Committed::Stored);
-        assert_eq!(store.commit(TABLE, window), Committed::Again);
+        assert_eq!(
+            store.commit(TABLE, window, &Folded::default()),
+            Committed::Stored
+        );
+        assert_eq!(
+            store.commit(TABLE, window, &Folded::default()),
+            Committed::Again
+        );
     }
-    assert_eq!(store.commit(TABLE, &windows[0]), Committed::Again);
+    assert_eq!(
+        store.commit(TABLE, &windows[0], &Folded::default()),
+        Committed::Again
+    );
     drop(store);
     let mut store = open(&path);
-    assert_eq!(store.commit(TABLE, &windows[1]), Committed::Again);
+    assert_eq!(
+        store.commit(TABLE, &windows[1], &Folded::default()),
+        Committed::Again
+    );
     assert_eq!(held(&store).0, Expected::of(&windows));
     // Other tables number their windows themselves.
     let other = window(1, &[(1, 5)]);
-    assert_eq!(store.commit(TABLE + 1, &other), Committed::Stored);
-    assert_eq!(store.commit(TABLE, &windows[1]), Committed::Again);
+    assert_eq!(
+        store.commit(TABLE + 1, &other, &Folded::default()),
+        Committed::Stored
+    );
+    assert_eq!(
+        store.commit(TABLE, &windows[1], &Folded::default()),
+        Committed::Again
+    );
 }
 
 #[test]
@@ -197,7 +218,10 @@ fn epochs_of_many_tables_are_a_bounded_number() {
     let (_folder, path) = folder();
     let mut store = open(&path);
     for table in 0..100 {
-        assert_eq!(store.commit(table, &window(3, &[])), Committed::Stored);
+        assert_eq!(
+            store.commit(table, &window(3, &[]), &Folded::default()),
+            Committed::Stored
+        );
     }
     assert_eq!(store.committed(99).expect("read"), Some(3));
     let known: i64 = store
@@ -226,7 +250,7 @@ fn two_agents_cannot_share_a_file() {
 fn only_the_owner_can_read_it() {
     let (folder, path) = folder();
     let mut store = open(&path);
-    store.commit(TABLE, &window(1, &[(1, 1)]));
+    store.commit(TABLE, &window(1, &[(1, 1)]), &Folded::default());
     let mode = |path: &Path| {
         let metadata = fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         metadata.permissions().mode() & 0o777
@@ -266,7 +290,7 @@ fn a_symbolic_link_is_refused() {
 fn a_later_schema_and_a_foreign_database_are_refused_and_left_alone() {
     let (_folder, path) = folder();
     let mut store = open(&path);
-    store.commit(TABLE, &window(1, &[(1, 1)]));
+    store.commit(TABLE, &window(1, &[(1, 1)]), &Folded::default());
     let version = schema::VERSION + 1;
     let set = store
         .connection
@@ -313,7 +337,7 @@ fn what_is_no_database_is_set_aside_and_a_new_one_begun() {
         fs::write(&path, garbage).expect("written");
         let mut store = open(&path);
         assert_eq!(held(&store), (Expected::default(), Totals::default()));
-        store.commit(TABLE, &window(1, &[(1, 1)]));
+        store.commit(TABLE, &window(1, &[(1, 1)]), &Folded::default());
         let aside = aside(&path);
         assert_eq!(aside.len(), 1, "{aside:?}");
         assert_eq!(fs::read(&aside[0]).expect("read"), garbage);
@@ -324,7 +348,7 @@ fn what_is_no_database_is_set_aside_and_a_new_one_begun() {
 fn counts_that_do_not_add_up_are_found() {
     let (_folder, path) = folder();
     let mut store = open(&path);
-    store.commit(TABLE, &window(1, &[(1, 100), (2, 200)]));
+    store.commit(TABLE, &window(1, &[(1, 100), (2, 200)]), &Folded::default());
     let change = "UPDATE source SET c2s_bytes = c2s_bytes + 64 WHERE connections = 50";
     assert_eq!(store.connection.execute(change, []).expect("changed"), 1);
     drop(store);
@@ -346,7 +370,10 @@ fn a_bit_that_flips_never_changes_a_count_unnoticed() {
         .collect();
     let mut store = open(&path);
     for window in &windows {
-        assert_eq!(store.commit(TABLE, window), Committed::Stored);
+        assert_eq!(
+            store.commit(TABLE, window, &Folded::default()),
+            Committed::Stored
+        );
     }
     drop(store);
     let whole = fs::read(&path).expect("read");
@@ -377,7 +404,7 @@ fn a_file_that_was_cut_off_is_set_aside() {
     let (_folder, path) = folder();
     let mut store = open(&path);
     let sources: Vec<_> = (0..900).map(|i| (i, 5)).collect();
-    store.commit(TABLE, &window(1, &sources));
+    store.commit(TABLE, &window(1, &sources), &Folded::default());
     drop(store);
     let length = fs::metadata(&path).expect("a file").len();
     let file = fs::OpenOptions::new().write(true).open(&path);
@@ -393,8 +420,12 @@ fn sources_behind_the_bound_are_untracked_in_the_order_of_arrival() {
     let (_folder, path) = folder();
     let mut store = Store::open(&path, 3).unwrap_or_else(|failure| panic!("{failure}"));
     // 9 comes before 2, whatever the order of their addresses.
-    store.commit(TABLE, &window(1, &[(9, 100), (2, 10)]));
-    store.commit(TABLE, &window(2, &[(8, 1000), (9, 1), (4, 7), (6, 8)]));
+    store.commit(TABLE, &window(1, &[(9, 100), (2, 10)]), &Folded::default());
+    store.commit(
+        TABLE,
+        &window(2, &[(8, 1000), (9, 1), (4, 7), (6, 8)]),
+        &Folded::default(),
+    );
     let (have, untracked) = held(&store);
     let mut listed: Vec<_> = have.sources.keys().copied().collect();
     let mut expected = [9, 2, 8].map(|number| address(number).octets());
@@ -412,7 +443,7 @@ fn sources_behind_the_bound_are_untracked_in_the_order_of_arrival() {
     let (have, untracked) = held(&store);
     assert!(!have.sources.contains_key(&address(2).octets()));
     assert_eq!((have.sources.len(), untracked.c2s_packets), (2, 25));
-    store.commit(TABLE, &window(3, &[(2, 1), (8, 1)]));
+    store.commit(TABLE, &window(3, &[(2, 1), (8, 1)]), &Folded::default());
     drop(store);
     let store = open(&path);
     let (have, untracked) = held(&store);
@@ -439,7 +470,7 @@ fn own_hosts_are_not_crowded_out() {
     ];
     let mut untracked_by_list = Totals::default();
     for window in &windows {
-        store.commit(TABLE, window);
+        store.commit(TABLE, window, &Folded::default());
         list.begin_window();
         untracked_by_list.merge(&list.count(&window.sources));
     }
@@ -463,14 +494,23 @@ fn what_cannot_be_written_waits_and_comes_with_the_next_commit() {
     let windows: Vec<Window> = (1..=5)
         .map(|epoch| window(epoch, &[(epoch as u32, 10), (7, 100), (8, epoch)]))
         .collect();
-    assert_eq!(store.commit(TABLE, &windows[0]), Committed::Stored);
+    assert_eq!(
+        store.commit(TABLE, &windows[0], &Folded::default()),
+        Committed::Stored
+    );
     // Somebody writes by hand, and does not come to an end.
     let other = Connection::open(&path).expect("a connection");
     other.execute_batch("BEGIN IMMEDIATE").expect("begun");
     store.connection.busy_timeout(Duration::ZERO).expect("set");
     for waiting in &windows[1..4] {
-        assert_eq!(store.commit(TABLE, waiting), Committed::Waiting);
-        assert_eq!(store.commit(TABLE, waiting), Committed::Again);
+        assert_eq!(
+            store.commit(TABLE, waiting, &Folded::default()),
+            Committed::Waiting
+        );
+        assert_eq!(
+            store.commit(TABLE, waiting, &Folded::default()),
+            Committed::Again
+        );
     }
     let state = store.state();
     assert_eq!((state.errors, state.committed_epoch), (3, Some(1)));
@@ -478,7 +518,10 @@ fn what_cannot_be_written_waits_and_comes_with_the_next_commit() {
     assert!(state.failure.is_some());
     other.execute_batch("ROLLBACK").expect("ended");
     drop(other);
-    assert_eq!(store.commit(TABLE, &windows[4]), Committed::Stored);
+    assert_eq!(
+        store.commit(TABLE, &windows[4], &Folded::default()),
+        Committed::Stored
+    );
     let state = store.state();
     assert_eq!((state.errors, state.committed_epoch), (3, Some(5)));
     assert_eq!((state.pending_sources, state.failure), (0, None));
@@ -492,9 +535,13 @@ fn what_cannot_be_written_waits_and_comes_with_the_next_commit() {
 #[test]
 fn what_waits_is_bounded_and_still_adds_up() {
     let mut pending = Pending::new(Admission::new(Vec::new(), 2));
+    let mut clock = Clock::default();
     for epoch in 1..=3 {
         let window = window(epoch, &[(1, 10), (2, 20), (3, 30), (4, 40)]);
-        pending.add(&window, seen(&window));
+        let span = clock.place(&window);
+        let order = history::order(&window.sources);
+        let run = Run::new(span, &window, &order, &Folded::default());
+        pending.add(&window, seen(&window), run);
     }
     assert_eq!(pending.sources(), 2);
     let delta = pending.delta();
@@ -509,13 +556,13 @@ fn a_long_log_is_moved_into_the_file() {
     let (_folder, path) = folder();
     let mut store = Store::open(&path, 100_000).unwrap_or_else(|failure| panic!("{failure}"));
     let sources: Vec<_> = (0..100_000).map(|i| (i, 5)).collect();
-    store.commit(TABLE, &window(1, &sources));
+    store.commit(TABLE, &window(1, &sources), &Folded::default());
     let before = fs::metadata(&path).expect("a file").len();
     assert!(store.place.wal_bytes() > WAL_BYTES);
     store.tidy();
     assert!(fs::metadata(&path).expect("a file").len() > before + WAL_BYTES / 2);
     // The log begins anew, and is short again.
-    store.commit(TABLE, &window(2, &[(1, 1)]));
+    store.commit(TABLE, &window(2, &[(1, 1)]), &Folded::default());
     assert!(store.place.wal_bytes() <= WAL_BYTES);
 }
 
@@ -526,10 +573,16 @@ fn counts_at_the_end_of_their_range_stay_there() {
     let mut large = window(1, &[(1, 0)]);
     large.sources[0].totals.c2s_bytes = u64::MAX;
     large.tally.sources.c2s_bytes = u64::MAX;
-    assert_eq!(store.commit(TABLE, &large), Committed::Stored);
+    assert_eq!(
+        store.commit(TABLE, &large, &Folded::default()),
+        Committed::Stored
+    );
     let mut more = large.clone();
     more.epoch = 2;
-    assert_eq!(store.commit(TABLE, &more), Committed::Stored);
+    assert_eq!(
+        store.commit(TABLE, &more, &Folded::default()),
+        Committed::Stored
+    );
     drop(store);
     let (have, _) = held(&open(&path));
     assert_eq!(have.account.sources.c2s_bytes, u64::MAX >> 1);
@@ -544,7 +597,7 @@ fn a_log_that_was_damaged_loses_windows_from_the_end_only() {
         .collect();
     let mut store = open(&path);
     for window in &windows {
-        store.commit(TABLE, window);
+        store.commit(TABLE, window, &Folded::default());
     }
     // As if the agent were killed: the log stays.
     let (copy, mut log) = (path.with_file_name("copy.db"), Vec::new());

@@ -9,7 +9,7 @@ use super::population::{Host, Listed, Maker};
 use super::script::Stack;
 
 /// What a bot's mail meets with: few servers want it.
-const SPAM: Shares = Shares {
+pub(super) const SPAM: Shares = Shares {
     silent: 100,
     refused: 50,
     unavailable: 50,
@@ -18,12 +18,12 @@ const SPAM: Shares = Shares {
 };
 
 /// From when on a host does abuse: in the first half, so that there are days left.
-fn begin(maker: &mut Maker<'_>) -> u64 {
+pub(super) fn begin(maker: &mut Maker<'_>) -> u64 {
     maker.time(30, 500)
 }
 
 /// A bot on a user's machine: the user goes on, with the same stack and tags.
-fn infected(
+pub(super) fn infected(
     kind: &'static Kind,
     maker: &mut Maker<'_>,
     abuse: u64,
@@ -60,7 +60,7 @@ fn infected_at(
 }
 
 /// So many an hour, day and night, from its beginning on.
-fn on_and_on(maker: &Maker<'_>, abuse: u64, count: Range) -> Pace {
+pub(super) fn on_and_on(maker: &Maker<'_>, abuse: u64, count: Range) -> Pace {
     Pace::Hourly {
         count,
         hours: ALL_DAY,
@@ -71,7 +71,7 @@ fn on_and_on(maker: &Maker<'_>, abuse: u64, count: Range) -> Pace {
     }
 }
 
-fn servers(maker: &mut Maker<'_>, like: &Habit, count: u64) -> Vec<IpAddr> {
+pub(super) fn servers(maker: &mut Maker<'_>, like: &Habit, count: u64) -> Vec<IpAddr> {
     maker.servers(like.addresses[0], count, 50_000)
 }
 
@@ -215,7 +215,7 @@ pub(super) fn scanner(kind: &'static Kind, maker: &mut Maker<'_>) -> Host {
                 refused: 120,
                 ..SPAM
             },
-            resent: (0, 1),
+            resent: (0, 0),
             messages: (0, 0),
             ..spam
         }

@@ -4,7 +4,7 @@
 //! [`KINDS`]; its definition there is the one in the report.
 
 use super::population::{Host, Maker};
-use super::{bots, innocents};
+use super::{bots, innocents, limits};
 
 /// What a host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -30,6 +30,9 @@ pub struct Kind {
     pub definition: &'static str,
     /// How many there are in a mixed population.
     pub usual: u32,
+    /// Whether it lies where no count of this kind can tell, and stays out of the goals. It is shown
+    /// apart, so that everybody knows what not to expect.
+    pub limit: bool,
     /// Makes one.
     pub make: fn(&'static Kind, &mut Maker<'_>) -> Host,
 }
@@ -66,6 +69,7 @@ const fn innocent(
         fast: false,
         definition,
         usual,
+        limit: false,
         make,
     }
 }
@@ -82,7 +86,16 @@ const fn bot(
         fast,
         definition,
         usual: 3,
+        limit: false,
         make,
+    }
+}
+
+const fn beyond(kind: Kind) -> Kind {
+    Kind {
+        usual: 5,
+        limit: true,
+        ..kind
     }
 }
 
@@ -172,6 +185,7 @@ pub const KINDS: &[Kind] = &[
         definition: "A SYN flood from invented addresses, half of them in the operator's prefix: 200 a \
                      second for a minute at one server, each address once. There is no such host.",
         usual: 2,
+        limit: false,
         make: innocents::spoofed,
     },
     bot(
@@ -227,7 +241,7 @@ pub const KINDS: &[Kind] = &[
         true,
         bots::scanner,
         "A scanner: address after address, 2 to 10 a second for 5 to 20 minutes, 85 % silent, 12 % \
-         refused.",
+         refused; no SYN is sent again.",
     ),
     bot(
         "syn_flood",
@@ -262,4 +276,43 @@ pub const KINDS: &[Kind] = &[
         bots::one_sided_bot,
         "A bot whose answers take another way: 60 to 300 connections an hour to 40 servers.",
     ),
+    beyond(innocent(
+        "eager",
+        5,
+        limits::eager,
+        "A user's machine with 25 connections in each working hour on average, and no ceiling.",
+    )),
+    beyond(innocent(
+        "backlog",
+        5,
+        limits::backlog,
+        "A small mail server that nobody has listed, which was cut off: its queue of about 80 messages \
+         goes out within 20 minutes, to its 6 to 15 servers, once.",
+    )),
+    beyond(innocent(
+        "mailing_list",
+        5,
+        limits::mailing_list,
+        "A department's list server that nobody has listed: once a day about 60 connections within 10 \
+         minutes, to 40 servers.",
+    )),
+    beyond(bot(
+        "whisper",
+        false,
+        limits::whisper,
+        "3 to 8 connections an hour to 20 servers, a message in each, 20 % rejected.",
+    )),
+    beyond(bot(
+        "encrypted",
+        false,
+        limits::encrypted,
+        "10 to 25 connections an hour to 15 servers, all with TLS: nobody can read that 40 % of the \
+         messages are rejected.",
+    )),
+    beyond(bot(
+        "one_server",
+        false,
+        limits::one_server,
+        "10 to 25 connections an hour to one server, 10 % of the messages rejected.",
+    )),
 ];

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod habit;
 mod innocents;
 pub mod kind;
+mod limits;
 pub mod pcap;
 mod population;
 pub mod script;

@@ -62,7 +62,8 @@ pub struct Population {
 }
 
 impl Population {
-    /// All kinds together, each as often as its `usual` says, for so many days.
+    /// All kinds together, each as often as its `usual` says, for so many days. Those at the limits of
+    /// what counts can tell are there as well: they change nothing for others.
     pub fn mixed(seed: u64, days: u64) -> Self {
         Self::of(
             seed,

@@ -483,6 +483,30 @@ pub const METRICS: &[Metric] = &[
         |scrape, to| to.one(scrape.stored(0, |store| store.pending_sources)),
     ),
     gauge(
+        "smtpflow_store_pending_bytes",
+        "Bytes of history that wait in memory because the store could not be written.",
+        &[],
+        |scrape, to| to.one(scrape.stored(0, |store| store.pending_bytes)),
+    ),
+    counter(
+        "smtpflow_store_coarsened_windows_total",
+        "Windows whose detail history lacks, because the store could not be written for too long.",
+        &["detail"],
+        |scrape, to| {
+            to.with(&["pairs"], scrape.stored(0, |store| store.coarsened_pairs));
+            to.with(
+                &["sources"],
+                scrape.stored(0, |store| store.coarsened_sources),
+            );
+        },
+    ),
+    counter(
+        "smtpflow_store_damaged_chunks_total",
+        "Chunks of history that were found damaged and left out.",
+        &[],
+        |scrape, to| to.one(scrape.stored(0, |store| store.damaged_chunks)),
+    ),
+    gauge(
         "process_resident_memory_bytes",
         "Memory of the agent itself.",
         &[],

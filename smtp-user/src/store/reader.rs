@@ -1,0 +1,369 @@
+//! Reads history and verdicts, beside the one who writes.
+//!
+//! Contract: what a call gives is of one moment. Periods are of windows by when they began; where
+//! buckets as fine as a period's ends are no longer kept, it stands for the whole buckets at them:
+//! [`Reader::snap`] says for which. The address `::` stands for sources or servers of which nothing
+//! is kept one by one. A chunk that is damaged is left out, and said so in the log and by
+//! [`Reader::damaged`].
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, params};
+use smtp_common::packet::Address;
+
+use super::history::{
+    Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, rank,
+    read_clock, shard, snap, tier_number, touched,
+};
+use super::{Trouble, integer, schema, verdicts};
+use crate::failure::{Failure, Kind as FailureKind};
+use crate::model::period::{Bucket, Coverage, Period, Tier};
+use crate::model::session::Servers;
+use crate::model::verdict::{Verdict, VerdictEvent, VerdictFilter};
+use crate::model::{Counts, PairKey};
+
+/// How long a look waits for a file that somebody has locked.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A connection of its own to the store.
+pub struct Reader {
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
+    damage: Cell<u64>,
+}
+
+impl Reader {
+    /// Opens the file of an agent that may be at work. Nothing in it is changed.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it cannot be read, it is none of ours or of another version.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        if let Err(error) = std::fs::metadata(path) {
+            let kind = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => FailureKind::NoPermission,
+                _ => FailureKind::Unavailable,
+            };
+            return Err(Failure::new(
+                kind,
+                format!(
+                    "cannot read the store {}: {error}; name the file of the agent with --store \
+                     (store.path)",
+                    path.display()
+                ),
+            ));
+        }
+        Self::connect(path, OpenFlags::empty())
+    }
+
+    pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Self, Failure> {
+        let open = || {
+            let connection = Connection::open_with_flags(
+                path,
+                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | flags,
+            )?;
+            connection.busy_timeout(BUSY)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            // 64 MiB of the file as memory, which spares a copy of each page; 2 MiB of pages beside.
+            connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
+            schema::check_version(&connection)?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|trouble: Trouble| trouble.failure(path))?;
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            damage: Cell::new(0),
+        })
+    }
+
+    pub(super) fn failure(&self, error: &rusqlite::Error) -> Failure {
+        Trouble::from_sqlite(error).failure(&self.path)
+    }
+
+    /// Does something on the state of one moment.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Failure> {
+        let read = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            work(&transaction)
+        };
+        read().map_err(|error| self.failure(&error))
+    }
+
+    /// Chunks that were found damaged until now.
+    pub fn damaged(&self) -> u64 {
+        self.damage.get()
+    }
+
+    /// The end of the newest window, in milliseconds since 1970; 0 before the first.
+    pub fn now(&self) -> u64 {
+        self.read(read_clock).map_or(0, |clock| clock.end)
+    }
+
+    /// From the oldest bucket that is kept to the end of the newest window.
+    pub fn span(&self) -> Option<Period> {
+        let oldest = self.read(|connection| {
+            connection.query_row(
+                "SELECT min(start) FROM bucket WHERE state IN (1, 2)",
+                [],
+                |row| row.get::<_, Option<u64>>(0),
+            )
+        });
+        let from = oldest.ok()??;
+        Some(Period {
+            from,
+            to: self.now().max(from),
+        })
+    }
+
+    /// The period that the counts of this one are really of, as finely as history is still kept.
+    pub fn snap(&self, period: Period) -> Period {
+        self.read(|connection| snap(connection, period))
+            .unwrap_or(period)
+    }
+
+    /// For how much of each bucket that the period touches packets were counted. Buckets of which
+    /// none was counted are absent.
+    pub fn coverage(&self, tier: Tier, period: Period) -> Result<Vec<Coverage>, Failure> {
+        let period = touched(period, tier);
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT segment, start, up FROM coverage
+                     WHERE tier = ?1 AND start >= ?2 AND start < ?3 ORDER BY segment, start",
+                )?
+                .query_map(
+                    params![tier_number(tier), integer(period.from), integer(period.to)],
+                    |row| {
+                        Ok(Coverage {
+                            bucket: Bucket {
+                                tier,
+                                segment: row.get(0)?,
+                                start: row.get(1)?,
+                            },
+                            up: Duration::from_millis(row.get(2)?),
+                        })
+                    },
+                )?
+                .collect()
+        })
+    }
+
+    /// What was left out of the history of a period because there was no room: pairs, sources.
+    pub fn coarsened(&self, period: Period) -> Result<Coarsened, Failure> {
+        self.read(|connection| {
+            let mut coarsened = Coarsened::default();
+            for stored in cover(connection, snap(connection, period)?, Tier::Day)? {
+                coarsened.pairs |= stored.coarsened.pairs;
+                coarsened.sources |= stored.coarsened.sources;
+            }
+            Ok(coarsened)
+        })
+    }
+
+    /// The counts of a source in each bucket that the period touches; windows are those that began in
+    /// it. Buckets without it are absent, and so are those that are no longer kept as finely.
+    pub fn series(
+        &self,
+        address: Address,
+        tier: Tier,
+        period: Period,
+    ) -> Result<Vec<(Bucket, Counts)>, Failure> {
+        let key = Key {
+            client: rank(address),
+            server: 0,
+        };
+        self.read(|connection| {
+            let mut series = Vec::new();
+            for (bucket, parts) in groups(connection, period, tier)? {
+                let of = shard(address);
+                let mut sources = merge(connection, &parts, of, Kind::Sources, key, &self.damage)?;
+                if sources.peek() == Some(key) {
+                    let mut row = Row::ZERO;
+                    sources.next(&mut row, &mut None)?;
+                    series.push((bucket, row.counts()));
+                }
+            }
+            Ok(series)
+        })
+    }
+
+    /// Every source with its counts in the period, once.
+    pub fn sources(
+        &self,
+        period: Period,
+        each: &mut dyn FnMut(Address, &Counts),
+    ) -> Result<(), Failure> {
+        self.all(Kind::Sources, period, &mut |key, counts| {
+            each(address(key.client), counts);
+        })
+    }
+
+    /// Every pair with its counts in the period, once.
+    pub fn pairs(
+        &self,
+        period: Period,
+        each: &mut dyn FnMut(PairKey, &Counts),
+    ) -> Result<(), Failure> {
+        self.all(Kind::Pairs, period, &mut |key, counts| {
+            each(pair(key), counts);
+        })
+    }
+
+    fn all(
+        &self,
+        kind: Kind,
+        period: Period,
+        each: &mut dyn FnMut(Key, &Counts),
+    ) -> Result<(), Failure> {
+        self.read(|connection| {
+            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
+            for shard in 0..SHARDS {
+                self.every(connection, &parts, shard, kind, each)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn every(
+        &self,
+        connection: &Connection,
+        parts: &[Stored],
+        shard: u8,
+        kind: Kind,
+        each: &mut dyn FnMut(Key, &Counts),
+    ) -> rusqlite::Result<()> {
+        let all = Key::default();
+        let mut records = merge(connection, parts, shard, kind, all, &self.damage)?;
+        let mut row = Row::ZERO;
+        while let Some(key) = records.next(&mut row, &mut None)? {
+            each(key, &row.counts());
+        }
+        Ok(())
+    }
+
+    /// The pairs of a client in the period. One with the server `::` sums up those that are not kept.
+    pub fn pairs_of(
+        &self,
+        client: Address,
+        period: Period,
+    ) -> Result<Vec<(PairKey, Counts)>, Failure> {
+        self.read(|connection| {
+            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
+            let mut pairs = Vec::new();
+            self.each_pair_of(connection, &parts, client, &mut |key, row| {
+                pairs.push((pair(key), row.counts()));
+            })?;
+            Ok(pairs)
+        })
+    }
+
+    fn each_pair_of(
+        &self,
+        connection: &Connection,
+        parts: &[Stored],
+        client: Address,
+        each: &mut dyn FnMut(Key, &Row),
+    ) -> rusqlite::Result<()> {
+        let from = Key {
+            client: rank(client),
+            server: 0,
+        };
+        let of = shard(client);
+        let mut records = merge(connection, parts, of, Kind::Pairs, from, &self.damage)?;
+        let mut row = Row::ZERO;
+        while records.peek().is_some_and(|key| key.client == from.client) {
+            if let Some(key) = records.next(&mut row, &mut None)? {
+                each(key, &row);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many servers a client had packets or connections with in the period: exact as long as all
+    /// its pairs are kept.
+    pub fn servers_of(&self, client: Address, period: Period) -> Result<Servers, Failure> {
+        self.read(|connection| {
+            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
+            let key = Key {
+                client: rank(client),
+                server: 0,
+            };
+            let of = shard(client);
+            let mut sources = merge(connection, &parts, of, Kind::Sources, key, &self.damage)?;
+            let mut sketch = None;
+            if sources.peek() == Some(key) {
+                sources.next(&mut Row::ZERO.clone(), &mut sketch)?;
+            }
+            let mut count = 0;
+            self.each_pair_of(connection, &parts, client, &mut |key, _| {
+                let server = address(key.server);
+                if server == OTHERS {
+                    return;
+                }
+                count += 1;
+                if let Some(sketch) = &mut sketch {
+                    sketch.insert(server);
+                }
+            })?;
+            let whole = !parts.iter().any(|part| part.coarsened.sources);
+            Ok(match sketch {
+                Some(sketch) => Servers {
+                    count: sketch.estimate().round() as u64,
+                    exact: false,
+                },
+                None => Servers {
+                    count,
+                    exact: whole,
+                },
+            })
+        })
+    }
+
+    /// Every source in each hour that the period touches, hour by hour. Hours that are no longer kept
+    /// are absent.
+    pub fn hours(
+        &self,
+        period: Period,
+        each: &mut dyn FnMut(Bucket, Address, &Counts),
+    ) -> Result<(), Failure> {
+        self.read(|connection| {
+            for (bucket, parts) in groups(connection, period, Tier::Hour)? {
+                for shard in 0..SHARDS {
+                    self.every(
+                        connection,
+                        &parts,
+                        shard,
+                        Kind::Sources,
+                        &mut |key, counts| {
+                            each(bucket, address(key.client), counts);
+                        },
+                    )?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The verdicts to which the filter applies, the latest first.
+    pub fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, Failure> {
+        self.read(|connection| verdicts::list(connection, filter))
+    }
+
+    /// What has happened to a verdict, the earliest first.
+    pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
+        self.read(|connection| verdicts::events(connection, id))
+    }
+}
+
+const fn pair(key: Key) -> PairKey {
+    PairKey {
+        client: address(key.client),
+        server: address(key.server),
+    }
+}

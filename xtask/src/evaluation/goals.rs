@@ -1,0 +1,73 @@
+//! What smtpflow is to reach with its shipped parameters.
+
+use serde::Serialize;
+
+use super::{Method, Part, Report, Score};
+
+/// A goal, and whether it is reached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Goal {
+    /// What is to be reached.
+    pub goal: String,
+    /// What was.
+    pub measured: String,
+    /// Whether it is.
+    pub reached: bool,
+}
+
+/// The goals on these seeds, with the list of known relays.
+pub fn goals(report: &Report, part: &Part) -> Vec<Goal> {
+    let hosts = report.hosts(part, true);
+    let mine = Score::of(&hosts, Method::Smtpflow);
+    let mut goals = Vec::new();
+    let mut add = |goal: String, measured: String, reached| {
+        goals.push(Goal {
+            goal,
+            measured,
+            reached,
+        });
+    };
+    let (recall, precision) = (mine.recall(), mine.precision());
+    add(
+        "recall of hosts at least 0.95".into(),
+        format!("{recall:.4}"),
+        recall >= 0.95,
+    );
+    add(
+        "precision of hosts at least 0.95".into(),
+        format!("{precision:.4}"),
+        precision >= 0.95,
+    );
+    add(
+        "median time to the first notice below 300 s for bots above one connection a second".into(),
+        mine.fast_median.map_or("never".into(), |s| format!("{s:.0} s")),
+        mine.fast_median.is_some_and(|seconds| seconds < 300.0),
+    );
+    for method in Method::BASELINES {
+        let theirs = Score::of(&hosts, method);
+        let pairs = [
+            ("recall", recall, theirs.recall()),
+            ("precision", precision, theirs.precision()),
+        ];
+        for (what, mine, theirs) in pairs {
+            add(
+                format!("better {what} than \"{}\"", method.name()),
+                format!("{mine:.4} and {theirs:.4}"),
+                mine > theirs,
+            );
+        }
+        if let (Some(mine), Some(theirs)) = (mine.times, theirs.times) {
+            for (what, mine, theirs) in [
+                ("median time", mine.median, theirs.median),
+                ("90 % time", mine.p90, theirs.p90),
+            ] {
+                add(
+                    format!("shorter {what} than \"{}\"", method.name()),
+                    format!("{mine:.0} s and {theirs:.0} s"),
+                    mine < theirs,
+                );
+            }
+        }
+    }
+    goals
+}
