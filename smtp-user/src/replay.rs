@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// The ports as the parser has them.
-fn mail_ports(ports: &[u16]) -> Result<MailPorts, Failure> {
+pub(crate) fn mail_ports(ports: &[u16]) -> Result<MailPorts, Failure> {
     let mut places = [0; 4];
     if ports.is_empty() || ports.len() > places.len() || ports.contains(&0) {
         return Err(Failure::new(

@@ -162,8 +162,8 @@ impl Cases {
             host.again |= !host.detectors.insert(verdict.detector.clone());
             host.verdicts += 1;
             host.openings += openings.len() as u64;
-            host.again |= openings.len() > 1
-                || openings.iter().any(|opening| *opening != verdict.opened_at);
+            host.again |=
+                openings.len() > 1 || openings.iter().any(|opening| *opening != verdict.opened_at);
             let seen = openings.into_iter().chain([verdict.last_at]);
             host.days
                 .extend(seen.filter(|at| period.contains(*at)).map(time::day));
@@ -223,10 +223,14 @@ impl Cases {
 
     /// Those that offended more than once.
     pub fn repeated_table(&self) -> Table {
-        let notes = vec![
-            "flagged on more than one UTC day, or again after a verdict was over".to_owned(),
-        ];
-        table("repeat_offenders", "repeat offenders", notes, self.repeated())
+        let notes =
+            vec!["flagged on more than one UTC day, or again after a verdict was over".to_owned()];
+        table(
+            "repeat_offenders",
+            "repeat offenders",
+            notes,
+            self.repeated(),
+        )
     }
 
     /// How verdicts came and went.
@@ -412,11 +416,17 @@ pub(super) mod tests {
         scan.size = Some(SizeClass::Small);
         scan.severity = Severity::Critical;
         let other = verdict(3, "192.0.2.2/32", "volume", MONTH.from);
-        let cases = Cases::of(&[lived(spam, &[]), lived(scan, &[]), lived(other, &[])], MONTH);
+        let cases = Cases::of(
+            &[lived(spam, &[]), lived(scan, &[]), lived(other, &[])],
+            MONTH,
+        );
         assert_eq!(cases.count(Class::Spam), 1);
         assert_eq!(cases.count(Class::Open), 1);
         let host = &cases.hosts[1];
-        assert_eq!((host.class, host.severity), (Class::Open, Severity::Critical));
+        assert_eq!(
+            (host.class, host.severity),
+            (Class::Open, Severity::Critical)
+        );
         assert_eq!((host.verdicts, host.openings, host.days), (2, 2, 1));
         assert!(!host.repeated, "two detectors about one event");
     }
@@ -433,7 +443,10 @@ pub(super) mod tests {
         let mut long = lived(verdict(3, "192.0.2.3/32", "volume", at), &[]);
         long.0.last_at = at + DAY;
         let twice = [
-            lived(verdict(4, "192.0.2.4/32", "volume", at), &[(Resolved, at + 1)]),
+            lived(
+                verdict(4, "192.0.2.4/32", "volume", at),
+                &[(Resolved, at + 1)],
+            ),
             lived(verdict(5, "192.0.2.4/32", "volume", at + 2), &[]),
         ];
         // Opened before the month, and again in it.
@@ -468,7 +481,11 @@ pub(super) mod tests {
         );
         let quick = lived(
             verdict(4, "192.0.2.4/32", "volume", MONTH.from),
-            &[(Resolved, MONTH.from + DAY), (New, MONTH.from + 2 * DAY), (Resolved, MONTH.to + 5)],
+            &[
+                (Resolved, MONTH.from + DAY),
+                (New, MONTH.from + 2 * DAY),
+                (Resolved, MONTH.to + 5),
+            ],
         );
         let after = lived(verdict(5, "192.0.2.5/32", "volume", MONTH.to), &[]);
         let cases = Cases::of(&[before, over, wrong, quick, after], MONTH);

@@ -130,7 +130,9 @@ pub fn conduct(sessions: &Sessions) -> Vec<(&'static str, String)> {
         .chain(said.named(COMMANDS).0)
         .chain(said.named(REPLIES).0)
         .chain([("accepted", *accepted)]);
-    counts.map(|(name, count)| (name, count.to_string())).collect()
+    counts
+        .map(|(name, count)| (name, count.to_string()))
+        .collect()
 }
 
 /// How many servers, as text: with `~` where it is an estimate.

@@ -207,7 +207,10 @@ mod tests {
     #[test]
     fn the_published_table_comes_out_as_text() {
         let text = document(&published(Item::Source)).text();
-        assert!(text.contains("143492 sources that opened connections"), "{text}");
+        assert!(
+            text.contains("143492 sources that opened connections"),
+            "{text}"
+        );
         for (range, share, cumulative) in SHARES {
             let line = text
                 .lines()
@@ -229,7 +232,10 @@ mod tests {
         );
         for ((range, share, cumulative), line) in SHARES.iter().zip(&lines[1..]) {
             let cells: Vec<_> = line.split(',').collect();
-            assert_eq!([cells[1], cells[3], cells[4]], [*range, *share, *cumulative]);
+            assert_eq!(
+                [cells[1], cells[3], cells[4]],
+                [*range, *share, *cumulative]
+            );
         }
         assert_eq!(
             lines[5],
@@ -258,7 +264,9 @@ mod tests {
         distribution.unsorted_connections = 17;
         let text = document(&distribution).text();
         assert!(
-            text.contains("17 more connections are of pairs of source and server that are not kept"),
+            text.contains(
+                "17 more connections are of pairs of source and server that are not kept"
+            ),
             "{text}"
         );
     }

@@ -207,8 +207,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Text that tries to break out of every rendering.
-    pub const HOSTILE: &str =
-        "=1+1,\"</td><script src=//x.example/a.js>alert('x')</script>&\u{1b}[2J\r\nsources,9\u{202e}";
+    pub const HOSTILE: &str = "=1+1,\"</td><script src=//x.example/a.js>alert('x')</script>&\u{1b}[2J\r\nsources,9\u{202e}";
 
     pub fn hostile() -> Document {
         Document {

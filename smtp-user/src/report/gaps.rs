@@ -182,7 +182,10 @@ mod tests {
     #[test]
     fn what_is_still_to_come_is_no_gap() {
         let gaps = Gaps::of(&[hour(0, 0, 1800)], hours(0, 24), HOUR / 2);
-        assert_eq!((gaps.missing_milliseconds, gaps.milliseconds), (0, HOUR / 2));
+        assert_eq!(
+            (gaps.missing_milliseconds, gaps.milliseconds),
+            (0, HOUR / 2)
+        );
         assert_eq!(gaps.percent(), "100.000");
         let nothing = Gaps::of(&[], hours(5, 6), HOUR);
         assert_eq!((nothing.milliseconds, nothing.gaps.len()), (0, 0));

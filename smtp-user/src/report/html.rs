@@ -76,7 +76,11 @@ fn write_table(html: &mut String, table: &Table) {
     html.push_str("<div class=\"wide\"><table>\n<thead><tr>");
     for column in columns {
         let class = class(column);
-        let _ = write!(html, "<th scope=\"col\"{class}>{}</th>", escape(&column.title()));
+        let _ = write!(
+            html,
+            "<th scope=\"col\"{class}>{}</th>",
+            escape(&column.title())
+        );
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
@@ -138,7 +142,9 @@ mod tests {
     #[test]
     fn a_page_loads_nothing_and_runs_nothing() {
         let page = super::render(&hostile());
-        for forbidden in ["<script", "src=\"", "href=", "@import", "url(", "<iframe", "<img"] {
+        for forbidden in [
+            "<script", "src=\"", "href=", "@import", "url(", "<iframe", "<img",
+        ] {
             assert!(!page.contains(forbidden), "{forbidden} in:\n{page}");
         }
         assert!(page.contains("default-src 'none'"));

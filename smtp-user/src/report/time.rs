@@ -94,9 +94,10 @@ pub fn parse_span(text: &str) -> Result<u64, String> {
 
 /// A time such as `2026-11-24`, `2026-11-24T14:00` (both UTC) or RFC 3339, in milliseconds.
 pub fn parse_time(text: &str) -> Result<u64, String> {
-    let time = text
-        .parse::<Timestamp>()
-        .or_else(|_| text.parse::<DateTime>()?.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()));
+    let time = text.parse::<Timestamp>().or_else(|_| {
+        let local: DateTime = text.parse()?;
+        TimeZone::UTC.to_timestamp(local)
+    });
     time.ok()
         .and_then(|time| u64::try_from(time.as_millisecond()).ok())
         .ok_or_else(|| {
@@ -109,7 +110,9 @@ pub fn parse_time(text: &str) -> Result<u64, String> {
 
 fn start_of(date: Date) -> u64 {
     let start = TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0));
-    start.map_or(0, |start| u64::try_from(start.as_millisecond()).unwrap_or(0))
+    start.map_or(0, |start| {
+        u64::try_from(start.as_millisecond()).unwrap_or(0)
+    })
 }
 
 fn civil(time: u64) -> DateTime {
@@ -183,7 +186,17 @@ mod tests {
 
     #[test]
     fn what_is_no_month_is_refused() {
-        for text in ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "1969-12", "-026-11"] {
+        for text in [
+            "",
+            "2026",
+            "2026-13",
+            "2026-00",
+            "2026-1",
+            "26-11",
+            "2026-11-01",
+            "1969-12",
+            "-026-11",
+        ] {
             let error = Month::parse(text).expect_err(text);
             assert!(error.contains("such as 2026-11"), "{error}");
         }
@@ -193,10 +206,24 @@ mod tests {
     fn lengths_and_times_are_read() {
         assert_eq!(parse_span("90m"), Ok(5_400_000));
         assert_eq!(parse_span("30d"), Ok(30 * 86_400_000));
-        for text in ["", "d", "0h", "5", "5s", "-1d", "1.5h", "99999999999999999d", "5\u{e9}"] {
+        for text in [
+            "",
+            "d",
+            "0h",
+            "5",
+            "5s",
+            "-1d",
+            "1.5h",
+            "99999999999999999d",
+            "5\u{e9}",
+        ] {
             assert!(parse_span(text).is_err(), "{text}");
         }
-        for text in ["2026-11-24T14:00:00Z", "2026-11-24T14:00", "2026-11-24T15:00:00+01:00"] {
+        for text in [
+            "2026-11-24T14:00:00Z",
+            "2026-11-24T14:00",
+            "2026-11-24T15:00:00+01:00",
+        ] {
             assert_eq!(parse_time(text), Ok(1_795_528_800_000), "{text}");
         }
         assert_eq!(parse_time("2026-11-24"), Ok(1_795_478_400_000));
