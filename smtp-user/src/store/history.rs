@@ -20,21 +20,23 @@ mod fold;
 mod merge;
 mod run;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tidy;
 
 use std::cell::Cell;
 
 use rusqlite::Connection;
 
-pub(super) use self::clock::Clock;
-pub use self::clock::Retention;
+pub use self::clock::{Clock, Retention, Span};
 pub(super) use self::codec::{Key, Kind, OTHERS, Row, SHARDS, address, rank, shard};
 pub(super) use self::cover::{cover, groups, snap, touched};
 use self::merge::Merge;
 pub use self::run::Coarsened;
 pub(super) use self::run::{Order, Run, order};
 pub(super) use self::table::{
-    InFile, Stored, TABLES, is_suspect, put_run, read_clock, suspect, tier_number, write_clock,
+    InFile, Stored, TABLES, is_suspect, octets_of, put_run, read_clock, readable, suspect,
+    tier_number, write_clock,
 };
 pub(super) use self::tidy::step;
 

@@ -13,9 +13,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use smtp_user::connections::{Follower, Limits};
 use smtp_user::detect::{Docket, Judge, Relay, Settings};
+use smtp_user::model::Window;
 use smtp_user::model::period::{Bucket, Tier, milliseconds};
 use smtp_user::model::verdict::{Severity, Verdict, VerdictChange};
-use smtp_user::model::Window;
 use xtask::evaluation::{Judged, Method, Run};
 use xtask::traffic::{Host, Label, PREFIXES, Population};
 
@@ -162,7 +162,11 @@ fn table(
     let mut strangers: Vec<_> = all.filter(|subject| !known.contains(*subject)).collect();
     strangers.sort_unstable();
     strangers.dedup();
-    rows.extend(strangers.into_iter().map(|subject| row(*subject, "spoofed", None)));
+    rows.extend(
+        strangers
+            .into_iter()
+            .map(|subject| row(*subject, "spoofed", None)),
+    );
     rows
 }
 

@@ -14,19 +14,21 @@ pub struct Score {
     pub missed: u64,
     /// Those that were accused wrongly.
     pub wrong: u64,
-    /// From the start of abuse to the first accusation, of those that were found.
-    pub times: Option<Times>,
-    /// Of all bots above one connection a second; `None` where half of them were missed.
-    pub fast_median: Option<f64>,
+    /// From the start of abuse to the first accusation, of all bots: one that is missed takes for ever.
+    pub times: Times,
+    /// Of those that were found. A method that finds only the loudest is quick here.
+    pub times_of_found: Times,
+    /// Of all bots above one connection a second.
+    pub times_of_fast: Times,
 }
 
-/// Seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// Seconds; `None` is for ever, or of nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Times {
     /// Half are as quick.
-    pub median: f64,
+    pub median: Option<f64>,
     /// Nine tenths are as quick.
-    pub p90: f64,
+    pub p90: Option<f64>,
 }
 
 /// How a method did with one kind.
@@ -38,8 +40,8 @@ pub struct KindScore {
     pub hosts: u64,
     /// Hosts that were accused at the right time, or at all if there is no right one.
     pub accused: u64,
-    /// Of bots.
-    pub times: Option<Times>,
+    /// Of bots that were found.
+    pub times: Times,
 }
 
 /// What became of a host.
@@ -57,7 +59,9 @@ enum Result {
 fn result(host: &Judged, method: Method) -> Result {
     let bot = kind::named(&host.kind).label == Label::Bot;
     match (bot, host.abuse, host.accused.get(&method)) {
-        (true, Some(abuse), Some(at)) if *at >= abuse => Result::Found((at - abuse) as f64 / 1000.0),
+        (true, Some(abuse), Some(at)) if *at >= abuse => {
+            Result::Found((at - abuse) as f64 / 1000.0)
+        }
         (true, _, Some(_)) => Result::Early,
         (true, _, None) => Result::Missed,
         (false, _, Some(_)) => Result::Wrong,
@@ -72,16 +76,17 @@ impl Score {
             found: 0,
             missed: 0,
             wrong: 0,
-            times: None,
-            fast_median: None,
+            times: Times::default(),
+            times_of_found: Times::default(),
+            times_of_fast: Times::default(),
         };
-        let (mut times, mut fast) = (Vec::new(), Vec::new());
+        let (mut all, mut found, mut fast) = (Vec::new(), Vec::new(), Vec::new());
         for (_, host) in hosts {
             let result = result(host, method);
             match result {
                 Result::Found(time) => {
                     score.found += 1;
-                    times.push(time);
+                    found.push(time);
                 }
                 Result::Missed => score.missed += 1,
                 Result::Early => {
@@ -92,17 +97,20 @@ impl Score {
                 Result::Left => {}
             }
             let kind = kind::named(&host.kind);
-            if kind.fast && kind.label == Label::Bot {
-                fast.push(match result {
+            if kind.label == Label::Bot {
+                let time = match result {
                     Result::Found(time) => time,
                     _ => f64::INFINITY,
-                });
+                };
+                all.push(time);
+                if kind.fast {
+                    fast.push(time);
+                }
             }
         }
-        score.times = Times::of(times);
-        score.fast_median = Times::of(fast)
-            .map(|times| times.median)
-            .filter(|median| median.is_finite());
+        score.times = Times::of(all);
+        score.times_of_found = Times::of(found);
+        score.times_of_fast = Times::of(fast);
         score
     }
 
@@ -155,17 +163,18 @@ pub fn wilson(part: u64, whole: u64) -> (f64, f64) {
 }
 
 impl Times {
-    /// By nearest rank; `None` of nothing.
-    fn of(mut times: Vec<f64>) -> Option<Self> {
+    /// By nearest rank.
+    fn of(mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
         let rank = |share: f64| {
             let rank = (times.len() as f64 * share).ceil() as usize;
-            times.get(rank.saturating_sub(1)).copied()
+            let time = times.get(rank.saturating_sub(1)).copied();
+            time.filter(|time| time.is_finite())
         };
-        Some(Self {
-            median: rank(0.5)?,
-            p90: rank(0.9)?,
-        })
+        Self {
+            median: rank(0.5),
+            p90: rank(0.9),
+        }
     }
 }
 
@@ -177,7 +186,7 @@ pub fn kinds(hosts: &[(u64, &Judged)], method: Method) -> Vec<KindScore> {
             kind: kind.name,
             hosts: 0,
             accused: 0,
-            times: None,
+            times: Times::default(),
         };
         let mut times = Vec::new();
         for (_, host) in of_kind {

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Method, Report, Score, goals, score};
+use super::{Method, Report, Score, Times, goals, score};
 use crate::traffic::{KINDS, Label};
 
-/// The report as text, 100 columns wide.
+/// The report as text.
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -25,23 +25,30 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             };
             writeln!(
                 out,
-                "{which:<31} {:>22} {:>22} {:>6} {:>6} {:>6} {:>8} {:>8} {:>8}",
-                "recall", "precision", "found", "missed", "wrong", "median", "90 %", "fast"
+                "{which:<31} {:>22} {:>22} {:>6} {:>6} {:>6} {:>13} {:>13} {:>8}",
+                "recall",
+                "precision",
+                "found",
+                "missed",
+                "wrong",
+                "median, 90 %",
+                "of the found",
+                "fast"
             )?;
             for method in Method::ALL {
                 let score = Score::of(&hosts, method);
                 writeln!(
                     out,
-                    "{:<31} {:>22} {:>22} {:>6} {:>6} {:>6} {:>8} {:>8} {:>8}",
+                    "{:<31} {:>22} {:>22} {:>6} {:>6} {:>6} {:>13} {:>13} {:>8}",
                     method.name(),
                     interval(score.recall(), score.recall_interval()),
                     interval(score.precision(), score.precision_interval()),
                     score.found,
                     score.missed,
                     score.wrong,
-                    seconds(score.times.map(|times| times.median)),
-                    seconds(score.times.map(|times| times.p90)),
-                    seconds(score.fast_median),
+                    times(score.times),
+                    times(score.times_of_found),
+                    seconds(score.times_of_fast.median),
                 )?;
             }
             writeln!(out)?;
@@ -63,7 +70,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             write!(out, "{:<16} {:>6}", kind.name, columns[0][row].hosts)?;
             for column in &columns {
                 let score = &column[row];
-                let time = score.times.map(|times| times.median);
+                let time = score.times.median;
                 let cell = match time {
                     Some(_) => format!("{} ({})", score.accused, seconds(time)),
                     None => score.accused.to_string(),
@@ -81,7 +88,11 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
                 mistake.host,
                 mistake.kind,
                 mistake.seed,
-                if mistake.detectors.is_empty() { "" } else { ", by " },
+                if mistake.detectors.is_empty() {
+                    ""
+                } else {
+                    ", by "
+                },
                 mistake.detectors.join(", ")
             )?;
         }
@@ -98,10 +109,14 @@ pub(super) fn interval(share: f64, (low, high): (f64, f64)) -> String {
     format!("{share:.3} [{low:.3}, {high:.3}]")
 }
 
+pub(super) fn times(times: Times) -> String {
+    format!("{}, {}", seconds(times.median), seconds(times.p90))
+}
+
 pub(super) fn seconds(seconds: Option<f64>) -> String {
     match seconds {
         Some(seconds) if seconds < 600.0 => format!("{seconds:.0} s"),
         Some(seconds) => format!("{:.1} h", seconds / 3600.0),
-        None => "-".to_owned(),
+        None => "never".to_owned(),
     }
 }
