@@ -10,6 +10,7 @@ mod section;
 
 pub mod admission;
 pub mod agent;
+mod answer;
 pub mod args;
 pub mod client;
 pub mod config;

@@ -29,7 +29,9 @@ use crate::report::month::{self, PeriodReport};
 use crate::report::status::Said;
 use crate::report::time::{self, Asked, Month};
 use crate::report::tune::{self, Limit, Measure};
-use crate::report::{verdicts, why};
+use crate::report::verdicts;
+use crate::report::verdicts::JsonVerdict;
+use crate::report::why::{self, JsonWhy};
 use crate::store::{PersonalChange, Reader, Store, change_verdict};
 use crate::{replay, report};
 
@@ -144,7 +146,7 @@ pub fn host(
 /// `smtpflow why`.
 pub fn why(place: &Place, address: IpAddr, output: Output) -> Result<String, Failure> {
     let why = why::why(&place.reader()?, &place.policy(), address)?;
-    Ok(output.write(&why::json(&why), || why::document(&why)))
+    Ok(output.write(&JsonWhy::from(&why), || why::document(&why)))
 }
 
 /// Which verdicts.
@@ -199,7 +201,7 @@ pub fn change(place: &Place, change: &Change, json: bool) -> Result<String, Fail
         },
     )?;
     if json {
-        return Ok(line(&verdicts::JsonVerdict::new(&verdict)));
+        return Ok(line(&JsonVerdict::from(&verdict)));
     }
     Ok(format!(
         "verdict {} about {} ({}) is now {}\n",
@@ -304,16 +306,10 @@ fn replayed(file: &Path, window: Duration, config: &Config) -> Result<Store, Fai
 fn said(agent: &Agent) -> Result<Said, Failure> {
     let status = agent.get("/api/v1/status", &[200])?.body;
     let ready = agent.get("/readyz", &[200, 503])?.body;
-    let verdicts = agent.get("/api/v1/verdicts?limit=1", &[200, 404])?;
-    Ok(Said {
-        status,
-        ready,
-        // Without a store there are none.
-        verdicts: (verdicts.status == 200).then_some(verdicts.body),
-    })
+    Ok(Said { status, ready })
 }
 
-/// `smtpflow status`: what to print, and whether the agent is ready.
+/// `smtpflow status`.
 pub fn status(agent: &Agent, json: bool) -> Result<String, Failure> {
     if json {
         return Ok(line(&agent.get("/api/v1/status", &[200])?.body));

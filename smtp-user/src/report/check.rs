@@ -192,7 +192,7 @@ pub fn check(said: &Said, limits: &Limits) -> Result<Checked, String> {
             .or(limits.critical_verdicts)
             .is_some() =>
         {
-            return Err("the agent keeps no verdicts: it runs without a store".to_owned());
+            return Err("the agent does not say how many verdicts are open".to_owned());
         }
         None => {}
     }
@@ -257,9 +257,9 @@ mod tests {
                     { "configured": "eth1", "state": "attached" },
                 ],
                 "store": { "failure": null, "pending_sources": 0 },
+                "verdicts": { "open": { "notice": 3, "warning": 2, "critical": 1 } },
             }),
             ready: json!({ "ready": true, "checks": [] }),
-            verdicts: Some(json!({ "open": { "notice": 3, "warning": 2, "critical": 1 } })),
         }
     }
 
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn what_the_agent_does_not_say_is_unknown_and_not_well() {
         let mut without = said();
-        without.verdicts = None;
+        without.status["verdicts"] = Value::Null;
         let line = checked(&without, &Limits::default()).line;
         assert!(line.contains("verdicts_notice=U;;;0"), "{line}");
         let limits = Limits {
@@ -398,7 +398,7 @@ mod tests {
             ..Limits::default()
         };
         let error = check(&without, &limits).expect_err("no verdicts");
-        assert!(error.contains("without a store"), "{error}");
+        assert!(error.contains("does not say how many"), "{error}");
         let mut other = said();
         other.status = json!({ "hello": "world" });
         let error = check(&other, &Limits::default()).expect_err("no status");

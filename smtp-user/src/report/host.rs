@@ -9,7 +9,7 @@ use smtp_common::packet::Address;
 
 use super::counts::{self, JsonCounts};
 use super::document::{Document, Table, number, text};
-use super::verdicts::{self, JsonVerdict};
+use super::verdicts::{self, JsonLife};
 use super::{SCHEMA, UNKEPT, time};
 use crate::admission::scope;
 use crate::failure::{Failure, Kind};
@@ -213,7 +213,7 @@ impl HostReport {
     }
 
     /// As JSON.
-    pub fn json(&self) -> impl Serialize + use<'_> {
+    pub fn json(&self) -> impl Serialize + use<> {
         JsonHost {
             schema: SCHEMA,
             addr: self.address,
@@ -243,7 +243,7 @@ impl HostReport {
             verdicts: self
                 .verdicts
                 .iter()
-                .map(|(verdict, events)| JsonVerdict::with_events(verdict, events))
+                .map(|(verdict, events)| JsonLife::new(verdict, events))
                 .collect(),
         }
     }
@@ -281,7 +281,7 @@ fn measured(counts: &Counts) -> Vec<String> {
 }
 
 #[derive(Serialize)]
-struct JsonHost<'a> {
+struct JsonHost {
     schema: u32,
     addr: IpAddr,
     scope: Scope,
@@ -293,7 +293,7 @@ struct JsonHost<'a> {
     series: Vec<JsonBucket>,
     /// Server null stands for those that are not kept one by one.
     pairs: Vec<JsonPair>,
-    verdicts: Vec<JsonVerdict<'a>>,
+    verdicts: Vec<JsonLife>,
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! How a running agent is, for people.
 //!
-//! Contract: from the agent's own JSON (`/api/v1/status`, `/readyz`, `/api/v1/verdicts`); what an
+//! Contract: from the agent's own JSON (`/api/v1/status`, `/readyz`); what an
 //! agent of another version does not say is shown as `-`.
 
 use serde_json::Value;
@@ -15,14 +15,12 @@ pub struct Said {
     pub status: Value,
     /// `/readyz`.
     pub ready: Value,
-    /// `/api/v1/verdicts`; `None` where it keeps none.
-    pub verdicts: Option<Value>,
 }
 
 impl Said {
     /// Open verdicts of this severity.
     pub fn open_verdicts(&self, severity: &str) -> Option<u64> {
-        self.verdicts.as_ref()?["open"][severity].as_u64()
+        self.status["verdicts"]["open"][severity].as_u64()
     }
 
     /// As tables.
@@ -61,6 +59,7 @@ impl Said {
                     path => shown(path),
                 },
             ),
+            ("own_hosts_judged", shown(&status["verdicts"]["subjects"])),
             (
                 "open_verdicts",
                 ["critical", "warning", "notice"]

@@ -483,11 +483,11 @@ fn why_tells_the_rules_that_hold_and_their_figures() {
         "{text}"
     );
     assert!(text.contains("120"), "{text}");
-    let json = value(&why::json(&why));
+    let json = value(&why::JsonWhy::from(&why));
     assert_eq!(json["subject"], BOT);
     assert_eq!(
-        (&json["flagged"], &json["judged"]),
-        (&false.into(), &true.into())
+        (&json["flagged"], &json["unjudged"]),
+        (&false.into(), &Value::Null)
     );
     assert_eq!(json["rules"][0]["figures"][0]["value"], 120.0);
 }
@@ -557,7 +557,7 @@ fn why_agrees_with_the_verdict() {
         "{}",
         why.answer
     );
-    assert_eq!(value(&why::json(&why))["flagged"], true);
+    assert_eq!(value(&why::JsonWhy::from(&why))["flagged"], true);
     assert!(why::document(&why).text().contains("its verdicts"));
 }
 

@@ -171,10 +171,10 @@ pub fn tune(
     let mut current: Option<Bucket> = None;
     let mut of_hour: HashMap<IpNet, (u64, u64)> = HashMap::new();
     reader.hours(period, &mut |bucket, address, counts: &Counts| {
-        if current != Some(bucket) {
-            if let Some(closed) = current.replace(bucket) {
-                judge(&mut flagged, limits, closed, &mut of_hour);
-            }
+        if current != Some(bucket)
+            && let Some(closed) = current.replace(bucket)
+        {
+            judge(&mut flagged, limits, closed, &mut of_hour);
         }
         let connections = counts.totals.connections;
         let messages = counts.sessions.said.of(Speech::MAIL);

@@ -6,18 +6,19 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::Serialize;
 use smtp_common::packet::Address;
 
 use super::document::{Document, Table, number, text};
-use super::{SCHEMA, time, verdicts};
+use super::verdicts::{self, JsonRule, JsonVerdict};
+use super::{SCHEMA, time};
+use crate::answer::{answer, flatten};
 use crate::detect::{Facts, Kept, Policy, REACH};
 use crate::failure::{Failure, Kind};
 use crate::model::Counts;
 use crate::model::period::{Bucket, Coverage, Period, Tier};
 use crate::model::prefix::show;
 use crate::model::session::Servers;
-use crate::model::verdict::{Figure, Holding, Rule, Unjudged, Verdict, VerdictFilter, Why};
+use crate::model::verdict::{Figure, Holding, Rule, Unjudged, VerdictFilter, Why};
 use crate::store::Reader;
 
 /// Hours that are read at most: as many as are looked back, and as many again that had gaps.
@@ -223,34 +224,76 @@ fn period(period: &Period) -> String {
     }
 }
 
-/// An answer in JSON.
-#[derive(Serialize)]
-struct JsonWhy<'a> {
-    schema: u32,
-    subject: String,
-    answer: &'a str,
-    flagged: bool,
-    judged: bool,
-    unjudged: Option<&'a Unjudged>,
-    rules: &'a [Rule],
-    verdicts: Vec<verdicts::JsonVerdict<'a>>,
+answer! {
+    /// The entry of a known relay.
+    pub(crate) struct Excuse {
+        /// Its prefix.
+        entry: String,
+        /// Why it is known.
+        why: String,
+        /// Who answers for it.
+        owner: String,
+    }
 }
 
-/// An answer as JSON.
-pub fn json(why: &Why) -> impl Serialize + use<'_> {
-    let is_open = |verdict: &Verdict| verdict.state.is_open();
-    JsonWhy {
-        schema: SCHEMA,
-        subject: show(&why.subject),
-        answer: &why.answer,
-        flagged: why.verdicts.iter().any(is_open),
-        judged: why.unjudged.is_none(),
-        unjudged: why.unjudged.as_ref(),
-        rules: &why.rules,
-        verdicts: why
-            .verdicts
-            .iter()
-            .map(verdicts::JsonVerdict::new)
-            .collect(),
+answer! {
+    /// `/api/v1/sources/{addr}/why`.
+    pub(crate) struct JsonWhy {
+        /// Version of the form of this answer.
+        schema: u32,
+        /// Whom it is about: the address, or the prefix that it is judged with.
+        subject: String,
+        /// The answer in a sentence.
+        answer: String,
+        /// Whether it has an open verdict.
+        flagged: bool,
+        /// Why it is not judged at all: no_prefix_list, remote, excused or no_place; null if it is judged.
+        unjudged: Option<&'static str>,
+        /// The known relay that excuses it, or null.
+        excused_by: Option<Excuse> [Excuse],
+        /// Every rule, in the order of the detectors.
+        rules: Vec<JsonRule> [JsonRule],
+        /// Its verdicts, the latest first.
+        verdicts: Vec<JsonVerdict> [JsonVerdict],
     }
+}
+
+impl From<&Why> for JsonWhy {
+    fn from(why: &Why) -> Self {
+        let Why {
+            subject,
+            unjudged,
+            rules,
+            verdicts,
+            answer,
+        } = why;
+        let excused_by = match unjudged {
+            Some(Unjudged::Excused { entry, why, owner }) => Some(Excuse {
+                entry: entry.to_string(),
+                why: why.clone(),
+                owner: owner.clone(),
+            }),
+            _ => None,
+        };
+        Self {
+            schema: SCHEMA,
+            subject: show(subject),
+            answer: answer.clone(),
+            flagged: verdicts.iter().any(|verdict| verdict.state.is_open()),
+            unjudged: unjudged.as_ref().map(|unjudged| match unjudged {
+                Unjudged::NoPrefixList => "no_prefix_list",
+                Unjudged::Remote => "remote",
+                Unjudged::Excused { .. } => "excused",
+                Unjudged::NoPlace => "no_place",
+            }),
+            excused_by,
+            rules: rules.iter().map(JsonRule::from).collect(),
+            verdicts: verdicts.iter().map(JsonVerdict::from).collect(),
+        }
+    }
+}
+
+/// Path and meaning of every field of `/api/v1/sources/{addr}/why`.
+pub fn why_fields() -> Vec<(String, String)> {
+    flatten(JsonWhy::FIELDS)
 }
