@@ -327,4 +327,45 @@ mod tests {
             assert!(error.contains("no answer within 300ms"), "{error}");
         }
     }
+
+    #[test]
+    fn the_token_is_shown_and_who_wants_another_one_is_told_apart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "0123456789abcdef\n").expect("written");
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, closed).expect("mode set");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let agent = Agent {
+            url: Url::from(listener.local_addr().expect("an address")),
+            token: Some(Token::load(&file).expect("a token")),
+            time: TIME,
+        };
+        let server = thread::spawn(move || {
+            let mut requests = Vec::new();
+            for status in ["200 OK", "401 Unauthorized", "404 Not Found"] {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).expect("a request");
+                requests.push(String::from_utf8_lossy(&request[..read]).into_owned());
+                let body = r#"{"error":"it is not here"}"#;
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}", body.len());
+                let answer = format!("{head}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).expect("sent");
+            }
+            requests
+        });
+        let answer = agent.get("/x", &[200]).expect("an answer");
+        assert_eq!(answer.status, 200);
+        let denied = agent.get("/x", &[200]).expect_err("denied");
+        assert_eq!(denied.kind, Kind::NoPermission);
+        assert!(denied.to_string().contains("--token-file"), "{denied}");
+        let missing = agent.get("/x", &[200]).expect_err("missing");
+        assert!(missing.to_string().contains("404: it is not here"), "{missing}");
+        for request in server.join().expect("it ends") {
+            assert!(request.starts_with("GET /x HTTP/1.1\r\n"), "{request}");
+            let shown = "\r\nAuthorization: Bearer 0123456789abcdef\r\n";
+            assert!(request.contains(shown), "{request}");
+        }
+    }
 }
