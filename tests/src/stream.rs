@@ -15,8 +15,8 @@ use smtp_common::packet::Address;
 use smtp_common::speech::Speech;
 use smtp_user::model::period::system_time;
 use smtp_user::model::{Flow, FlowTally, Source, Tally, Window};
-use xtask::traffic::script::{Line, Side, Step, flag};
 use xtask::traffic::Script;
+use xtask::traffic::script::{Line, Side, Step, flag};
 
 /// Makes windows of the scripts of hours, as [`Traffic`](xtask::traffic::Traffic) gives them.
 pub struct Stream<I> {
@@ -46,7 +46,6 @@ impl<I: Iterator<Item = (u64, Vec<Script>)>> Stream<I> {
             epoch: 0,
         }
     }
-
 }
 
 impl<I: Iterator<Item = (u64, Vec<Script>)>> Iterator for Stream<I> {
@@ -77,7 +76,6 @@ impl<I: Iterator<Item = (u64, Vec<Script>)>> Iterator for Stream<I> {
             }
         }
     }
-
 }
 
 impl<I> Stream<I> {

@@ -93,9 +93,18 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             "\nAccused hosts of each kind, with the list, and the median time of bots:\n"
         )?;
         let names = Method::ALL.map(Method::name).join(" | ");
-        writeln!(out, "| kind | label | hosts | {names} |\n|---|---|---|---|---|---|---|---|")?;
+        writeln!(
+            out,
+            "| kind | label | hosts | {names} |\n|---|---|---|---|---|---|---|---|"
+        )?;
         for (row, kind) in KINDS.iter().enumerate() {
-            write!(out, "| `{}` | {} | {} |", kind.name, label(kind), columns[0][row].hosts)?;
+            write!(
+                out,
+                "| `{}` | {} | {} |",
+                kind.name,
+                label(kind),
+                columns[0][row].hosts
+            )?;
             for column in &columns {
                 let score = &column[row];
                 let time = score.times.median;
@@ -128,7 +137,11 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out, "\n| goal | measured | |\n|---|---|---|")?;
         for goal in goals(report, part) {
-            let mark = if goal.reached { "reached" } else { "**missed**" };
+            let mark = if goal.reached {
+                "reached"
+            } else {
+                "**missed**"
+            };
             writeln!(out, "| {} | {} | {mark} |", goal.goal, goal.measured)?;
         }
     }
@@ -140,7 +153,10 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "| `{}` | {} | {} | {} |",
-            kind.name, label(kind), kind.usual, kind.definition
+            kind.name,
+            label(kind),
+            kind.usual,
+            kind.definition
         )?;
     }
     writeln!(

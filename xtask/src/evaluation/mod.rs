@@ -175,7 +175,11 @@ impl Report {
                 })
             })
             .collect();
-        let mistakes: Vec<_> = self.parts().iter().flat_map(|p| score::mistakes(self, p)).collect();
+        let mistakes: Vec<_> = self
+            .parts()
+            .iter()
+            .flat_map(|p| score::mistakes(self, p))
+            .collect();
         let mut text = serde_json::to_string_pretty(&serde_json::json!({
             "days": self.days,
             "parts": parts,

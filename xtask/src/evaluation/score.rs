@@ -59,7 +59,9 @@ enum Result {
 fn result(host: &Judged, method: Method) -> Result {
     let bot = kind::named(&host.kind).label == Label::Bot;
     match (bot, host.abuse, host.accused.get(&method)) {
-        (true, Some(abuse), Some(at)) if *at >= abuse => Result::Found((at - abuse) as f64 / 1000.0),
+        (true, Some(abuse), Some(at)) if *at >= abuse => {
+            Result::Found((at - abuse) as f64 / 1000.0)
+        }
         (true, _, Some(_)) => Result::Early,
         (true, _, None) => Result::Missed,
         (false, _, Some(_)) => Result::Wrong,

@@ -5,7 +5,10 @@ fn judged(kind: &str, abuse: Option<u64>, accused: Option<u64>) -> Judged {
         host: "10.20.0.1".to_owned(),
         kind: kind.to_owned(),
         abuse,
-        accused: accused.map(|at| (Method::Smtpflow, at)).into_iter().collect(),
+        accused: accused
+            .map(|at| (Method::Smtpflow, at))
+            .into_iter()
+            .collect(),
         detectors: Vec::new(),
     }
 }
@@ -73,7 +76,10 @@ fn the_page_and_the_text_name_every_mistake() {
         judged("hammer", Some(1_000), Some(2_000)),
     ]);
     for page in [text(&report), markdown(&report)] {
-        assert!(page.contains("missed") && page.contains("10.20.0.1"), "{page}");
+        assert!(
+            page.contains("missed") && page.contains("10.20.0.1"),
+            "{page}"
+        );
     }
     let missed = goals(&report, &report.parts()[0]);
     assert!(!missed[0].reached && missed[1].reached && missed[2].reached);

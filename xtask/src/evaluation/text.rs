@@ -88,7 +88,11 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
                 mistake.host,
                 mistake.kind,
                 mistake.seed,
-                if mistake.detectors.is_empty() { "" } else { ", by " },
+                if mistake.detectors.is_empty() {
+                    ""
+                } else {
+                    ", by "
+                },
                 mistake.detectors.join(", ")
             )?;
         }
