@@ -8,6 +8,7 @@
 //! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
 
+mod judging;
 mod metering;
 mod recorder;
 

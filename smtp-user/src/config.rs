@@ -15,7 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::detect::{self, DETECTORS, RELAY_EXAMPLE, Relay};
+use crate::detect::{self, DETECTORS, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 
 mod value;
@@ -111,7 +111,7 @@ section! {
 }
 
 section! {
-    /// What is remembered in memory.
+    /// What is remembered: in memory, and how long in the store.
     pub struct History {
         /// Most sources kept, 1 to 16777216, at about 130 bytes each, in memory and in the store. The
         /// counts of those that come later are summed up as untracked. The last eighth is for own hosts
@@ -125,6 +125,12 @@ section! {
         /// A connection without a segment for this long has ended: "10s" to "1h".
         #[serde(with = "value::idle")]
         pub idle: Duration = Duration::from_secs(300);
+        /// How long the store keeps counts by five minutes, by source and by pair: "1h" to "3650d".
+        pub keep_bins: Span = Span::hours(48);
+        /// How long it keeps them by hour, at least "3d" and no less than `keep_bins`.
+        pub keep_hours: Span = Span::days(90);
+        /// How long it keeps them by day, no less than `keep_hours`.
+        pub keep_days: Span = Span::days(730);
     }
 }
 
@@ -274,6 +280,14 @@ impl Config {
             ("history.sources", value::check_sources(history.sources)),
             ("history.pairs", value::check_sources(history.pairs)),
             ("history.idle", value::check_idle(history.idle)),
+            (
+                "history.keep_hours",
+                value::check_keep_hours(history.keep_hours, history.keep_bins),
+            ),
+            (
+                "history.keep_days",
+                value::check_keep_days(history.keep_days, history.keep_hours),
+            ),
             ("store.path", value::check_store(&store.path)),
         ];
         for (key, result) in results {

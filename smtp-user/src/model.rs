@@ -18,6 +18,7 @@ pub mod verdict;
 pub use self::counts::{Counts, Folded, PairKey};
 pub use self::flow::Flow;
 use self::session::FlowSummary;
+use self::verdict::VerdictSummary;
 
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -414,6 +415,8 @@ pub struct Snapshot {
     pub untracked: Totals,
     /// What became of the connections since the agent started.
     pub flows: FlowSummary,
+    /// What was found about own hosts.
+    pub verdicts: VerdictSummary,
     /// The store; `None` where the agent runs without one.
     pub store: Option<StoreState>,
 }

@@ -46,8 +46,8 @@ use smtp_common::flow::Totals;
 
 use self::account::Account;
 use self::file::Place;
-use self::history::{Clock, Run};
-pub use self::history::{Coarsened, Retention};
+use self::history::Run;
+pub use self::history::{Clock, Coarsened, Retention, Span};
 use self::pending::{LeftOut, Pending};
 pub use self::reader::Reader;
 pub use self::verdicts::{PersonalChange, change_verdict};
@@ -196,6 +196,11 @@ impl Store {
     /// Keeps history for this long.
     pub const fn retain(&mut self, retention: Retention) {
         self.retention = retention;
+    }
+
+    /// Where the newest window was put in time.
+    pub const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Reads history in this store, on a connection of its own, which may go to another thread.
@@ -376,9 +381,11 @@ impl Store {
         };
         added.add_to(&transaction)?;
         schema::note_epoch(&transaction, table_id, epoch)?;
-        let retention = self.retention;
+        let (retention, horizon) = (self.retention, self.clock.horizon);
         for run in delta.runs {
-            history::put_run(&transaction, run, |tier| retention.of(tier))?;
+            history::put_run(&transaction, run, |tier| {
+                horizon.saturating_sub(retention.of(tier))
+            })?;
         }
         history::write_clock(&transaction, &self.clock)?;
         crash::point("mid_commit");

@@ -53,6 +53,7 @@ impl Recorder {
             sources_kept: 0,
             untracked: Default::default(),
             flows: Default::default(),
+            verdicts: Default::default(),
             store: None,
         };
         let local = vec!["192.0.2.0/24".parse().expect("a prefix")];

@@ -284,7 +284,7 @@ fn a_day_with_the_ancestors_distribution_gives_its_table() {
     let rows = report["distribution"].as_array().expect("rows");
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| (row["from"].as_u64(), row["sources"].as_u64()))
+        .map(|row| (row["from"].as_u64(), row["items"].as_u64()))
         .collect();
     let expected = DISTRIBUTION.map(|(from, _, pairs)| (Some(from), Some(pairs.into())));
     assert_eq!(rows, expected);

@@ -8,18 +8,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::judging::Judging;
 use super::recorder::limits;
 use crate::config::Config;
 use crate::connections::{Followed, Follower};
 use crate::crash;
+use crate::detect::Span;
 use crate::failure::Failure;
 use crate::history::History;
 use crate::link;
 use crate::meter::Meter as _;
 use crate::meter::xdp::{Options, XdpMeter};
-use crate::model::{Folded, Identity, ObservationPoint, StoreState, Tally, Window};
+use crate::model::verdict::VerdictSummary;
+use crate::model::{Identity, ObservationPoint, StoreState, Tally, Window};
 use crate::source_list::SourceList;
-use crate::store::{Committed, Store};
+use crate::store::{Committed, Retention, Store};
 
 /// How long after the end of a window by the clock it is drained, so that a clock which is being
 /// slewed does not have it drained before.
@@ -48,6 +51,7 @@ pub(super) struct Drained {
     pub(super) window: Window,
     pub(super) followed: Followed,
     pub(super) duration: Duration,
+    pub(super) verdicts: VerdictSummary,
     pub(super) store: Option<StoreState>,
 }
 
@@ -58,6 +62,7 @@ pub(super) struct Started {
     /// With what the store has kept of earlier runs.
     pub(super) history: History,
     pub(super) sources: SourceList,
+    pub(super) verdicts: VerdictSummary,
     pub(super) store: Option<StoreState>,
 }
 
@@ -73,18 +78,13 @@ pub(super) fn meter_thread(
     // Before anything is attached, so that no change after that is missed.
     link::watch(move || for_links.send(Command::LinksChanged).is_ok())?;
     let mut meter = XdpMeter::open(&Options::new(config)?)?;
-    let prepared = remember(&mut meter, config).and_then(|memory| {
+    let prepared = remember(&mut meter, config).and_then(|mut memory| {
+        let judging = Judging::new(config, memory.store.as_mut())?;
         attach_all(&mut meter, config)?;
-        Ok(memory)
+        Ok((memory, judging))
     });
-    let Memory {
-        mut store,
-        recovered,
-        history,
-        sources,
-        since,
-    } = match prepared {
-        Ok(memory) => memory,
+    let (memory, mut judging) = match prepared {
+        Ok(prepared) => prepared,
         Err(failure) => {
             if let Err(also) = meter.abandon() {
                 tracing::error!("what was attached until now stays: {also}");
@@ -92,6 +92,13 @@ pub(super) fn meter_thread(
             return Err(failure);
         }
     };
+    let Memory {
+        mut store,
+        recovered,
+        history,
+        sources,
+        since,
+    } = memory;
     let table_id = meter.table_id();
     let started_at = SystemTime::now();
     let started = Started {
@@ -110,6 +117,7 @@ pub(super) fn meter_thread(
         points: meter.points(),
         history,
         sources,
+        verdicts: judging.summary(),
         store: store.as_ref().map(Store::state),
     };
     // Nobody listens: then the agent is ending, and so does this thread, at its first wait.
@@ -120,22 +128,42 @@ pub(super) fn meter_thread(
     if !recovered {
         next += until_end(config.meter.window, SystemTime::now());
     }
+    // Whether the store has work that may be done while the window runs.
+    let mut untidy = true;
     loop {
-        let wait = next.saturating_duration_since(Instant::now());
+        let wait = if untidy {
+            Duration::ZERO
+        } else {
+            next.saturating_duration_since(Instant::now())
+        };
+        let mut changed = false;
         let (stopping, due) = match commands.recv_timeout(wait) {
-            Ok(Command::LinksChanged) => (false, false),
-            Err(std_mpsc::RecvTimeoutError::Timeout) => (false, true),
+            Ok(Command::LinksChanged) => {
+                changed = true;
+                (false, false)
+            }
+            Err(std_mpsc::RecvTimeoutError::Timeout) => (false, Instant::now() >= next),
             Ok(Command::Stop) | Err(std_mpsc::RecvTimeoutError::Disconnected) => (true, true),
         };
         // At the end of a window as well: what was refused may be possible without a change.
-        if !stopping && meter.reconcile(due) {
+        if !stopping && (due || changed) && meter.reconcile(due) {
             let _ = news.blocking_send(News::Points(meter.points()));
         }
         if !due {
+            // A step is some 10 ms, so the drain is on time.
+            untidy = untidy && store.as_mut().is_some_and(Store::tidy);
             continue;
         }
         match drain(&mut meter, table_id, &mut follower, store.as_mut()) {
-            Ok(Some(drained)) => {
+            Ok(Some((window, followed, duration))) => {
+                judging.add(&window, &followed.folded, store.as_mut());
+                let drained = Drained {
+                    window,
+                    followed,
+                    duration,
+                    verdicts: judging.summary(),
+                    store: store.as_ref().map(Store::state),
+                };
                 let _ = news.blocking_send(News::Drained(Box::new(drained)));
             }
             Ok(None) => break,
@@ -144,15 +172,14 @@ pub(super) fn meter_thread(
                 let _ = news.blocking_send(News::DrainFailed);
             }
         }
-        if let Some(store) = &mut store {
-            store.tidy();
-        }
         if stopping {
             break;
         }
+        untidy = true;
         // Late drains are not made up for: a longer window holds the same counts.
         next = Instant::now() + until_end(config.meter.window, SystemTime::now());
     }
+    judging.finish(store.as_mut());
     if config.meter.keep_attached {
         tracing::info!("still attached and counting; smtpflow detach ends that");
         return Ok(());
@@ -180,38 +207,33 @@ fn drain(
     table_id: u64,
     follower: &mut Follower,
     store: Option<&mut Store>,
-) -> Result<Option<Drained>, Failure> {
+) -> Result<Option<(Window, Followed, Duration)>, Failure> {
     let before = Instant::now();
     let Some(mut window) = meter.window()? else {
         return Ok(None);
     };
     let mut duration = before.elapsed();
-    let store = store.map(|store| {
-        if store.commit(table_id, &window, &Folded::default()) == Committed::Again {
-            tracing::error!(
-                epoch = window.epoch,
-                segments = window.tally.segments(),
-                "this window is in the store already and is not counted again: a fault of smtpflow"
-            );
-            window.tally = Tally::default();
-            window.sources = Vec::new();
-            window.flows = Vec::new();
-        }
-        store.state()
-    });
+    let mut followed = follower.follow(&window);
+    if let Some(store) = store
+        && store.commit(table_id, &window, &followed.folded) == Committed::Again
+    {
+        tracing::error!(
+            epoch = window.epoch,
+            segments = window.tally.segments(),
+            "this window is in the store already and is not counted again: a fault of smtpflow"
+        );
+        window.tally = Tally::default();
+        window.sources = Vec::new();
+        window.flows = Vec::new();
+        followed = Followed::default();
+    }
     crash::point("after_commit");
     let before = Instant::now();
     if let Err(failure) = meter.release() {
         tracing::error!("the window is counted, but the kernel's half is not cleared: {failure}");
     }
     duration += before.elapsed();
-    let followed = follower.follow(&window);
-    Ok(Some(Drained {
-        window,
-        followed,
-        duration,
-        store,
-    }))
+    Ok(Some((window, followed, duration)))
 }
 
 /// What the agent begins with.
@@ -223,6 +245,15 @@ struct Memory {
     sources: SourceList,
     /// When the store was begun.
     since: Option<SystemTime>,
+}
+
+fn retention(config: &Config) -> Retention {
+    let kept = |span: Span| Duration::from_millis(span.milliseconds());
+    Retention {
+        bins: kept(config.history.keep_bins),
+        hours: kept(config.history.keep_hours),
+        days: kept(config.history.keep_days),
+    }
 }
 
 /// Opens the store, takes over what it has kept, and tells the meter which of its windows are in it.
@@ -252,6 +283,7 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
         config.networks.local.clone(),
         config.history.sources,
     )?;
+    store.retain(retention(config));
     let ledger = store.load(|kept| history.restore_source(&kept.source, &mut sources))?;
     history.restore(&ledger.account, &ledger.untracked);
     sources.arrange(meter.geometry().sets);

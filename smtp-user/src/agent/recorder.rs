@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
 use crate::model::session::FlowSummary;
+use crate::model::verdict::VerdictSummary;
 use crate::model::{Drain, Identity, ObservationPoint, Snapshot, StoreState, Tally};
 use crate::source_list::SharedSources;
 
@@ -29,6 +30,7 @@ pub(super) struct Recorder {
     pub(super) history: History,
     pub(super) connections: SharedConnections,
     flows: FlowSummary,
+    verdicts: VerdictSummary,
     pub(super) sources: SharedSources,
     sources_kept: u64,
     last_drain: Option<Drain>,
@@ -45,6 +47,7 @@ impl Recorder {
             points,
             history,
             sources,
+            verdicts,
             store,
         } = started;
         Self {
@@ -56,6 +59,7 @@ impl Recorder {
                 config.networks.local.clone(),
             )),
             flows: FlowSummary::default(),
+            verdicts,
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),
             last_drain: None,
@@ -85,6 +89,7 @@ impl Recorder {
             window,
             followed,
             duration,
+            verdicts,
             store,
         } = drained;
         let error = window.tally.conservation_error();
@@ -96,6 +101,7 @@ impl Recorder {
         }
         self.drains += 1;
         self.store = store;
+        self.verdicts = verdicts;
         self.last_drain = Some(Drain {
             at: SystemTime::now(),
             duration,
@@ -128,6 +134,7 @@ impl Recorder {
             sources_kept: self.sources_kept,
             untracked: self.history.untracked(),
             flows: self.flows,
+            verdicts: self.verdicts.clone(),
             store: self.store.clone(),
         }
     }

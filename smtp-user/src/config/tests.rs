@@ -49,6 +49,9 @@ local = ["192.0.2.0/24", "2001:db8::/32"]
 sources = 5
 pairs = 6
 idle = "2m"
+keep_bins = "1d"
+keep_hours = "100h"
+keep_days = "365d"
 [store]
 enabled = false
 path = "/srv/ledger.db"
@@ -110,6 +113,9 @@ owner = "press office"
     assert_eq!(config.history.sources, 5);
     assert_eq!(config.history.pairs, 6);
     assert_eq!(config.history.idle, Duration::from_secs(120));
+    assert_eq!(config.history.keep_bins, Span::hours(24));
+    assert_eq!(config.history.keep_hours, Span::hours(100));
+    assert_eq!(config.history.keep_days, Span::days(365));
     assert!(!config.store.enabled);
     assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
     assert_eq!(config.serve.listen.port(), 80);
@@ -309,6 +315,10 @@ fn errors_say_where_and_what_was_expected() {
             "2:8: 9s is out of range: expected 10s to",
         ),
         (
+            "[history]\nkeep_bins = \"5m\"\n",
+            "2:13: \"5m\" is out of range: expected whole seconds from 1h to 3650d",
+        ),
+        (
             "[serve]\nlisten = \"12525\"\n",
             "2:10: \"12525\" is no address with a port: expected one such as 127.0.0.1:12525",
         ),
@@ -472,7 +482,8 @@ fn valid() -> impl Strategy<Value = Config> {
     let networks = networks.prop_map(|local| Networks {
         local: local.into_iter().collect(),
     });
-    let history = (1..=1u32 << 24, 1..=1u32 << 24, 10_u64..=3600);
+    let keep = (1..=1_000_u64, 72..=10_000_u64, 1..=80_000_u64);
+    let history = (1..=1u32 << 24, 1..=1u32 << 24, 10_u64..=3600, keep);
     let store = (any::<bool>(), "/[a-z ]{1,9}\\.db");
     let limits = (any::<u32>(), 0..=1000_u32, 0..=1000_u32, 1..=87_600_u64);
     let detect = limits.prop_map(|(limit, thousandths, servers, hours)| {
@@ -514,7 +525,7 @@ fn valid() -> impl Strategy<Value = Config> {
                 meter,
                 table,
                 networks,
-                (sources, pairs, idle),
+                (sources, pairs, idle, (bins, hours, days)),
                 (enabled, path),
                 port,
                 detect,
@@ -529,6 +540,9 @@ fn valid() -> impl Strategy<Value = Config> {
                     sources,
                     pairs,
                     idle: Duration::from_secs(idle),
+                    keep_bins: Span::hours(bins.min(hours)),
+                    keep_hours: Span::hours(hours),
+                    keep_days: Span::hours(days.max(hours)),
                 },
                 store: Store {
                     enabled,
@@ -573,5 +587,27 @@ proptest! {
             let (line, column) = (number()?, number()?);
             prop_assert!(line >= 1 && line <= text.lines().count() + 1 && column >= 1, "{}", message);
         }
+    }
+}
+
+#[test]
+fn the_coarser_history_is_the_longer_it_is_kept() {
+    for (text, expected) in [
+        (
+            "keep_bins = \"1h\"\nkeep_hours = \"71h\"",
+            "history.keep_hours: 71h is out of range: expected 3d or more",
+        ),
+        (
+            "keep_bins = \"91d\"",
+            "history.keep_hours: 90d is shorter than keep_bins = 91d",
+        ),
+        (
+            "keep_days = \"89d\"",
+            "history.keep_days: 89d is shorter than keep_hours = 90d",
+        ),
+    ] {
+        let failure = Config::from_toml("keep", &format!("[history]\n{text}\n")).expect_err(text);
+        assert_eq!(failure.kind, Kind::BadConfig);
+        assert!(failure.to_string().contains(expected), "{failure}");
     }
 }

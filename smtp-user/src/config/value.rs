@@ -14,6 +14,8 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
+use crate::detect::Span;
+
 use crate::model::prefix;
 pub use crate::model::prefix::parse as parse_prefix;
 
@@ -138,6 +140,31 @@ pub(super) fn check_idle(idle: Duration) -> Checked {
         show_duration(idle),
         show_duration(*IDLE.start()),
         show_duration(*IDLE.end())
+    ))
+}
+
+/// Detectors look back three days.
+const LEAST_HOURS: Span = Span::days(3);
+
+pub(super) fn check_keep_hours(hours: Span, bins: Span) -> Checked {
+    if hours.milliseconds() < LEAST_HOURS.milliseconds() {
+        return Err(format!(
+            "{hours} is out of range: expected {LEAST_HOURS} or more, as detectors look back so far"
+        ));
+    }
+    check_coarser(hours, "keep_bins", bins)
+}
+
+pub(super) fn check_keep_days(days: Span, hours: Span) -> Checked {
+    check_coarser(days, "keep_hours", hours)
+}
+
+fn check_coarser(coarse: Span, name: &str, fine: Span) -> Checked {
+    if coarse.milliseconds() >= fine.milliseconds() {
+        return Ok(());
+    }
+    Err(format!(
+        "{coarse} is shorter than {name} = {fine}: what is coarser is kept as long or longer"
     ))
 }
 

@@ -254,8 +254,8 @@ impl Line {
     }
 
     /// Puts the closed hours, the latest first, in a line before the running one. Between two hours
-    /// of one segment are those in which there was no window. Where the clock was set back there is
-    /// no telling, and nothing is put between.
+    /// are those in which there was no window; where the clock was set back in between, the later one
+    /// does not begin later, and there are none.
     pub(super) fn new<'a>(running: Bucket, closed: impl Iterator<Item = &'a Coverage>) -> Self {
         let mut frames = Vec::new();
         let mut places = Vec::new();
@@ -263,14 +263,12 @@ impl Line {
         for coverage in closed {
             let bucket = coverage.bucket;
             let mut start = later.start;
-            if bucket.segment == later.segment {
-                while start > bucket.start.saturating_add(HOUR) && frames.len() < REACH - 1 {
-                    start -= HOUR;
-                    frames.push(Frame {
-                        start,
-                        covered: 0.0,
-                    });
-                }
+            while start > bucket.start.saturating_add(HOUR) && frames.len() < REACH - 1 {
+                start -= HOUR;
+                frames.push(Frame {
+                    start,
+                    covered: 0.0,
+                });
             }
             if frames.len() >= REACH - 1 {
                 break;

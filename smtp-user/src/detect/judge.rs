@@ -277,6 +277,13 @@ impl Judge {
         self.hours < places
     }
 
+    /// What is found about all subjects of the hours that were taken over: for the start, before the
+    /// first window.
+    pub fn review(&self) -> Vec<Finding> {
+        debug_assert_eq!(self.window, 0);
+        self.judge()
+    }
+
     /// What is found about the subjects in the last window.
     fn judge(&self) -> Vec<Finding> {
         let mut findings = Vec::new();

@@ -176,12 +176,12 @@ impl Seen {
 }
 
 /// A judge of own hosts in documentation prefixes, and the window that it is at.
-pub(super) struct Court {
+pub(super) struct Bench {
     pub judge: Judge,
     segment: u32,
 }
 
-impl Court {
+impl Bench {
     pub fn new() -> Self {
         Self::with(Settings::default(), Vec::new())
     }

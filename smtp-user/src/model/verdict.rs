@@ -304,6 +304,59 @@ pub enum VerdictChange {
     Held(Verdict),
 }
 
+impl VerdictChange {
+    /// The verdict as it is after the change.
+    pub const fn verdict(&self) -> &Verdict {
+        match self {
+            Self::Opened(verdict, _) | Self::Moved(verdict, _) | Self::Held(verdict) => verdict,
+        }
+    }
+}
+
+/// Verdicts in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerdictSummary {
+    /// Whether anybody is judged: whether it is known which hosts are own ones.
+    pub judged: bool,
+    /// Open verdicts, in the order of [`Severity::ALL`].
+    pub open: [u64; Severity::ALL.len()],
+    /// Open verdicts by detector; one that has none may be missing.
+    pub flagged: Vec<(String, u64)>,
+    /// Verdicts that were opened or opened again since the agent started.
+    pub opened: u64,
+    /// Own hosts that are watched.
+    pub subjects: u64,
+    /// Own hosts in windows, each counted once a window, that were not judged for want of a place.
+    pub unjudged: u64,
+    /// Changes that wait in memory because the store could not be written.
+    pub unwritten: u64,
+}
+
+impl VerdictSummary {
+    /// Counts these open ones.
+    pub fn count<'a>(&mut self, open: impl IntoIterator<Item = &'a Verdict>) {
+        self.open = [0; Severity::ALL.len()];
+        self.flagged.clear();
+        for verdict in open {
+            self.open[verdict.severity as usize] += 1;
+            match self
+                .flagged
+                .iter_mut()
+                .find(|(detector, _)| *detector == verdict.detector)
+            {
+                Some((_, count)) => *count += 1,
+                None => self.flagged.push((verdict.detector.clone(), 1)),
+            }
+        }
+    }
+
+    /// Open verdicts of this detector.
+    pub fn flagged_by(&self, detector: &str) -> u64 {
+        let found = self.flagged.iter().find(|(name, _)| name == detector);
+        found.map_or(0, |(_, count)| *count)
+    }
+}
+
 /// Which verdicts: those to which all of this applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerdictFilter {

@@ -46,13 +46,8 @@ impl Judged {
 
     fn note(&mut self, changes: Vec<VerdictChange>) {
         for change in changes {
-            match change {
-                VerdictChange::Opened(verdict, _)
-                | VerdictChange::Moved(verdict, _)
-                | VerdictChange::Held(verdict) => {
-                    self.verdicts.insert(verdict.id, verdict);
-                }
-            }
+            let verdict = change.verdict();
+            self.verdicts.insert(verdict.id, verdict.clone());
         }
     }
 

@@ -16,8 +16,9 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::Totals;
 
 use super::App;
-use super::document::{Field, answer, flatten};
+use super::document::{Field, answer, field, flatten};
 use super::session::Flows;
+use crate::model::verdict::{Severity, VerdictSummary};
 use crate::model::{AttachMode, ObservationPoint, PointState, Snapshot, StoreState, Tally};
 
 /// Version of the form of all answers.
@@ -333,6 +334,69 @@ impl From<&StoreState> for Store {
     }
 }
 
+/// Open verdicts by severity.
+#[derive(Debug)]
+pub(super) struct BySeverity([u64; Severity::ALL.len()]);
+
+impl Serialize for BySeverity {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(
+            Severity::ALL
+                .iter()
+                .map(|severity| severity.name())
+                .zip(self.0),
+        )
+    }
+}
+
+impl BySeverity {
+    const FIELDS: &[Field] = &[
+        field("notice", &["Worth a look."]),
+        field("warning", &["Probably abuse."]),
+        field("critical", &["Abuse that goes on."]),
+    ];
+}
+
+answer! {
+    /// What was found about own hosts.
+    pub(super) struct Verdicts {
+        /// Whether own hosts are judged; they are not without a list of own prefixes.
+        judged: bool,
+        /// Open verdicts by severity.
+        open: BySeverity [BySeverity],
+        /// Verdicts that were opened, or opened again, since the agent started.
+        opened: u64,
+        /// Own hosts that are watched.
+        subjects: u64,
+        /// Own hosts, each counted once a window, that were not judged because there was no place.
+        unjudged: u64,
+        /// Changes of verdicts that wait in memory because the store could not be written.
+        unwritten: u64,
+    }
+}
+
+impl From<&VerdictSummary> for Verdicts {
+    fn from(summary: &VerdictSummary) -> Self {
+        let VerdictSummary {
+            judged,
+            open,
+            flagged: _,
+            opened,
+            subjects,
+            unjudged,
+            unwritten,
+        } = summary;
+        Self {
+            judged: *judged,
+            open: BySeverity(*open),
+            opened: *opened,
+            subjects: *subjects,
+            unjudged: *unjudged,
+            unwritten: *unwritten,
+        }
+    }
+}
+
 answer! {
     /// `/api/v1/status`.
     pub(super) struct Status {
@@ -377,6 +441,8 @@ answer! {
         untracked: Volume [Volume],
         /// Flows and what became of connections.
         flows: Flows [Flows],
+        /// What was found about own hosts.
+        verdicts: Verdicts [Verdicts],
         /// The file that keeps the counts; null where the agent runs without one.
         store: Option<Store> [Store],
     }
@@ -395,6 +461,7 @@ impl Status {
             sources_kept,
             untracked,
             flows,
+            verdicts,
             store,
         } = snapshot;
         Self {
@@ -431,6 +498,7 @@ impl Status {
             sources_kept: *sources_kept,
             untracked: untracked.into(),
             flows: Flows::new(&account.flows, flows),
+            verdicts: verdicts.into(),
             store: store.as_ref().map(Store::from),
         }
     }

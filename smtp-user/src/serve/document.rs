@@ -16,6 +16,16 @@ pub(super) struct Field {
     pub serde: &'static str,
 }
 
+/// A field that holds a value.
+pub(super) const fn field(name: &'static str, docs: &'static [&'static str]) -> Field {
+    Field {
+        name,
+        docs,
+        inner: &[],
+        serde: "",
+    }
+}
+
 /// Path (`interfaces.name`) and meaning of all fields that hold a value, in order.
 pub(super) fn flatten(fields: &[Field]) -> Vec<(String, String)> {
     let mut flat = Vec::new();

@@ -7,6 +7,7 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{FlowKey, Totals};
 
 use crate::connections::{Connections, Follower, Limits};
+use crate::model::verdict::VerdictSummary;
 use crate::model::{
     AttachMode, Drain, Flow, Identity, ObservationPoint, PointState, Scope, Snapshot, Source,
     SourceRow, StoreState, Tally, Window,
@@ -213,6 +214,15 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
         sources_kept: sources.len() as u64,
         untracked: Totals::default(),
         flows: connections().summary(),
+        verdicts: VerdictSummary {
+            judged: true,
+            open: [3, 2, 1],
+            flagged: vec![("volume".to_owned(), 4), ("burst".to_owned(), 2)],
+            opened: 9,
+            subjects: 12,
+            unjudged: 0,
+            unwritten: 0,
+        },
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
             since: now - Duration::from_secs(5000),

@@ -19,13 +19,15 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use self::process::Process;
-pub use self::table::{METRICS, Metric, Type};
-use self::table::{Samples, Scrape, Value};
+pub use self::sample::{Metric, Type};
+use self::sample::{Samples, Scrape, Value};
+pub use self::table::METRICS;
 use super::App;
 use super::problem::Problem;
 use crate::model::Snapshot;
 
 mod process;
+mod sample;
 mod table;
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,7 +1,7 @@
 //! Flows and what became of connections, as answers show it.
 #![forbid(unsafe_code)]
 
-use super::document::{Field, answer};
+use super::document::{Field, answer, field};
 use crate::model::FlowTally;
 use crate::model::session::{
     COMMANDS, FlowSummary, Named, Outcome, Outcomes, PairVolume, REPLIES, Servers, Sessions,
@@ -34,15 +34,6 @@ impl Outcomes {
         }
         fields
     };
-}
-
-const fn field(name: &'static str, docs: &'static [&'static str]) -> Field {
-    Field {
-        name,
-        docs,
-        inner: &[],
-        serde: "",
-    }
 }
 
 /// Replies by class.

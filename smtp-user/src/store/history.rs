@@ -20,14 +20,15 @@ mod fold;
 mod merge;
 mod run;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tidy;
 
 use std::cell::Cell;
 
 use rusqlite::Connection;
 
-pub(super) use self::clock::Clock;
-pub use self::clock::Retention;
+pub use self::clock::{Clock, Retention, Span};
 pub(super) use self::codec::{Key, Kind, OTHERS, Row, SHARDS, address, rank, shard};
 pub(super) use self::cover::{cover, groups, snap, touched};
 use self::merge::Merge;

@@ -36,7 +36,7 @@ pub fn write(script: &Script, step: &Step, frame: &mut Vec<u8>) {
     frame.extend(destination_port.to_be_bytes());
     frame.extend(step.sequence.to_be_bytes());
     frame.extend(step.acknowledgement.to_be_bytes());
-    frame.push(((20 + step.options) / 4 << 4) as u8);
+    frame.push((((20 + step.options) / 4) << 4) as u8);
     frame.push(step.flags);
     frame.extend(64_240_u16.to_be_bytes());
     frame.extend([0; 4]);

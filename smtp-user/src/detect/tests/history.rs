@@ -78,7 +78,7 @@ impl Shelf {
     }
 
     fn judge(&self) -> Judge {
-        let mut judge = Court::new().judge;
+        let mut judge = Bench::new().judge;
         let (running, closed) = self.hours.split_last().expect("windows");
         judge.begin(self.now, closed, Some(*running));
         for ((bucket, address), counts) in &self.sources {
@@ -102,7 +102,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
     #[test]
     fn history_and_the_judge_have_the_same_facts(hours in hours(), next in windows()) {
-        let mut court = Court::new();
+        let mut court = Bench::new();
         let mut shelf = Shelf::default();
         for (number, (up, windows)) in hours.iter().enumerate() {
             if !up && number > 0 {
@@ -115,7 +115,7 @@ proptest! {
                 shelf.add(&seen);
             }
         }
-        let mut restarted = Court::new();
+        let mut restarted = Bench::new();
         restarted.judge = shelf.judge();
         for host in HOSTS {
             let ip = host.parse().expect("an address");

@@ -6,7 +6,7 @@ use super::*;
 
 /// Hours of these many connections, each full; gives what the last one finds of `persistence`.
 fn persistence(hours: &[u64]) -> Vec<String> {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let mut findings = Vec::new();
     for (number, connections) in hours.iter().enumerate() {
         findings = court.hour(number as u64, *connections);
@@ -51,7 +51,7 @@ fn persistence_is_a_warning_with_12_of_the_last_72_hours_above_30() {
 
 #[test]
 fn an_hour_with_gaps_does_not_break_a_streak_and_why_says_so() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     for number in [0, 1] {
         court.hour(number, 101);
     }
@@ -82,7 +82,7 @@ fn an_hour_with_gaps_does_not_break_a_streak_and_why_says_so() {
 
 #[test]
 fn a_look_back_over_gaps_has_an_end() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     for number in [0, 1] {
         court.hour(number, 101);
     }
@@ -92,7 +92,7 @@ fn a_look_back_over_gaps_has_an_end() {
         !findings.iter().any(|name| name.contains("persistence")),
         "{findings:?}"
     );
-    let mut court = Court::new();
+    let mut court = Bench::new();
     for number in [0, 1] {
         court.hour(number, 101);
     }
@@ -105,7 +105,7 @@ fn a_look_back_over_gaps_has_an_end() {
 
 #[test]
 fn full_hours_below_the_limit_break_a_streak() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     for number in [0, 1] {
         court.hour(number, 101);
     }
@@ -121,7 +121,7 @@ fn full_hours_below_the_limit_break_a_streak() {
 
 #[test]
 fn an_hour_with_gaps_that_is_over_the_limit_counts() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     for number in 0..3 {
         let seen = Seen::new(MIDNIGHT + number * HOUR, 600);
         let findings =
@@ -133,7 +133,7 @@ fn an_hour_with_gaps_that_is_over_the_limit_counts() {
 
 #[test]
 fn the_count_begins_anew_with_the_hour() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let at = |time| Seen::new(time, 10).with(address(HOST), address(SERVER), Deed::mail(20));
     court.add(&at(MIDNIGHT + HOUR - 20_000));
     assert_eq!(
@@ -152,23 +152,84 @@ fn the_count_begins_anew_with_the_hour() {
 
 #[test]
 fn an_hour_that_comes_twice_is_two_hours() {
-    let mut court = Court::new();
-    court.hour(5, 25);
+    let mut court = Bench::new();
+    court.hour(4, 25);
+    court.hour(5, 26);
     court.set_back();
-    let findings = court.hour(5, 25);
+    let findings = court.hour(4, 27);
     assert!(findings.is_empty(), "{findings:?}");
-    let facts = court
-        .judge
-        .facts_of(HOST.parse().expect("an address"))
-        .expect("windows");
-    assert_eq!((facts.frames.len(), facts.past_at(0).connections), (1, 25));
-    assert_eq!(facts.now, MIDNIGHT + 6 * HOUR);
+    let ip = HOST.parse().expect("an address");
+    let facts = court.judge.facts_of(ip).expect("windows");
+    assert_eq!(facts.now, MIDNIGHT + 5 * HOUR);
+    assert_eq!(facts.frames.len(), 2);
+    assert_eq!(facts.past_at(0).connections, 26);
+    assert_eq!(facts.past_at(1).connections, 25);
+    assert_eq!(facts.counts.totals.connections, 27);
+}
+
+#[test]
+fn pairs_find_room_again_in_the_next_hour() {
+    use super::super::judge::PAIRS;
+    let mut seen = Seen::new(MIDNIGHT, 600);
+    let (hosts, servers) = (256, PAIRS as u32 / 256);
+    for host in 0..hosts {
+        let client = address(&format!("2001:db8:0:{host:x}::1"));
+        let totals = Totals {
+            connections: servers.into(),
+            c2s_packets: servers.into(),
+            ..Totals::default()
+        };
+        seen.window.sources.push(Source {
+            address: client,
+            totals,
+        });
+        for number in 0..servers {
+            let counts = Counts {
+                totals: Totals {
+                    connections: 1,
+                    c2s_packets: 1,
+                    ..Totals::default()
+                },
+                ..Counts::default()
+            };
+            let pair = PairKey {
+                client,
+                server: server(number),
+            };
+            seen.folded.pairs.insert(pair, counts);
+        }
+    }
+    let mut court = Bench::new();
+    court.add(&seen);
+    let servers_of_host = |court: &mut Bench, time| {
+        court.add(&Seen::new(time, 10).with(address(HOST), server(1), Deed::mail(1)));
+        let facts = court.judge.facts_of(HOST.parse().expect("an address"));
+        let servers = facts.expect("windows").peers.servers;
+        (servers.count, servers.exact)
+    };
+    assert_eq!(servers_of_host(&mut court, MIDNIGHT + 600_000), (0, false));
+    assert_eq!(servers_of_host(&mut court, MIDNIGHT + HOUR), (1, true));
+}
+
+#[test]
+fn the_hour_of_a_long_window_has_gaps_however_much_of_it_was_seen() {
+    let mut court = Bench::new();
+    court.add(&Seen::new(MIDNIGHT, 7200));
+    court.add(&Seen::new(MIDNIGHT + 2 * HOUR, 10));
+    let facts = court.judge.facts_of(HOST.parse().expect("an address"));
+    let covered: Vec<_> = facts
+        .expect("windows")
+        .frames
+        .iter()
+        .map(|frame| frame.covered)
+        .collect();
+    assert_eq!(covered, [0.0, 0.0]);
 }
 
 #[test]
 fn a_window_of_many_hours_counts_pro_rata() {
     // 300 connections in 9.5 hours: in some hour there were 30 at least, but maybe no more.
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let long = |connections| {
         Seen::new(MIDNIGHT + HOUR / 2, 34_200).with(
             address(HOST),
@@ -177,10 +238,10 @@ fn a_window_of_many_hours_counts_pro_rata() {
         )
     };
     assert!(court.add(&long(309)).is_empty());
-    let mut court = Court::new();
+    let mut court = Bench::new();
     assert_eq!(names(&court.add(&long(310))), ["192.0.2.1 volume notice"]);
     // What was counted before in the hour in which it began is another hour.
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.add(&Seen::new(MIDNIGHT, 600).with(address(HOST), address(SERVER), Deed::mail(30)));
     assert!(court.add(&long(300)).is_empty());
     // The hours that it lasted have gaps.
@@ -197,7 +258,7 @@ fn a_window_of_many_hours_counts_pro_rata() {
 
 #[test]
 fn a_window_that_reaches_into_the_next_hour_covers_both() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.add(&Seen::new(MIDNIGHT, 3000));
     court.add(&Seen::new(MIDNIGHT + 3_000_000, 1200));
     court.add(&Seen::new(MIDNIGHT + 4_200_000, 3000));
@@ -217,7 +278,7 @@ fn privacy_addresses_of_one_64_are_one_subject() {
         let client = address(&format!("2001:db8:0:1::{number:x}"));
         seen = seen.with(client, address(SERVER), Deed::mail(1));
     }
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let findings = court.add(&seen);
     assert_eq!(names(&findings), ["2001:db8:0:1:: volume notice"]);
     assert_eq!(findings[0].subject.prefix_len(), 64);
@@ -225,7 +286,7 @@ fn privacy_addresses_of_one_64_are_one_subject() {
         ipv6_prefix: Within::new(128),
         ..Settings::default()
     };
-    assert!(Court::with(settings, Vec::new()).add(&seen).is_empty());
+    assert!(Bench::with(settings, Vec::new()).add(&seen).is_empty());
 }
 
 #[test]
@@ -235,7 +296,7 @@ fn the_servers_of_a_64_are_those_of_all_its_addresses_each_once() {
         let client = address(&format!("2001:db8::{number:x}"));
         seen = seen.with(client, server(number % 20), Deed::refused(1));
     }
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.add(&seen);
     assert_eq!(court.holding("2001:db8::1", "fanout"), [false]);
     let seen = Seen::new(MIDNIGHT, 600).with(address("2001:db8::2"), server(20), Deed::refused(1));
@@ -245,7 +306,7 @@ fn the_servers_of_a_64_are_those_of_all_its_addresses_each_once() {
 
 #[test]
 fn a_known_relay_is_counted_and_never_judged() {
-    let mut court = Court::with(Settings::default(), vec![relay("192.0.2.1/32", None, None)]);
+    let mut court = Bench::with(Settings::default(), vec![relay("192.0.2.1/32", None, None)]);
     let seen = Seen::new(MIDNIGHT, 600)
         .with(address(HOST), address(SERVER), Deed::mail(5000))
         .with(address("192.0.2.2"), address(SERVER), Deed::mail(101));
@@ -263,16 +324,16 @@ fn a_known_relay_with_a_limit_of_its_own_is_judged_by_that_alone() {
     let seen = |connections| {
         Seen::new(MIDNIGHT, 600).with(address(HOST), address(SERVER), Deed::refused(connections))
     };
-    let mut court = Court::with(Settings::default(), relays.clone());
+    let mut court = Bench::with(Settings::default(), relays.clone());
     assert!(court.add(&seen(5000)).is_empty());
-    let mut court = Court::with(Settings::default(), relays);
+    let mut court = Bench::with(Settings::default(), relays);
     assert_eq!(names(&court.add(&seen(5001))), ["192.0.2.1 volume warning"]);
 }
 
 #[test]
 fn an_expired_entry_excuses_nobody_and_is_reported() {
     let relays = vec![relay("192.0.2.1/32", None, Some("2026-11-24"))];
-    let mut court = Court::with(Settings::default(), relays);
+    let mut court = Bench::with(Settings::default(), relays);
     assert!(court.hour(23, 200).is_empty());
     assert_eq!(
         court
@@ -300,7 +361,7 @@ fn an_expired_entry_excuses_nobody_and_is_reported() {
 #[test]
 fn a_relay_in_a_64_is_a_subject_of_its_own() {
     let relays = vec![relay("2001:db8::25/128", None, None)];
-    let mut court = Court::with(Settings::default(), relays);
+    let mut court = Bench::with(Settings::default(), relays);
     let seen = Seen::new(MIDNIGHT, 600)
         .with(address("2001:db8::25"), address(SERVER), Deed::mail(500))
         .with(address("2001:db8::26"), address(SERVER), Deed::mail(10));
@@ -310,7 +371,7 @@ fn a_relay_in_a_64_is_a_subject_of_its_own() {
 
 #[test]
 fn strangers_are_not_judged_and_take_no_place() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let seen = Seen::new(MIDNIGHT, 600)
         .with(address("203.0.113.1"), address(HOST), Deed::mail(500))
         .with(address("2001:db9::1"), address(HOST), Deed::mail(500));
@@ -332,7 +393,7 @@ fn without_a_prefix_list_nobody_is_judged() {
 
 #[test]
 fn a_server_that_only_answers_is_no_subject() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let mut seen =
         Seen::new(MIDNIGHT, 600).with(address("203.0.113.1"), address(HOST), Deed::mail(500));
     seen.window.sources.push(Source {
@@ -353,7 +414,7 @@ fn hosts_beyond_the_bound_are_not_judged_and_counted_until_there_is_place() {
         subjects: Within::new(2),
         ..Settings::default()
     };
-    let mut court = Court::with(settings, Vec::new());
+    let mut court = Bench::with(settings, Vec::new());
     let mut seen = Seen::new(MIDNIGHT, 600);
     for number in 1..=3 {
         let client = address(&format!("192.0.2.{number}"));
@@ -381,7 +442,7 @@ fn more_servers_than_are_told_apart_are_still_too_many() {
     for number in 0..1500 {
         seen = seen.with(address(HOST), server(number), Deed::refused(1));
     }
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.add(&seen);
     let facts = court
         .judge
@@ -464,7 +525,7 @@ proptest! {
         }),
     ) {
         let end = |windows: &[Deeds]| {
-            let mut court = Court::new();
+            let mut court = Bench::new();
             court.hour(0, 101);
             for (number, deeds) in windows.iter().enumerate() {
                 court.add(&seen(MIDNIGHT + HOUR + 300_000 * number as u64, 300, deeds));
@@ -488,7 +549,7 @@ proptest! {
         // A share may hold in the midst of an hour and not at its end; a count may not.
         let counts = ["volume", "persistence", "burst", "fanout", "messages"];
         let end = |windows: &[Deeds]| {
-            let mut court = Court::new();
+            let mut court = Bench::new();
             let mut docket = Docket::new(&Settings::default());
             for (number, deeds) in windows.iter().enumerate() {
                 let at = MIDNIGHT + 300_000 * number as u64;

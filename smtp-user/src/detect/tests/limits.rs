@@ -4,7 +4,7 @@ use super::*;
 
 /// What one window of a fresh judge finds about the host.
 fn found(seen: Seen) -> Vec<String> {
-    names(&Court::new().add(&seen))
+    names(&Bench::new().add(&seen))
 }
 
 fn window() -> Seen {
@@ -50,7 +50,7 @@ fn volume_of_a_pair_fires_above_its_own_limits_and_names_the_server() {
         (100, Some(Severity::Notice)),
         (101, Some(Severity::Warning)),
     ] {
-        let mut court = Court::with(settings.clone(), Vec::new());
+        let mut court = Bench::with(settings.clone(), Vec::new());
         let seen = window()
             .with(
                 address(HOST),
@@ -89,7 +89,7 @@ fn burst_fires_above_50_connections_per_second_over_one_window() {
         (60, 3000, false),
         (60, 3001, true),
     ] {
-        let mut court = Court::with(settings.clone(), Vec::new());
+        let mut court = Bench::with(settings.clone(), Vec::new());
         let seen =
             Seen::new(MIDNIGHT, seconds).with(address(HOST), server(1), Deed::dead(connections));
         court.add(&seen);
@@ -103,7 +103,7 @@ fn burst_fires_above_50_connections_per_second_over_one_window() {
 
 #[test]
 fn a_window_that_was_cut_short_is_no_burst() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let mut seen = Seen::new(MIDNIGHT, 1);
     seen.window.length = Duration::from_millis(20);
     court.add(&seen.with(address(HOST), server(1), Deed::mail(2)));
@@ -121,7 +121,7 @@ fn fanout_fires_above_20_servers() {
 
 #[test]
 fn servers_that_got_no_new_connection_are_no_fanout() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let mut seen = window();
     for number in 0..30 {
         let deed = Deed {
@@ -143,7 +143,7 @@ fn failure_fires_below_one_half_of_at_least_30_attempts() {
         (0, 29, false),
         (0, 30, true),
     ] {
-        let mut court = Court::new();
+        let mut court = Bench::new();
         let seen = window()
             .with(address(HOST), server(1), Deed::mail(answered))
             .with(address(HOST), server(2), Deed::refused(refused));
@@ -158,7 +158,7 @@ fn failure_fires_below_one_half_of_at_least_30_attempts() {
 
 #[test]
 fn a_flood_to_dead_addresses_is_in_sight_of_failure_volume_and_fanout() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let findings = court.add(&spread(500, 500, Deed::dead));
     assert_eq!(
         names(&findings),
@@ -190,7 +190,7 @@ fn a_one_sided_path_accuses_nobody_of_failure() {
         ),
         (spread(300, 3, by_connection), false),
     ] {
-        let mut court = Court::new();
+        let mut court = Bench::new();
         let findings = court.add(&seen);
         assert!(
             findings
@@ -215,7 +215,7 @@ fn a_one_sided_path_accuses_nobody_of_failure() {
 
 #[test]
 fn a_scanner_that_meets_dead_servers_on_a_one_sided_path_still_fails() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let seen = spread(100, 100, Deed::dead).with(address(HOST), server(500), Deed::one_sided(20));
     court.add(&seen);
     assert_eq!(court.holding(HOST, "failure"), [true]);
@@ -230,7 +230,7 @@ fn rejection_fires_above_three_tenths_of_at_least_20_final_replies() {
         (70, 30, false),
         (69, 31, true),
     ] {
-        let mut court = Court::new();
+        let mut court = Bench::new();
         let deed = Deed {
             accepted,
             rejected,
@@ -248,7 +248,7 @@ fn rejection_fires_above_three_tenths_of_at_least_20_final_replies() {
 
 #[test]
 fn rejection_finds_who_sends_slowly_over_a_day() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let deed = Deed {
         accepted: 0,
         rejected: 1,
@@ -287,7 +287,7 @@ fn messages_fires_above_60_and_above_200_mail_commands() {
 fn size_is_small_below_100_bytes_in_the_mean_and_flags_nobody() {
     use crate::model::verdict::SizeClass;
     for (bytes, class, small) in [(99, SizeClass::Small, true), (100, SizeClass::Large, false)] {
-        let mut court = Court::new();
+        let mut court = Bench::new();
         let mut seen = spread(31, 10, |here| Deed {
             mail: 0,
             ..Deed::mail(here)
@@ -303,7 +303,7 @@ fn size_is_small_below_100_bytes_in_the_mean_and_flags_nobody() {
 
 #[test]
 fn without_flows_volume_still_fires_and_the_others_say_why_they_do_not() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let mut seen = spread(200, 50, Deed::mail);
     seen.folded = Folded::default();
     assert_eq!(names(&court.add(&seen)), ["192.0.2.1 volume warning"]);
@@ -317,4 +317,44 @@ fn without_flows_volume_still_fires_and_the_others_say_why_they_do_not() {
             assert!(because.contains("flows are not counted"), "{because}");
         }
     }
+}
+
+#[test]
+fn the_last_24_hours_are_no_25() {
+    let deed = Deed {
+        accepted: 0,
+        rejected: 10,
+        ..Deed::mail(1)
+    };
+    for (later, holds) in [(23, true), (24, false)] {
+        let mut court = Bench::new();
+        for number in [0, later] {
+            let seen = Seen::new(MIDNIGHT + number * HOUR, 600);
+            court.add(&seen.with(address(HOST), server(1), deed));
+        }
+        assert_eq!(court.holding(HOST, "rejection"), [false, holds]);
+    }
+}
+
+#[test]
+fn a_client_that_goes_on_in_a_later_window_puts_its_server_out_of_sight() {
+    let mut court = Bench::new();
+    let later = Deed {
+        talk: 1,
+        ..Deed::default()
+    };
+    court.add(&window().with(address(HOST), server(1), Deed::dead(40)));
+    assert_eq!(court.holding(HOST, "failure"), [true]);
+    court.add(&Seen::new(MIDNIGHT + 600_000, 600).with(address(HOST), server(1), later));
+    assert_eq!(court.holding(HOST, "failure"), [false]);
+}
+
+#[test]
+fn of_servers_with_as_many_connections_the_first_is_named() {
+    let mut court = Bench::new();
+    let seen = window();
+    let seen = seen.with(address(HOST), server(2), Deed::mail(9));
+    court.add(&seen.with(address(HOST), server(1), Deed::mail(9)));
+    let facts = court.judge.facts_of(HOST.parse().expect("an address"));
+    assert_eq!(facts.expect("windows").peers.busiest, Some((server(1), 9)));
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::verdict::{Figure, Verdict, VerdictState, Why};
 
-fn why(court: &Court, host: &str, verdicts: Vec<Verdict>) -> Why {
+fn why(court: &Bench, host: &str, verdicts: Vec<Verdict>) -> Why {
     let ip = host.parse().expect("an address");
     court.judge.why(ip, verdicts).expect("windows")
 }
@@ -17,7 +17,7 @@ fn verdicts(findings: &[Finding], now: u64) -> Vec<Verdict> {
 
 #[test]
 fn every_rule_is_there_with_its_figures_limit_and_period() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.hour(0, 20);
     let why = why(&court, HOST, Vec::new());
     let names: Vec<_> = why
@@ -59,7 +59,7 @@ fn every_rule_is_there_with_its_figures_limit_and_period() {
 
 #[test]
 fn a_flagged_source_is_told_the_worst_verdict() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let seen = Seen::new(MIDNIGHT, 600).with(address(HOST), address(SERVER), Deed::mail(150));
     let findings = court.add(&seen);
     let why = why(&court, HOST, verdicts(&findings, MIDNIGHT + 600_000));
@@ -74,7 +74,7 @@ fn a_flagged_source_is_told_the_worst_verdict() {
 
 #[test]
 fn nobody_is_judged_without_a_prefix_list_and_the_answer_says_so() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.judge = Judge::new(Settings::default(), Vec::new(), Vec::new());
     court.hour(0, 500);
     let why = why(&court, HOST, Vec::new());
@@ -88,7 +88,7 @@ fn nobody_is_judged_without_a_prefix_list_and_the_answer_says_so() {
 
 #[test]
 fn a_stranger_is_told_to_be_one() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     court.hour(0, 500);
     let why = why(&court, "203.0.113.1", Vec::new());
     assert_eq!(why.unjudged, Some(Unjudged::Remote));
@@ -101,7 +101,7 @@ fn a_stranger_is_told_to_be_one() {
 
 #[test]
 fn a_known_relay_is_told_its_entry() {
-    let mut court = Court::with(Settings::default(), vec![relay("192.0.2.0/28", None, None)]);
+    let mut court = Bench::with(Settings::default(), vec![relay("192.0.2.0/28", None, None)]);
     court.hour(0, 500);
     let why = why(&court, HOST, Vec::new());
     assert!(
@@ -122,7 +122,7 @@ fn a_known_relay_is_told_its_entry() {
 #[test]
 fn a_relay_with_a_limit_of_its_own_is_told_that_other_rules_are_not_applied() {
     let relays = vec![relay("192.0.2.1/32", Some(5000), None)];
-    let mut court = Court::with(Settings::default(), relays);
+    let mut court = Bench::with(Settings::default(), relays);
     court.hour(0, 600);
     let why = why(&court, HOST, Vec::new());
     assert_eq!(why.unjudged, None);
@@ -143,7 +143,7 @@ fn a_relay_with_a_limit_of_its_own_is_told_that_other_rules_are_not_applied() {
 #[test]
 fn an_expired_entry_is_named_in_the_answer() {
     let relays = vec![relay("192.0.2.1/32", None, Some("2026-11-23"))];
-    let mut court = Court::with(Settings::default(), relays);
+    let mut court = Bench::with(Settings::default(), relays);
     court.hour(0, 10);
     let answer = why(&court, HOST, Vec::new()).answer;
     assert!(
@@ -154,7 +154,7 @@ fn an_expired_entry_is_named_in_the_answer() {
 
 #[test]
 fn a_gap_proves_no_absence_and_the_answer_says_so() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     // The agent began in the midst of the hour.
     court.add(&Seen::new(MIDNIGHT + HOUR / 2, 600));
     let why = why(&court, HOST, Vec::new());
@@ -171,7 +171,7 @@ fn a_gap_proves_no_absence_and_the_answer_says_so() {
 
 #[test]
 fn a_muted_detector_is_named() {
-    let mut court = Court::new();
+    let mut court = Bench::new();
     let seen = Seen::new(MIDNIGHT, 600).with(address(HOST), address(SERVER), Deed::refused(25));
     let seen = seen.with(address(HOST), server(7), Deed::mail(10));
     let findings = court.add(&seen);

@@ -7,125 +7,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use smtp_common::counter::Skip;
-use smtp_common::flow::Totals;
 
-use super::super::api::all_segments;
-use super::process::Process;
+use super::sample::{Metric, counter, gauge};
+use crate::detect::DETECTORS;
 use crate::model::session::{COMMANDS, Outcome, REPLIES};
-use crate::model::{AttachMode, Drain, Identity, PointState, Snapshot, StoreState, Tally};
-
-/// What a value means over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    /// Only grows: from 0 at the start of the agent, or from what the store has kept.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-}
-
-/// A metric.
-pub struct Metric {
-    /// Its name, as it is scraped.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// What its values mean.
-    pub kind: Type,
-    /// The labels that each sample has.
-    pub labels: &'static [&'static str],
-    pub(super) samples: fn(&Scrape<'_>, &mut Samples),
-}
-
-/// What samples are made from.
-pub(super) struct Scrape<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) process: Process,
-}
-
-impl Scrape<'_> {
-    const fn identity(&self) -> &Identity {
-        &self.snapshot.identity
-    }
-
-    const fn tally(&self) -> &Tally {
-        &self.snapshot.account
-    }
-
-    fn all(&self) -> Totals {
-        all_segments(self.tally())
-    }
-
-    /// Something of the last drain, or `before` the first.
-    fn drained<T>(&self, before: T, value: impl FnOnce(Drain) -> T) -> T {
-        self.snapshot.last_drain.map_or(before, value)
-    }
-
-    /// Something of the store, or `none` where there is none.
-    fn stored<T>(&self, none: T, value: impl FnOnce(&StoreState) -> T) -> T {
-        self.snapshot.store.as_ref().map_or(none, value)
-    }
-}
-
-/// The samples of one metric: values of the labels, and the value.
-#[derive(Default)]
-pub(super) struct Samples(pub(super) Vec<(Vec<String>, Value)>);
-
-/// The value of a sample.
-#[derive(Clone, Copy)]
-pub(super) enum Value {
-    Integer(u64),
-    Float(f64),
-}
-
-impl From<u64> for Value {
-    fn from(value: u64) -> Self {
-        Self::Integer(value)
-    }
-}
-
-impl From<f64> for Value {
-    fn from(value: f64) -> Self {
-        Self::Float(value)
-    }
-}
-
-impl Samples {
-    fn one(&mut self, value: impl Into<Value>) {
-        self.0.push((Vec::new(), value.into()));
-    }
-
-    fn with(&mut self, labels: &[&str], value: impl Into<Value>) {
-        let labels = labels.iter().map(|&label| label.to_owned()).collect();
-        self.0.push((labels, value.into()));
-    }
-}
-
-const fn counter(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-    samples: fn(&Scrape<'_>, &mut Samples),
-) -> Metric {
-    Metric {
-        name,
-        help,
-        kind: Type::Counter,
-        labels,
-        samples,
-    }
-}
-
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-    samples: fn(&Scrape<'_>, &mut Samples),
-) -> Metric {
-    Metric {
-        kind: Type::Gauge,
-        ..counter(name, help, labels, samples)
-    }
-}
+use crate::model::verdict::Severity;
+use crate::model::{AttachMode, PointState};
 
 /// Every metric, in the order of the page.
 pub const METRICS: &[Metric] = &[
@@ -505,6 +392,59 @@ pub const METRICS: &[Metric] = &[
         "Chunks of history that were found damaged and left out.",
         &[],
         |scrape, to| to.one(scrape.stored(0, |store| store.damaged_chunks)),
+    ),
+    gauge(
+        "smtpflow_judging",
+        "1 if own hosts are judged, 0 if there is no list of own prefixes.",
+        &[],
+        |scrape, to| to.one(u64::from(scrape.snapshot.verdicts.judged)),
+    ),
+    gauge(
+        "smtpflow_verdicts_open",
+        "Open verdicts, by severity.",
+        &["severity"],
+        |scrape, to| {
+            for (severity, open) in Severity::ALL.iter().zip(scrape.snapshot.verdicts.open) {
+                to.with(&[severity.name()], open);
+            }
+        },
+    ),
+    gauge(
+        "smtpflow_sources_flagged",
+        "Own hosts with an open verdict, by detector.",
+        &["detector"],
+        |scrape, to| {
+            for entry in DETECTORS.iter().filter(|entry| entry.accuses) {
+                to.with(
+                    &[entry.name],
+                    scrape.snapshot.verdicts.flagged_by(entry.name),
+                );
+            }
+        },
+    ),
+    counter(
+        "smtpflow_verdicts_opened_total",
+        "Verdicts that were opened, or opened again.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.verdicts.opened),
+    ),
+    gauge(
+        "smtpflow_verdicts_unwritten",
+        "Changes of verdicts that wait in memory because the store could not be written.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.verdicts.unwritten),
+    ),
+    gauge(
+        "smtpflow_subjects",
+        "Own hosts that are watched.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.verdicts.subjects),
+    ),
+    counter(
+        "smtpflow_unjudged_total",
+        "Own hosts, each counted once a window, that were not judged because there was no place.",
+        &[],
+        |scrape, to| to.one(scrape.snapshot.verdicts.unjudged),
     ),
     gauge(
         "process_resident_memory_bytes",

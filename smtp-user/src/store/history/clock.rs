@@ -18,26 +18,29 @@ const CATCH_UP: u64 = 3_600_000;
 
 /// The wall clock of the windows; it is kept in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Clock {
-    pub(in crate::store) segment: u32,
+pub struct Clock {
+    /// The running segment.
+    pub segment: u32,
     /// The end of the newest window, in milliseconds since 1970.
-    pub(in crate::store) end: u64,
+    pub end: u64,
     /// The time that ages are measured from.
-    pub(in crate::store) horizon: u64,
+    pub horizon: u64,
 }
 
 /// A stretch of time in which packets were counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Span {
-    pub(in crate::store) segment: u32,
-    /// In milliseconds since 1970.
-    pub(in crate::store) start: u64,
-    pub(in crate::store) end: u64,
+pub struct Span {
+    /// Which segment it is of.
+    pub segment: u32,
+    /// When it began, in milliseconds since 1970.
+    pub start: u64,
+    /// When it ended.
+    pub end: u64,
 }
 
 impl Clock {
     /// Puts the next window in its place.
-    pub(in crate::store) fn place(&mut self, window: &Window) -> Span {
+    pub fn place(&mut self, window: &Window) -> Span {
         let length = window.length.as_millis().try_into().unwrap_or(u64::MAX);
         let start = milliseconds(window.started_at);
         let end = milliseconds(
@@ -79,7 +82,7 @@ pub struct Retention {
 
 impl Retention {
     /// For how long buckets of this tier are kept, in milliseconds.
-    pub(in crate::store) fn of(&self, tier: Tier) -> u64 {
+    pub fn of(&self, tier: Tier) -> u64 {
         let kept = match tier {
             Tier::Window => Duration::ZERO,
             Tier::Bin => self.bins,

@@ -45,7 +45,7 @@ fn around(connection: &Connection, time: u64) -> rusqlite::Result<Vec<Period>> {
         let (Some(length), Some(finer)) = (tier.length(), tier.finer()) else {
             continue;
         };
-        if time % length == 0 {
+        if time.is_multiple_of(length) {
             continue;
         }
         let start = tier.start_of(time);

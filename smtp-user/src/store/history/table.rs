@@ -276,11 +276,11 @@ pub(in crate::store) fn put_bucket(
     Ok(connection.last_insert_rowid())
 }
 
-/// Puts what a window adds into the file.
+/// Puts what a window adds into the file. Before `kept_from`, buckets of a tier are not kept any more.
 pub(in crate::store) fn put_run(
     transaction: &Transaction<'_>,
     run: &mut Run,
-    keep: impl Fn(Tier) -> u64,
+    kept_from: impl Fn(Tier) -> u64,
 ) -> rusqlite::Result<()> {
     let span = run.span();
     let bucket = Bucket {
@@ -302,7 +302,7 @@ pub(in crate::store) fn put_run(
         }
     }
     for span in &run.spans {
-        cover(transaction, span, bucket, &keep)?;
+        cover(transaction, span, bucket, &kept_from)?;
     }
     Ok(())
 }
@@ -312,7 +312,7 @@ fn cover(
     transaction: &Transaction<'_>,
     span: &Span,
     window: Bucket,
-    keep: &impl Fn(Tier) -> u64,
+    kept_from: &impl Fn(Tier) -> u64,
 ) -> rusqlite::Result<()> {
     let mut add = transaction.prepare_cached(
         "INSERT INTO coverage VALUES (?1, ?2, ?3, ?4)
@@ -324,7 +324,7 @@ fn cover(
             add.execute(params![0, span.segment, integer(window.start), integer(up)])?;
             continue;
         };
-        let mut from = span.start.max(span.end.saturating_sub(keep(tier)));
+        let mut from = span.start.max(tier.start_of(kept_from(tier)).min(span.end));
         loop {
             let start = tier.start_of(from);
             let to = span.end.min(start.saturating_add(length));

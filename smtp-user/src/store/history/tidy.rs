@@ -318,6 +318,8 @@ fn expire(
     clock: &Clock,
     retention: &Retention,
 ) -> rusqlite::Result<bool> {
+    // What was counted further ahead than anything is kept, was so by a clock that was wrong.
+    let after = clock.end.saturating_add(retention.of(Tier::Day));
     for (tier, state) in [
         (Tier::Bin, State::Folded),
         (Tier::Hour, State::Folded),
@@ -325,11 +327,8 @@ fn expire(
     ] {
         let keep = retention.of(tier);
         let whole = tier.coarser().unwrap_or(tier);
-        let length = whole.length().unwrap_or(0);
-        // What begins before this is of coarser buckets that have ended so long ago; what begins so
-        // far ahead was counted by a clock that was wrong.
+        // What begins before this is of coarser buckets that have ended so long ago.
         let before = whole.start_of(clock.horizon.saturating_sub(keep));
-        let after = clock.horizon.saturating_add(keep).saturating_add(length);
         let gone = transaction
             .prepare_cached(
                 "UPDATE bucket SET state = ?1

@@ -1,0 +1,192 @@
+//! Judges each window after it was committed, and notes in the store what changes by that.
+//!
+//! Contract: what is judged is what history has, in the same hours, so that a restart goes on where
+//! the agent was, and the question why has the same answer from the store. A change that cannot be
+//! noted waits in memory. What people decide in the store from elsewhere is taken over before the next
+//! window is judged.
+
+use std::collections::HashSet;
+
+use crate::config::Config;
+use crate::detect::{Court, REACH};
+use crate::failure::Failure;
+use crate::model::period::{Bucket, Period, Tier};
+use crate::model::verdict::{VerdictChange, VerdictState, VerdictSummary};
+use crate::model::{Folded, Window};
+use crate::store::{Clock, Store};
+
+const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
+
+pub(super) struct Judging {
+    court: Court,
+    clock: Clock,
+    /// The state of the store, as far as others have written to it.
+    data_version: Option<i64>,
+    /// Changes that are not in the store.
+    unwritten: Vec<VerdictChange>,
+    failing: bool,
+    opened: u64,
+}
+
+impl Judging {
+    /// Goes on with what the store has.
+    pub(super) fn new(config: &Config, store: Option<&mut Store>) -> Result<Self, Failure> {
+        let local = config.networks.local.clone();
+        let mut judging = Self {
+            court: Court::new(&config.detect, local, config.relay.clone()),
+            clock: Clock::default(),
+            data_version: None,
+            unwritten: Vec::new(),
+            failing: false,
+            opened: 0,
+        };
+        if !judging.court.judge.policy().judges() {
+            tracing::warn!(
+                "no host is judged: say which are yours with --local PREFIX (networks.local)"
+            );
+        }
+        if let Some(store) = store {
+            judging.clock = store.clock();
+            judging.remember(store)?;
+            judging.take_over(store);
+            // A kill may have come between a window and what was found in it.
+            let findings = judging.court.judge.review();
+            let changes = judging.court.docket.apply(&findings, judging.clock.end);
+            judging.note(changes, Some(store));
+        }
+        Ok(judging)
+    }
+
+    /// Takes over the hours that are looked back at.
+    fn remember(&mut self, store: &Store) -> Result<(), Failure> {
+        let now = self.clock.end;
+        let judge = &mut self.court.judge;
+        if now == 0 || !judge.policy().judges() {
+            return Ok(());
+        }
+        let reader = store.reader()?;
+        let running = Bucket {
+            segment: self.clock.segment,
+            // A window that ended with the hour is of that hour.
+            start: Tier::Hour.start_of(now - 1),
+            tier: Tier::Hour,
+        };
+        let period = Period {
+            from: running.start.saturating_sub(REACH as u64 * HOUR),
+            to: running.start + HOUR,
+        };
+        let (running_hour, closed): (Vec<_>, Vec<_>) = reader
+            .coverage(Tier::Hour, period)?
+            .into_iter()
+            .partition(|coverage| coverage.bucket == running);
+        judge.begin(now, &closed, running_hour.first().copied());
+        reader.hours(period, &mut |bucket, address, counts| {
+            judge.remember(bucket, address, counts);
+        })?;
+        let running_hour = Period {
+            from: running.start,
+            ..period
+        };
+        reader.pairs(running_hour, &mut |pair, counts| {
+            judge.remember_pair(pair, counts);
+        })
+    }
+
+    /// Takes over what others have written to the store.
+    fn take_over(&mut self, store: &Store) {
+        let docket = &mut self.court.docket;
+        let read = store.data_version().and_then(|version| {
+            if self.data_version != Some(version) {
+                let (verdicts, next_id) = store.load_verdicts(docket.horizon(self.clock.end))?;
+                docket.load(verdicts, next_id);
+                self.data_version = Some(version);
+            }
+            Ok(())
+        });
+        if let Err(failure) = read {
+            self.fail(&failure);
+        }
+    }
+
+    /// Judges a window.
+    pub(super) fn add(&mut self, window: &Window, folded: &Folded, store: Option<&mut Store>) {
+        if let Some(store) = &store {
+            self.take_over(store);
+        }
+        let span = self.clock.place(window);
+        let hour = Bucket {
+            segment: span.segment,
+            start: Tier::Hour.start_of(span.start),
+            tier: Tier::Hour,
+        };
+        let changes = self.court.add(window, folded, hour);
+        self.note(changes, store);
+    }
+
+    /// Notes what is not in the store yet: nothing follows.
+    pub(super) fn finish(&mut self, store: Option<&mut Store>) {
+        let unsaved = self.court.docket.unsaved();
+        self.note(unsaved, store);
+    }
+
+    fn note(&mut self, changes: Vec<VerdictChange>, store: Option<&mut Store>) {
+        for change in &changes {
+            let (verdict, what) = match change {
+                VerdictChange::Opened(verdict, _) => (verdict, "flagged"),
+                VerdictChange::Moved(verdict, event) if event.to == VerdictState::New => {
+                    (verdict, "flagged again")
+                }
+                VerdictChange::Moved(..) | VerdictChange::Held(_) => continue,
+            };
+            self.opened += 1;
+            tracing::info!(
+                subject = %verdict.subject,
+                detector = verdict.detector,
+                severity = verdict.severity.name(),
+                verdict = verdict.id,
+                "{what}: {}",
+                verdict.rule.text
+            );
+        }
+        let Some(store) = store else {
+            return;
+        };
+        if !self.unwritten.is_empty() {
+            // Of a rule that goes on to hold, the last word is enough.
+            let anew: HashSet<u64> = changes.iter().map(|change| change.verdict().id).collect();
+            self.unwritten.retain(|change| {
+                let held = matches!(change, VerdictChange::Held(_));
+                !(held && anew.contains(&change.verdict().id))
+            });
+        }
+        self.unwritten.extend(changes);
+        match store.write_verdicts(&self.unwritten) {
+            Ok(()) => {
+                self.unwritten.clear();
+                self.failing = false;
+            }
+            Err(failure) => self.fail(&failure),
+        }
+    }
+
+    /// Says it once.
+    fn fail(&mut self, failure: &Failure) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!("{failure}; verdicts wait in memory");
+        }
+    }
+
+    pub(super) fn summary(&self) -> VerdictSummary {
+        let Court { judge, docket } = &self.court;
+        let mut summary = VerdictSummary {
+            judged: judge.policy().judges(),
+            opened: self.opened,
+            subjects: judge.subjects() as u64,
+            unjudged: judge.unkept().unjudged,
+            unwritten: self.unwritten.len() as u64,
+            ..VerdictSummary::default()
+        };
+        summary.count(docket.open());
+        summary
+    }
+}
