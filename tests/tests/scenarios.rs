@@ -7,17 +7,20 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
+use smtp_user::connections::{Follower, Limits};
 use smtp_user::meter::pcap::PcapMeter;
+use smtp_user::model::period::Period;
 use smtp_user::model::{Flow, Source, Window};
+use smtp_user::store::{Committed, Store};
 use smtpflow_tests::SMTP;
 use smtpflow_tests::evaluation::{self, Pipeline, configuration, relays, show, subject};
 use smtpflow_tests::stream::Stream;
 use xtask::command;
 use xtask::evaluation::Report;
 use xtask::lab::smtpflow_binary;
-use xtask::traffic::habit::{HOUR, MINUTE};
+use xtask::traffic::habit::{DAY, HOUR, MINUTE};
 use xtask::traffic::kind::{KINDS, named};
-use xtask::traffic::{DISTRIBUTION, Distribution, Host, Label, Population, Script, pcap};
+use xtask::traffic::{DISTRIBUTION, Distribution, Host, Label, MONDAY, Population, Script, pcap};
 
 const LIMIT: Duration = Duration::from_secs(300);
 const WINDOW: Duration = Duration::from_secs(10);
@@ -276,7 +279,7 @@ fn without_a_list_of_prefixes_nobody_is_accused() {
 }
 
 #[test]
-fn a_day_with_the_ancestors_distribution_gives_its_table() {
+fn a_day_with_the_ancestors_distribution_gives_its_table_by_replay() {
     let day = Distribution::new(1);
     let connections = day.connections();
     let report = replay(day, "");
@@ -288,6 +291,36 @@ fn a_day_with_the_ancestors_distribution_gives_its_table() {
         .collect();
     let expected = DISTRIBUTION.map(|(from, _, pairs)| (Some(from), Some(pairs.into())));
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_day_with_the_ancestors_distribution_gives_its_table_by_history() {
+    let mut store = Store::in_memory(Vec::new(), 1 << 20).unwrap_or_else(|f| panic!("{f}"));
+    let mut follower = Follower::new(&Limits::default());
+    for window in Stream::new(Distribution::new(1), Duration::from_secs(300)) {
+        let followed = follower.follow(&window);
+        let committed = store.commit(1, &window, &followed.folded);
+        assert!(matches!(committed, Committed::Stored), "{window:?}");
+        while store.tidy() {}
+    }
+    let reader = store.reader().unwrap_or_else(|f| panic!("{f}"));
+    let day = Period {
+        from: MONDAY,
+        to: MONDAY + DAY,
+    };
+    let mut pairs = Vec::new();
+    reader
+        .pairs(day, &mut |_, counts| {
+            pairs.push((counts.totals.connections, counts.totals.c2s_bytes));
+        })
+        .unwrap_or_else(|f| panic!("{f}"));
+    let table = smtp_user::distribution::Distribution::of(pairs);
+    let rows = table.rows.map(|row| (row.from, row.items));
+    assert_eq!(
+        rows,
+        DISTRIBUTION.map(|(from, _, pairs)| (from, pairs.into()))
+    );
+    assert_eq!(table.connections, Distribution::new(1).connections());
 }
 
 /// The goals of `cargo xtask evaluate`, in small: what it says of all seeds is in docs/evaluation.
