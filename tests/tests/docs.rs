@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use smtp_common::counter::Skip;
-use smtp_user::serve;
+use smtp_user::config::Config;
 use smtp_user::serve::metrics::{METRICS, Type};
+use smtp_user::{detect, serve};
 use xtask::cost::{Report, readme_table};
 
 fn path() -> PathBuf {
@@ -61,6 +62,11 @@ fn skips() -> String {
     table(&["reason", "meaning"], rows)
 }
 
+fn detectors() -> String {
+    let rows = detect::table().into_iter().map(Vec::from);
+    table(&["detector", "looks at", "shipped", "because"], rows)
+}
+
 /// The report of the benchmark that is kept in the repository.
 fn bench() -> Report {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bench/bench.json");
@@ -89,6 +95,7 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
         ("source", fields(serve::source_fields())),
         ("status", fields(serve::status_fields())),
         ("skips", skips()),
+        ("detectors", detectors()),
         ("cost", readme_table(&report)),
     ];
     let mut text = readme();
@@ -121,5 +128,18 @@ fn every_metric_that_the_readme_names_exists() {
             METRICS.iter().any(|metric| metric.name == name),
             "README.md names {name}"
         );
+    }
+}
+
+#[test]
+fn every_configuration_in_the_readme_is_good() {
+    let text = readme();
+    let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let (toml, _) = block.split_once("```").expect("an end");
+        if let Err(failure) = Config::from_toml("README.md", toml) {
+            panic!("{failure}\n{toml}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use crate::model::verdict::Severity;
 pub const ENTRY: Entry = Entry {
     name: "burst",
     summary: "new connections per second, over one window",
-    why: "no mail program opens fifty connections a second; floods and scanners do, and a minute of it \
-          is enough",
+    why: "no mail program opens fifty connections a second; floods and scanners do, and are told after \
+          one window",
     accuses: true,
     about: Params::ABOUT,
     keys: Params::KEYS,

@@ -35,7 +35,8 @@ use self::merge::Merge;
 pub use self::run::Coarsened;
 pub(super) use self::run::{Order, Run, order};
 pub(super) use self::table::{
-    InFile, Stored, TABLES, is_suspect, put_run, read_clock, suspect, tier_number, write_clock,
+    InFile, Stored, TABLES, is_suspect, octets_of, put_run, read_clock, readable, suspect,
+    tier_number, write_clock,
 };
 pub(super) use self::tidy::step;
 

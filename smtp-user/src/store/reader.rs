@@ -14,8 +14,8 @@ use rusqlite::{Connection, OpenFlags, params};
 use smtp_common::packet::Address;
 
 use super::history::{
-    Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, rank,
-    read_clock, shard, snap, tier_number, touched,
+    Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, octets_of,
+    rank, read_clock, readable, shard, snap, tier_number, touched,
 };
 use super::{Trouble, integer, schema, verdicts};
 use crate::failure::{Failure, Kind as FailureKind};
@@ -151,6 +151,34 @@ impl Reader {
                     },
                 )?
                 .collect()
+        })
+    }
+
+    /// What history takes, by tier and kind of record: octets and records of the buckets that begin in
+    /// the period.
+    pub fn sizes(&self, period: Period) -> Result<Vec<(Tier, &'static str, u64, u64)>, Failure> {
+        self.read(|connection| {
+            let mut sizes = Vec::new();
+            for tier in Tier::ALL {
+                let parts = readable(connection, tier, period)?;
+                for kind in [Kind::Sources, Kind::Pairs] {
+                    let (mut octets, mut records) = (0, 0);
+                    for part in &parts {
+                        for shard in 0..SHARDS {
+                            let one = std::slice::from_ref(part);
+                            let all = Key::default();
+                            let mut run = merge(connection, one, shard, kind, all, &self.damage)?;
+                            while run.next(&mut Row::ZERO.clone(), &mut None)?.is_some() {}
+                            records += run.read();
+                            octets += octets_of(connection, part.id, shard, kind)?;
+                        }
+                    }
+                    if records > 0 {
+                        sizes.push((tier, kind.name(), octets, records));
+                    }
+                }
+            }
+            Ok(sizes)
         })
     }
 

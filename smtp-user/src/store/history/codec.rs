@@ -78,6 +78,16 @@ pub(in crate::store) enum Kind {
     Pairs,
 }
 
+impl Kind {
+    /// As in what is printed.
+    pub(in crate::store) const fn name(self) -> &'static str {
+        match self {
+            Self::Sources => "sources",
+            Self::Pairs => "pairs",
+        }
+    }
+}
+
 const MAPPED: u128 = 0xffff_0000_0000;
 
 /// See the module.

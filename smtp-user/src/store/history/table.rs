@@ -241,6 +241,21 @@ impl Chunks for InFile<'_> {
     }
 }
 
+/// What the chunks of one bucket, shard and kind take.
+pub(in crate::store) fn octets_of(
+    connection: &Connection,
+    bucket: i64,
+    shard: u8,
+    kind: Kind,
+) -> rusqlite::Result<u64> {
+    let range = Range::new(bucket, shard, kind);
+    connection
+        .prepare_cached(
+            "SELECT coalesce(sum(length(body)), 0) FROM chunk WHERE id BETWEEN ?1 AND ?2",
+        )?
+        .query_row([range.first, range.last], |row| row.get(0))
+}
+
 /// Writes a chunk.
 pub(in crate::store) fn put_chunk(
     connection: &Connection,
