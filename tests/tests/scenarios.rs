@@ -1,17 +1,28 @@
 //! Labelled traffic of known kinds of hosts: who is accused, and that live traffic, a capture and a
 //! stream of windows give the same.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 use std::time::Duration;
 
+use smtp_user::connections::{Follower, Limits};
 use smtp_user::meter::pcap::PcapMeter;
+use smtp_user::model::period::Period;
 use smtp_user::model::{Flow, Source, Window};
+use smtp_user::store::{Committed, Store};
 use smtpflow_tests::SMTP;
+use smtpflow_tests::evaluation::{self, Pipeline, configuration, relays, show, subject};
 use smtpflow_tests::stream::Stream;
-use xtask::traffic::habit::MINUTE;
+use xtask::command;
+use xtask::evaluation::Report;
+use xtask::lab::smtpflow_binary;
+use xtask::traffic::habit::{DAY, HOUR, MINUTE};
 use xtask::traffic::kind::{KINDS, named};
-use xtask::traffic::{Population, Script, pcap};
+use xtask::traffic::{DISTRIBUTION, Distribution, Host, Label, MONDAY, Population, Script, pcap};
 
+const LIMIT: Duration = Duration::from_secs(300);
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The windows of a capture of these scripts.
@@ -71,5 +82,262 @@ fn a_capture_and_a_stream_of_the_same_scripts_are_the_same_windows() {
         let windows = compare(population).or_else(|_| compare(population));
         let windows = windows.unwrap_or_else(|difference| panic!("{difference}"));
         assert!(windows > 1, "{windows} windows with traffic");
+    }
+}
+
+/// The detectors that accuse, by whom they accuse.
+type Verdicts = BTreeMap<String, BTreeSet<String>>;
+
+/// What `smtpflow replay --json` says of a capture of these scripts.
+fn replay(
+    hours: impl IntoIterator<Item = (u64, Vec<Script>)>,
+    configuration: &str,
+) -> serde_json::Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = folder.path().join("scenario.pcap");
+    let file = File::create(&capture).expect("a file");
+    pcap::write(hours, &mut BufWriter::new(file)).expect("a capture");
+    let config = folder.path().join("smtpflow.toml");
+    std::fs::write(&config, configuration).expect("a file");
+    let mut smtpflow = command::tool(
+        smtpflow_binary()
+            .expect("a binary")
+            .to_str()
+            .expect("UTF-8"),
+        ["replay", "--json", "--config"],
+    );
+    smtpflow.arg(&config).arg(&capture);
+    let json = command::output(&mut smtpflow, LIMIT).expect("a replay");
+    serde_json::from_str(&json).expect("JSON")
+}
+
+fn verdicts_of(report: &serde_json::Value) -> Verdicts {
+    let mut verdicts = Verdicts::new();
+    for verdict in report["verdicts"].as_array().expect("verdicts") {
+        let word = |name: &str| verdict[name].as_str().expect("text").to_owned();
+        let detectors = verdicts.entry(word("subject")).or_default();
+        detectors.insert(word("detector"));
+    }
+    verdicts
+}
+
+/// What the windows of a stream lead to.
+fn streamed(population: &Population) -> Verdicts {
+    let mut pipeline = Pipeline::new(relays(population));
+    let mut verdicts = Verdicts::new();
+    for window in Stream::new(population.traffic(), WINDOW) {
+        for verdict in pipeline.add(&window) {
+            let detectors = verdicts.entry(show(&verdict.subject)).or_default();
+            detectors.insert(verdict.detector);
+        }
+    }
+    verdicts
+}
+
+/// How long to look at a kind, in hours; the detectors that accuse every host of it, and those that may
+/// as well.
+type Expected = (
+    &'static str,
+    u64,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+const EXPECTED: [Expected; 25] = [
+    ("ordinary", 24, &[], &[]),
+    ("busy", 24, &[], &[]),
+    ("mail_server", 24, &[], &[]),
+    ("relay", 3, &[], &[]),
+    ("newsletter", 24, &[], &[]),
+    ("monitor", 6, &[], &[]),
+    ("inbound", 4, &[], &[]),
+    ("privacy", 24, &[], &[]),
+    ("one_sided", 24, &[], &[]),
+    ("ladder", 24, &[], &[]),
+    ("qinq", 24, &[], &[]),
+    ("spoofed", 2, &[], &[]),
+    (
+        "hammer",
+        2,
+        &["volume", "messages"],
+        &["rejection", "persistence"],
+    ),
+    (
+        "once_each",
+        3,
+        &["fanout", "volume", "messages"],
+        &["rejection"],
+    ),
+    (
+        "slow",
+        30,
+        &["fanout", "volume", "persistence"],
+        &["rejection"],
+    ),
+    ("slower", 30, &["rejection"], &["fanout", "volume"]),
+    (
+        "burst",
+        12,
+        &["burst", "volume", "fanout"],
+        &["messages", "rejection"],
+    ),
+    ("many_messages", 12, &["messages"], &["rejection"]),
+    ("behind_nat", 6, &["volume"], &[]),
+    (
+        "scanner",
+        4,
+        &["volume", "fanout", "failure"],
+        &["rejection"],
+    ),
+    ("syn_flood", 2, &["volume", "burst", "failure"], &[]),
+    (
+        "refused",
+        30,
+        &["failure", "volume"],
+        &["fanout", "persistence", "rejection"],
+    ),
+    (
+        "privacy_bot",
+        12,
+        &["volume", "fanout", "persistence"],
+        &["messages", "rejection"],
+    ),
+    (
+        "qinq_bot",
+        8,
+        &["volume", "fanout"],
+        &["messages", "persistence", "rejection"],
+    ),
+    (
+        "one_sided_bot",
+        12,
+        &["volume", "persistence"],
+        &["fanout", "messages"],
+    ),
+];
+
+#[test]
+fn each_kind_alone_is_accused_by_its_detectors_or_by_none() {
+    let defined = KINDS.iter().filter(|kind| !kind.limit);
+    let defined: Vec<_> = defined.map(|kind| kind.name).collect();
+    assert_eq!(EXPECTED.map(|(name, ..)| name).to_vec(), defined);
+    for (name, hours, all, others) in EXPECTED {
+        let kind = named(name);
+        let population = Population::alone(kind, 3, 21, hours * HOUR);
+        let verdicts = verdicts_of(&replay(population.traffic(), &configuration(&population)));
+        let mut known = BTreeSet::new();
+        for host in population.hosts.iter().filter(|host| host.abuse.is_some()) {
+            let subject = show(&subject(host));
+            let found = verdicts.get(&subject).cloned().unwrap_or_default();
+            let has = |name: &&str| found.contains(*name);
+            assert!(all.iter().all(|name| has(name)), "{name}: {found:?}");
+            assert_eq!(
+                found.len(),
+                all.iter().chain(others).filter(|name| has(name)).count(),
+                "{name}: {found:?}"
+            );
+            known.insert(subject);
+        }
+        assert_eq!(known.len(), if all.is_empty() { 0 } else { 3 }, "{name}");
+        let accused: BTreeSet<_> = verdicts.keys().cloned().collect();
+        assert_eq!(accused, known, "{name}");
+        assert_eq!(verdicts, streamed(&population), "{name}");
+    }
+}
+
+#[test]
+fn all_kinds_together_through_replay_accuse_the_bots_and_nobody_else() {
+    let kinds = KINDS.iter().filter(|kind| !kind.limit);
+    let population = Population::of(22, 4 * HOUR, kinds.map(|kind| (kind, 1)));
+    let verdicts = verdicts_of(&replay(population.traffic(), &configuration(&population)));
+    let bots = population.hosts.iter().filter(|host| {
+        // What shows over days does not in four hours.
+        host.kind.label == Label::Bot && !["slower", "many_messages"].contains(&host.kind.name)
+    });
+    let innocent = |host: &&Host| host.kind.label == Label::Innocent;
+    for bot in bots {
+        let subject = show(&subject(bot));
+        assert!(verdicts.contains_key(&subject), "{bot:?} is missed");
+    }
+    for host in population.hosts.iter().filter(innocent) {
+        let found = verdicts.get(&show(&subject(host)));
+        assert_eq!(found, None, "{host:?} is accused");
+    }
+    let hosts: BTreeSet<_> = population.hosts.iter().map(|h| show(&subject(h))).collect();
+    for accused in verdicts.keys() {
+        assert!(hosts.contains(accused), "{accused} is no host");
+    }
+    assert_eq!(verdicts, streamed(&population));
+}
+
+#[test]
+fn without_a_list_of_prefixes_nobody_is_accused() {
+    let population = Population::alone(named("syn_flood"), 1, 21, HOUR);
+    let report = replay(population.traffic(), "");
+    assert_eq!(report["judged"], false);
+    assert_eq!(report["verdicts"], serde_json::json!([]));
+}
+
+#[test]
+fn a_day_with_the_ancestors_distribution_gives_its_table_by_replay() {
+    let day = Distribution::new(1);
+    let connections = day.connections();
+    let report = replay(day, "");
+    assert_eq!(report["totals"]["connections"], connections);
+    let rows = report["distribution"].as_array().expect("rows");
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row["from"].as_u64(), row["items"].as_u64()))
+        .collect();
+    let expected = DISTRIBUTION.map(|(from, _, pairs)| (Some(from), Some(pairs.into())));
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn a_day_with_the_ancestors_distribution_gives_its_table_by_history() {
+    let mut store = Store::in_memory(Vec::new(), 1 << 20).unwrap_or_else(|f| panic!("{f}"));
+    let mut follower = Follower::new(&Limits::default());
+    for window in Stream::new(Distribution::new(1), Duration::from_secs(300)) {
+        let followed = follower.follow(&window);
+        let committed = store.commit(1, &window, &followed.folded);
+        assert!(matches!(committed, Committed::Stored), "{window:?}");
+        while store.tidy() {}
+    }
+    let reader = store.reader().unwrap_or_else(|f| panic!("{f}"));
+    let day = Period {
+        from: MONDAY,
+        to: MONDAY + DAY,
+    };
+    let mut pairs = Vec::new();
+    reader
+        .pairs(day, &mut |_, counts| {
+            pairs.push((counts.totals.connections, counts.totals.c2s_bytes));
+        })
+        .unwrap_or_else(|f| panic!("{f}"));
+    let table = smtp_user::distribution::Distribution::of(pairs);
+    let rows = table.rows.map(|row| (row.from, row.items));
+    assert_eq!(
+        rows,
+        DISTRIBUTION.map(|(from, _, pairs)| (from, pairs.into()))
+    );
+    assert_eq!(table.connections, Distribution::new(1).connections());
+}
+
+/// The goals of `cargo xtask evaluate`, in small: what it says of all seeds is in docs/evaluation.
+#[test]
+fn the_goals_are_reached_on_two_seeds_of_a_day() {
+    let runs = [31, 32].map(|seed| evaluation::run(&Population::mixed(seed, 1), true));
+    let report = Report {
+        days: 1,
+        tuned: 0,
+        runs: runs.to_vec(),
+    };
+    let part = &report.parts()[0];
+    println!("{}", xtask::evaluation::text(&report));
+    let goals = xtask::evaluation::goals(&report, part);
+    let absolute = ["recall of", "precision of", "median time to"];
+    for goal in &goals[..absolute.len()] {
+        assert!(absolute.iter().any(|what| goal.goal.starts_with(what)));
+        assert!(goal.reached, "{goal:?}");
     }
 }
