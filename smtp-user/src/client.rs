@@ -361,7 +361,10 @@ mod tests {
         assert_eq!(denied.kind, Kind::NoPermission);
         assert!(denied.to_string().contains("--token-file"), "{denied}");
         let missing = agent.get("/x", &[200]).expect_err("missing");
-        assert!(missing.to_string().contains("404: it is not here"), "{missing}");
+        assert!(
+            missing.to_string().contains("404: it is not here"),
+            "{missing}"
+        );
         for request in server.join().expect("it ends") {
             assert!(request.starts_with("GET /x HTTP/1.1\r\n"), "{request}");
             let shown = "\r\nAuthorization: Bearer 0123456789abcdef\r\n";
