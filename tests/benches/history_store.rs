@@ -147,7 +147,7 @@ fn open(path: &Path, sources: u32) -> Store {
 
 /// Commits and tidies windows, and says what that costs.
 fn write(store: &mut Store, windows: impl Iterator<Item = (Window, Folded)>) {
-    let (mut commits, mut steps, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
+    let (mut commits, mut steps): (Vec<Cost>, Vec<Cost>) = (Vec::new(), Vec::new());
     let mut resident = 0.0_f64;
     for (window, folded) in windows {
         let (committed, cost) = measure(|| store.commit(1, &window, &folded));
@@ -155,7 +155,6 @@ fn write(store: &mut Store, windows: impl Iterator<Item = (Window, Folded)>) {
         commits.push(cost);
         loop {
             let (more, cost) = measure(|| store.tidy());
-            longest = longest.max(cost.time);
             steps.push(cost);
             if !more {
                 break;
@@ -170,8 +169,9 @@ fn write(store: &mut Store, windows: impl Iterator<Item = (Window, Folded)>) {
         total(&commits),
         median(&commits)
     );
+    let longest = steps.iter().map(|cost| cost.cpu).max().unwrap_or_default();
     println!(
-        "  merging          {}, {} steps, the longest {longest:.1?}",
+        "  merging          {}, {} steps of at most {longest:.1?} CPU",
         total(&steps),
         steps.len()
     );

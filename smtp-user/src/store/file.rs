@@ -123,7 +123,8 @@ impl Place {
     ///   for which the kernel's half waits; `journal_size_limit` gives the room of a log that was long
     ///   back to the disk.
     /// - `temp_store = MEMORY`: nothing is written anywhere but to the store.
-    /// - `cache_size = -16384`: 16 MiB of pages, so that a large transaction does not spill.
+    /// - `cache_size = -65536`: up to 64 MiB of pages, so that the sources of a flood, which are all over
+    ///   their table, are not read from the file again with each window.
     /// - `trusted_schema = OFF`: the file may have been written by somebody else.
     ///
     /// The size of a page is 4,096 octets, as chunks are made for it. There is no `auto_vacuum`: pages
@@ -154,7 +155,7 @@ impl Place {
         }
         connection.execute_batch(
             "PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -16384;
+             PRAGMA cache_size = -65536;
              PRAGMA trusted_schema = OFF;",
         )?;
         Ok(connection)

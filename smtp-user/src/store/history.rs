@@ -31,6 +31,7 @@ use rusqlite::Connection;
 pub use self::clock::{Clock, Retention, Span};
 pub(super) use self::codec::{Key, Kind, OTHERS, Row, SHARDS, address, rank, shard};
 pub(super) use self::cover::{cover, groups, snap, touched};
+pub(super) use self::merge::Client;
 use self::merge::Merge;
 pub use self::run::Coarsened;
 pub(super) use self::run::{Order, Run, order};

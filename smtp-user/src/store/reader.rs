@@ -14,8 +14,8 @@ use rusqlite::{Connection, OpenFlags, params};
 use smtp_common::packet::Address;
 
 use super::history::{
-    Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, octets_of,
-    rank, read_clock, readable, shard, snap, tier_number, touched,
+    Client, Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge,
+    octets_of, rank, read_clock, readable, shard, snap, tier_number, touched,
 };
 use super::{Trouble, integer, schema, verdicts};
 use crate::failure::{Failure, Kind as FailureKind};
@@ -41,7 +41,8 @@ impl Reader {
     ///
     /// There is none, it cannot be read, it is none of ours or of another version.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        if let Err(error) = std::fs::metadata(path) {
+        // SQLite does not say why it cannot open a file.
+        if let Err(error) = std::fs::File::open(path) {
             let kind = match error.kind() {
                 std::io::ErrorKind::PermissionDenied => FailureKind::NoPermission,
                 _ => FailureKind::Unavailable,
@@ -66,7 +67,6 @@ impl Reader {
             )?;
             connection.busy_timeout(BUSY)?;
             connection.set_prepared_statement_cache_capacity(64);
-            // 64 MiB of the file as memory, which spares a copy of each page; 2 MiB of pages beside.
             connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
             schema::check_version(&connection)?;
             Ok(connection)
@@ -268,6 +268,16 @@ impl Reader {
     ) -> rusqlite::Result<()> {
         let all = Key::default();
         let mut records = merge(connection, parts, shard, kind, all, &self.damage)?;
+        if kind == Kind::Pairs {
+            let mut pairs = Client::default();
+            while let Some(client) = records.next_client(&mut pairs)? {
+                for (server, row) in pairs.rows() {
+                    let server = *server;
+                    each(Key { client, server }, &row.counts());
+                }
+            }
+            return Ok(());
+        }
         let mut row = Row::ZERO;
         while let Some(key) = records.next(&mut row, &mut None)? {
             each(key, &row.counts());

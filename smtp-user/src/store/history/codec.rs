@@ -264,11 +264,25 @@ fn put_wide(out: &mut Vec<u8>, mut number: u128) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Malformed;
 
+/// A number. Most have one octet, some two; these are read without a loop.
+#[inline(always)]
 fn take(from: &mut &[u8]) -> Result<u64, Malformed> {
+    match *from {
+        [octet, rest @ ..] if *octet < 0x80 => {
+            *from = rest;
+            Ok(u64::from(*octet))
+        }
+        [low, high, rest @ ..] if *high < 0x80 => {
+            *from = rest;
+            Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+        }
+        _ => take_long(from),
+    }
+}
+
+fn take_long(from: &mut &[u8]) -> Result<u64, Malformed> {
     let (mut number, mut shift) = (0_u64, 0);
-    loop {
-        let (octet, rest) = from.split_first().ok_or(Malformed)?;
-        *from = rest;
+    for (place, octet) in from.iter().enumerate() {
         let bits = u64::from(octet & 0x7f);
         // The tenth octet has room for one bit.
         if shift > 63 || (shift == 63 && bits > 1) {
@@ -276,27 +290,43 @@ fn take(from: &mut &[u8]) -> Result<u64, Malformed> {
         }
         number |= bits << shift;
         if octet & 0x80 == 0 {
+            *from = &from[place + 1..];
             return Ok(number);
         }
         shift += 7;
     }
+    Err(Malformed)
 }
 
+/// A number of up to 128 bits.
+#[inline(always)]
 fn take_wide(from: &mut &[u8]) -> Result<u128, Malformed> {
+    // Nine octets hold 63 bits.
+    let mut narrow = *from;
+    if let Ok(number) = take(&mut narrow)
+        && from.len() - narrow.len() <= 9
+    {
+        *from = narrow;
+        return Ok(number.into());
+    }
+    take_widest(from)
+}
+
+fn take_widest(from: &mut &[u8]) -> Result<u128, Malformed> {
     let (mut number, mut shift) = (0_u128, 0);
-    loop {
-        let (octet, rest) = from.split_first().ok_or(Malformed)?;
-        *from = rest;
+    for (place, octet) in from.iter().enumerate() {
         let bits = u128::from(octet & 0x7f);
         if shift > 126 || (shift == 126 && bits > 3) {
             return Err(Malformed);
         }
         number |= bits << shift;
         if octet & 0x80 == 0 {
+            *from = &from[place + 1..];
             return Ok(number);
         }
         shift += 7;
     }
+    Err(Malformed)
 }
 
 fn put_sketch(out: &mut Vec<u8>, sketch: &Sketch) {
@@ -489,6 +519,20 @@ impl Decoder {
         let map = take(&mut rest)?;
         let mut counts = map & ((1 << FIELDS) - 1);
         while counts != 0 {
+            // Behind the first ones, most are small: eight numbers of an octet each.
+            if counts & ((2 << PEAK) - 1) == 0
+                && counts.count_ones() >= 8
+                && let Some((eight, after)) = rest.split_first_chunk::<8>()
+                && u64::from_ne_bytes(*eight) & 0x8080_8080_8080_8080 == 0
+            {
+                for more in eight {
+                    let mine = &mut row.0[counts.trailing_zeros() as usize];
+                    counts &= counts - 1;
+                    *mine = mine.saturating_add(u64::from(*more));
+                }
+                rest = after;
+                continue;
+            }
             let place = counts.trailing_zeros() as usize;
             counts &= counts - 1;
             let more = take(&mut rest)?;

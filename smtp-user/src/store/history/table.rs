@@ -1,5 +1,7 @@
 //! History in the file: buckets, their chunks, and for how much of their time packets were counted.
 
+use std::cell::Cell;
+
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, Transaction, params};
 
 use super::clock::{Clock, Span};
@@ -142,11 +144,22 @@ impl Range {
 /// The chunks of one bucket, shard and kind.
 pub(in crate::store) struct InFile<'c> {
     connection: &'c Connection,
-    /// The next one may have this number.
+    /// The next one to be read may have this number.
     next: i64,
     last: i64,
-    damage: &'c std::cell::Cell<u64>,
+    /// Chunks with their numbers, the next one last.
+    ready: Vec<(i64, Vec<u8>)>,
+    /// Memory of chunks that were handed over.
+    spare: Vec<Vec<u8>>,
+    /// How many are read at once: more every time, since most of the cost of one is finding it.
+    batch: usize,
+    /// The number of the chunk that was handed over last.
+    current: i64,
+    damage: &'c Cell<u64>,
 }
+
+/// The most chunks of a run that are read at once.
+const BATCH: usize = 16;
 
 impl<'c> InFile<'c> {
     /// From the chunk on in which the records of this client begin.
@@ -154,12 +167,16 @@ impl<'c> InFile<'c> {
         connection: &'c Connection,
         range: Range,
         client: u128,
-        damage: &'c std::cell::Cell<u64>,
+        damage: &'c Cell<u64>,
     ) -> rusqlite::Result<Self> {
         let mut chunks = Self {
             connection,
             next: range.first,
             last: range.last,
+            ready: Vec::new(),
+            spare: Vec::new(),
+            batch: 2,
+            current: 0,
             damage,
         };
         if client != 0 {
@@ -203,34 +220,56 @@ impl<'c> InFile<'c> {
     }
 }
 
+impl InFile<'_> {
+    /// Reads some more.
+    fn fetch(&mut self) -> rusqlite::Result<()> {
+        if self.next > self.last {
+            return Ok(());
+        }
+        let mut select = self.connection.prepare_cached(
+            "SELECT id, body FROM chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3",
+        )?;
+        let mut rows = select.query(params![self.next, self.last, self.batch])?;
+        while let Some(row) = rows.next()? {
+            let mut chunk = self.spare.pop().unwrap_or_default();
+            chunk.clear();
+            chunk.extend_from_slice(row.get_ref(1)?.as_blob()?);
+            self.ready.push((row.get(0)?, chunk));
+        }
+        self.next = match self.ready.last() {
+            Some((id, _)) if self.ready.len() == self.batch => id + 1,
+            _ => self.last + 1,
+        };
+        self.ready.reverse();
+        self.batch = BATCH.min(2 * self.batch);
+        Ok(())
+    }
+}
+
 impl Chunks for InFile<'_> {
     type Error = rusqlite::Error;
 
     fn next(&mut self, into: &mut Vec<u8>) -> rusqlite::Result<bool> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, body FROM chunk WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1",
-        )?;
         loop {
-            let mut rows = select.query([self.next, self.last])?;
-            let Some(row) = rows.next()? else {
+            if self.ready.is_empty() {
+                self.fetch()?;
+            }
+            let Some((id, mut chunk)) = self.ready.pop() else {
                 return Ok(false);
             };
-            let id: i64 = row.get(0)?;
-            self.next = id + 1;
-            let body = row.get_ref(1)?.as_blob()?;
-            match codec::open(id, body) {
-                Ok(_) => {
-                    into.clear();
-                    into.extend_from_slice(body);
-                    return Ok(true);
-                }
+            self.current = id;
+            let opened = codec::open(id, &chunk).map(|_| ());
+            std::mem::swap(into, &mut chunk);
+            self.spare.push(chunk);
+            match opened {
+                Ok(()) => return Ok(true),
                 Err(Malformed) => self.damaged(),
             }
         }
     }
 
     fn damaged(&mut self) {
-        let id = self.next - 1;
+        let id = self.current;
         self.damage.set(self.damage.get() + 1);
         tracing::error!(
             bucket = id >> (RUNNING + 5),
