@@ -8,6 +8,7 @@ pub mod cost;
 pub mod evaluation;
 pub mod foreign;
 pub mod generator;
+pub mod history;
 pub mod instructions;
 pub mod measure;
 pub mod oracle;

@@ -3,16 +3,23 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use smtp_common::flow::Totals;
-use smtp_user::model::{Folded, Tally, Window};
-use smtp_user::store::{Committed, Store};
+use smtp_common::packet::Address;
+use smtp_user::crash;
+use smtp_user::model::period::{Period, Tier};
+use smtp_user::model::{Counts, Folded, PairKey, Tally, Window};
+use smtp_user::store::{Committed, Reader, Store};
+use smtpflow_tests::random::Random;
 use smtpflow_tests::windows::{Order, window};
+use smtpflow_tests::{history, long};
 use xtask::command::{finish, poll_until};
 use xtask::lab::{Agent, AgentOptions, Lab, ensure_bpffs};
 
@@ -311,4 +318,208 @@ fn an_agent_that_cannot_write_says_so_and_goes_on() {
     let mut agent = start(&lab, &options);
     assert_eq!(connections(&mut agent), waiting + 5);
     assert!(agent.stop().expect("the agent ends").success());
+}
+
+/// Runs the writer of history up to this window; it may be told where to die. Says whether it came to
+/// the end.
+fn write(path: &Path, last: u64, die_at: Option<&str>) -> bool {
+    let mut writer = Command::new(env!("CARGO_BIN_EXE_history_writer"));
+    writer.arg(path).arg(last.to_string());
+    if let Some(point) = die_at {
+        writer.env(crash::VARIABLE, point);
+    }
+    let finished = finish(&mut writer, LIMIT).expect("it ends");
+    let killed = finished.status.signal() == Some(Signal::SIGKILL as i32);
+    assert!(finished.status.success() || killed, "{}", finished.stderr);
+    !killed
+}
+
+/// What a dead writer has left is what it had committed, in the ledger as in history, to the last
+/// count and once. Says how many windows that are.
+fn whole(path: &Path) -> u64 {
+    // First as somebody who only reads finds it.
+    let found = history::held(
+        &Reader::open(path).unwrap_or_else(|failure| panic!("{failure}")),
+        history::ALWAYS,
+    );
+    let mut store = open(path);
+    let committed = store
+        .committed(history::TABLE)
+        .unwrap_or_else(|failure| panic!("{failure}"))
+        .unwrap_or(0);
+    let expected = history::expected(committed);
+    assert_eq!(found, expected, "after window {committed}");
+    let mut sum = Totals::default();
+    expected
+        .0
+        .values()
+        .for_each(|counts| sum.merge(&counts.totals));
+    assert_eq!(held(&store).sources, sum);
+    committed
+}
+
+#[test]
+fn killed_at_each_point_of_a_write_history_is_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.db");
+    assert!(write(&path, 1, None));
+    let kills = if long() { 200 } else { 40 };
+    let mut last = 1;
+    for kill in 0..kills {
+        // A few windows each, so that bins, hours and days end between the deaths and in them.
+        for point in ["mid_commit", "mid_tidy", "after_tidy"] {
+            last += 20;
+            let passes = 1 + (kill * 7 + last) % 40;
+            write(&path, last, Some(&format!("{point}:{passes}")));
+            let committed = whole(&path);
+            assert!(committed <= last);
+            last = committed.max(1);
+        }
+    }
+    assert!(write(&path, last + 900, None));
+    assert_eq!(whole(&path), last + 900);
+    println!(
+        "{} kills, {} windows: none lost, none doubled",
+        3 * kills,
+        last + 900
+    );
+    // What was merged and what is past its time is gone, whatever was killed in between.
+    let reader = Reader::open(&path).unwrap_or_else(|failure| panic!("{failure}"));
+    let closed = Period {
+        from: 1000 * history::BEGIN,
+        to: reader.now() - reader.now() % 86_400_000,
+    };
+    assert_eq!(reader.snap(closed), closed);
+    for tier in [Tier::Bin, Tier::Hour] {
+        let kept = reader
+            .coverage(tier, closed)
+            .unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(kept.iter().all(|bucket| !bucket.is_partial()));
+    }
+}
+
+#[test]
+fn killed_at_random_while_it_writes_history_is_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.db");
+    assert!(write(&path, 1, None));
+    let kills = if long() { 100 } else { 15 };
+    let mut random = Random::new(4);
+    let mut committed = 1;
+    for _ in 0..kills {
+        let mut writer = Command::new(env!("CARGO_BIN_EXE_history_writer"));
+        writer.arg(&path).arg((committed + 100_000).to_string());
+        let mut writer = writer.spawn().expect("a start");
+        std::thread::sleep(Duration::from_millis(20 + random.below(300) as u64));
+        writer.kill().expect("killed");
+        writer.wait().expect("it ends");
+        let now = whole(&path);
+        assert!(now >= committed);
+        committed = now;
+    }
+    println!("{kills} kills at random, {committed} windows: none lost, none doubled");
+}
+
+/// A window of many sources and pairs of their own, in a bin of its own.
+fn many(epoch: u64, number: u32) -> (Window, Folded) {
+    let mut given = window(epoch, number, Order::Table);
+    given.started_at += Duration::from_secs(300 * epoch);
+    let mut folded = Folded::default();
+    for source in &given.sources {
+        let key = PairKey {
+            client: source.address,
+            server: Address::from_words(epoch, source.address.octets()[15].into()),
+        };
+        let counts = Counts {
+            totals: source.totals,
+            ..Counts::default()
+        };
+        folded.pairs.insert(key, counts);
+    }
+    (given, folded)
+}
+
+#[test]
+fn on_a_disk_that_is_full_for_long_history_loses_pairs_first_and_totals_never() {
+    let disk = Disk::new(4096);
+    let mut store =
+        Store::open(&disk.store(), 100_000).unwrap_or_else(|failure| panic!("{failure}"));
+    let (first, folded) = many(1, 100);
+    assert_eq!(store.commit(TABLE, &first, &folded), Committed::Stored);
+    disk.fill();
+    let mut expected = first.tally.clone();
+    let mut epochs = 1;
+    // 40,000 sources and as many pairs are more than 2 MB of records.
+    while store.state().coarsened_pairs < 3 {
+        epochs += 1;
+        let (given, folded) = many(epochs, 40_000);
+        expected.merge(&given.tally);
+        assert_eq!(store.commit(TABLE, &given, &folded), Committed::Waiting);
+        let state = store.state();
+        assert!(state.pending_bytes <= 32 << 20, "{state:?}");
+        assert!(epochs < 60, "nothing is left out: {state:?}");
+        // What waits is merged by nobody.
+        assert!(!store.tidy());
+    }
+    let state = store.state();
+    assert_eq!(state.coarsened_sources, 0, "{state:?}");
+    disk.make_room();
+    // Room for all that waits.
+    let room = format!("remount,size={}k", 256 << 10);
+    mount(
+        None::<&str>,
+        disk.folder.path(),
+        None::<&str>,
+        MsFlags::MS_REMOUNT,
+        Some(room.trim_start_matches("remount,")),
+    )
+    .expect("more room");
+    let (given, folded) = many(epochs + 1, 10);
+    expected.merge(&given.tally);
+    assert_eq!(store.commit(TABLE, &given, &folded), Committed::Stored);
+    let state = store.state();
+    assert_eq!((state.pending_bytes, state.pending_sources), (0, 0));
+    assert_eq!(held(&store), expected);
+    while store.tidy() {}
+    let reader = store.reader().unwrap_or_else(|failure| panic!("{failure}"));
+    let (sources, pairs) = history::held(&reader, history::ALWAYS);
+    let sum = |counts: &mut dyn Iterator<Item = &Counts>| {
+        let mut sum = Totals::default();
+        counts.for_each(|counts| sum.merge(&counts.totals));
+        sum
+    };
+    assert_eq!(sources.len(), 40_000);
+    assert_eq!(sum(&mut sources.values()), expected.sources);
+    assert_eq!(sum(&mut pairs.values()), expected.sources);
+    let others = pairs.keys().filter(|(_, server)| *server == [0; 16]);
+    assert_eq!(
+        others.count(),
+        40_000,
+        "the sums of the pairs that were left out"
+    );
+    let coarsened = |bin: u64| {
+        let start = smtp_user::model::period::milliseconds(many(bin, 1).0.started_at);
+        let period = Period {
+            from: start - start % 300_000,
+            to: start - start % 300_000 + 300_000,
+        };
+        reader
+            .coarsened(period)
+            .unwrap_or_else(|failure| panic!("{failure}"))
+    };
+    assert!(
+        coarsened(2).pairs && !coarsened(2).sources,
+        "the oldest that waited"
+    );
+    assert!(
+        !coarsened(1).pairs && !coarsened(epochs).pairs,
+        "not the others"
+    );
+    let servers = reader
+        .servers_of(given.sources[0].address, history::ALWAYS)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(
+        !servers.exact && servers.count.abs_diff(epochs) <= 2,
+        "{servers:?}"
+    );
 }

@@ -519,6 +519,20 @@ impl Decoder {
         let map = take(&mut rest)?;
         let mut counts = map & ((1 << FIELDS) - 1);
         while counts != 0 {
+            // Behind the first ones, most are small: eight numbers of an octet each.
+            if counts & ((2 << PEAK) - 1) == 0
+                && counts.count_ones() >= 8
+                && let Some((eight, after)) = rest.split_first_chunk::<8>()
+                && u64::from_ne_bytes(*eight) & 0x8080_8080_8080_8080 == 0
+            {
+                for more in eight {
+                    let mine = &mut row.0[counts.trailing_zeros() as usize];
+                    counts &= counts - 1;
+                    *mine = mine.saturating_add(u64::from(*more));
+                }
+                rest = after;
+                continue;
+            }
             let place = counts.trailing_zeros() as usize;
             counts &= counts - 1;
             let more = take(&mut rest)?;

@@ -50,10 +50,6 @@ struct Stream<C> {
 }
 
 impl<C: Chunks> Stream<C> {
-    fn records(&self) -> &[u8] {
-        self.chunk.get(HEAD..).unwrap_or_default()
-    }
-
     /// The key of the next record.
     fn key(&mut self, kind: Kind) -> Result<Option<Key>, C::Error> {
         loop {
@@ -73,13 +69,12 @@ impl<C: Chunks> Stream<C> {
 
     /// Adds the counts of the record whose key was read.
     fn add(&mut self, row: &mut Row, sketch: &mut Option<Sketch>) {
-        let mut decoder = self.decoder;
-        if decoder.add(self.records(), row, sketch).is_err() {
+        let records = self.chunk.get(HEAD..).unwrap_or_default();
+        if self.decoder.add(records, row, sketch).is_err() {
             self.chunks.damaged();
             self.chunk.clear();
-            decoder = Decoder::default();
+            self.decoder = Decoder::default();
         }
-        self.decoder = decoder;
     }
 }
 
