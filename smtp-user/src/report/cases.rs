@@ -195,12 +195,13 @@ impl Cases {
         Table {
             name: "classes",
             title: "flagged hosts by class".to_owned(),
-            notes: vec![
-                "spam: mean packets to servers of 100 bytes and more, and connections that came to \
-                 something; SYN flood or scan: small packets, or connections that came to nothing; \
-                 open case: signs that contradict each other, or none"
-                    .to_owned(),
-            ],
+            notes: [
+                "spam: mean packets to servers of 100 bytes and more, connections that came to something",
+                "SYN flood or scan: smaller packets, or nothing but connections that came to nothing",
+                "open case: signs that contradict each other, in a verdict or between several, or none",
+            ]
+            .map(str::to_owned)
+            .into(),
             columns: vec![text("class"), number("hosts"), number("repeated")],
             rows: Class::ALL
                 .into_iter()

@@ -367,7 +367,7 @@ fn a_host_is_shown_with_its_hours_servers_and_verdicts() {
         "scope: local",
         "verdicts: 1, open: 1",
         "2026-11-03 21:00          120",
-        "20 of 30, those with the most connections",
+        "20 of 30 that are kept one by one",
         "acknowledged  anna",
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");

@@ -26,6 +26,8 @@ use crate::store::Reader;
 /// Hosts that are named.
 const EXAMPLES: usize = 10;
 
+const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
+
 /// A count of an hour that a limit can be on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,12 +150,11 @@ pub fn tune(
     limits: &[Limit],
     period: Period,
 ) -> Result<Tuning, Failure> {
-    let hour = Tier::Hour.length().unwrap_or(0);
     // An hour counts whole or not at all: a part of it says nothing about an hourly limit.
     let start = Tier::Hour.start_of(period.from);
     let period = Period {
         from: if start < period.from {
-            start + hour
+            start + HOUR
         } else {
             start
         },
@@ -223,10 +224,9 @@ fn servers(
     limits: &[Limit],
     flagged: &mut [Flagged],
 ) -> Result<(), Failure> {
-    let hour = Tier::Hour.length().unwrap_or(0);
     let period = Period {
         from: bucket.start,
-        to: bucket.start + hour,
+        to: bucket.start + HOUR,
     };
     let mut contacted: HashMap<IpNet, HashSet<[u8; 16]>> = HashMap::new();
     reader.pairs(period, &mut |pair, counts| {
