@@ -25,13 +25,7 @@ impl Admission {
 
     /// Whether an address is the operator's own.
     pub fn scope(&self, address: IpAddr) -> Scope {
-        if self.local.is_empty() {
-            Scope::Unknown
-        } else if self.local.iter().any(|prefix| prefix.contains(&address)) {
-            Scope::Local
-        } else {
-            Scope::Remote
-        }
+        scope(&self.local, address)
     }
 
     /// Whether a source of this scope gets a place in a list that has `listed` of them.
@@ -41,6 +35,17 @@ impl Admission {
             Scope::Local | Scope::Unknown => 0,
         };
         listed < self.capacity - reserved
+    }
+}
+
+/// Whether an address is the operator's own, whose prefixes these are.
+pub fn scope(local: &[IpNet], address: IpAddr) -> Scope {
+    if local.is_empty() {
+        Scope::Unknown
+    } else if local.iter().any(|prefix| prefix.contains(&address)) {
+        Scope::Local
+    } else {
+        Scope::Remote
     }
 }
 

@@ -8,6 +8,7 @@
 //! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
 
+mod asking;
 mod judging;
 mod metering;
 mod recorder;
@@ -82,6 +83,7 @@ async fn agent(
         snapshots,
         recorder.connections.clone(),
         recorder.sources.clone(),
+        asking::ask(&config),
         shutdown,
     ));
     tokio::pin!(stop, server);

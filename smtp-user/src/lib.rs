@@ -1,8 +1,8 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, detect, store, serve ->
-//! connections, source_list -> model -> smtp-common`. aya is known to `meter::xdp` alone, SQLite to
-//! `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
+//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client -> report -> meter,
+//! history, store, detect -> connections, source_list -> model -> smtp-common`. aya is known to
+//! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
 #[macro_use]
@@ -10,7 +10,9 @@ mod section;
 
 pub mod admission;
 pub mod agent;
+mod answer;
 pub mod args;
+pub mod client;
 pub mod config;
 pub mod connections;
 pub mod crash;
@@ -23,7 +25,9 @@ pub mod link;
 pub mod meter;
 pub mod model;
 pub mod privilege;
+pub mod reading;
 pub mod replay;
+pub mod report;
 pub mod serve;
 pub mod source_list;
 pub mod store;

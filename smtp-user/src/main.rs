@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use smtp_user::args::{self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel};
 use smtp_user::failure::Failure;
-use smtp_user::{agent, config, doctor, meter, replay};
+use smtp_user::{agent, config, doctor, meter, reading, replay};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -35,6 +35,43 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(run) => agent::run(run.config()?)?,
         Command::Replay(replay) => replay::run(&replay.options()?)?,
+        Command::Report(args) => {
+            let (place, asked, output) = args.options()?;
+            print(&reading::report(&place, asked, output)?)?;
+        }
+        Command::Distribution(args) => {
+            let (place, asked, item, output) = args.options()?;
+            print(&reading::distribution(&place, asked, item, output)?)?;
+        }
+        Command::Host(args) => {
+            let (place, asked, address, output) = args.options()?;
+            print(&reading::host(&place, asked, address, output)?)?;
+        }
+        Command::Why(args) => {
+            let (place, address, output) = args.options()?;
+            print(&reading::why(&place, address, output)?)?;
+        }
+        Command::Verdicts(args) => {
+            let (place, wanted, output) = args.options()?;
+            print(&reading::verdicts(&place, wanted, output)?)?;
+        }
+        Command::Verdict(command) => {
+            let (place, change, json) = command.options()?;
+            print(&reading::change(&place, &change, json)?)?;
+        }
+        Command::Tune(args) => {
+            let (place, trial, output) = args.options()?;
+            print(&reading::tune(&place, &trial, output)?)?;
+        }
+        Command::Status(status) => {
+            print(&reading::status(&status.agent.agent()?, status.json)?)?;
+        }
+        Command::Check(check) => {
+            let (limits, json) = (check.limits(), check.json);
+            let (line, code) = reading::check(check.agent.agent(), &limits, json);
+            print(&line)?;
+            return Ok(ExitCode::from(code));
+        }
         Command::Doctor(doctor) => {
             let json = doctor.json;
             let report = doctor::examine(&doctor.options()?);

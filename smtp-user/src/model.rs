@@ -312,6 +312,17 @@ pub enum Scope {
     Unknown,
 }
 
+impl Scope {
+    /// As in JSON and text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A source as exporters show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceRow {

@@ -31,13 +31,15 @@ use self::json::JsonReport;
 use self::judged::Judged;
 use crate::connections::{Connections, Follower, Limits};
 use crate::detect;
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, percent};
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter;
 use crate::meter::pcap::file::Fault;
 use crate::meter::pcap::{self, PcapMeter};
 use crate::model::session::ClientRow;
 use crate::model::{Source, Tally, Window};
+use crate::report::counts;
+use crate::report::distribution::range;
 
 /// How many sources are told apart; the counts of later ones go to overflow. With that many in one
 /// window, which only a flood from invented addresses has, a replay was measured to take 0.9 GB.
@@ -125,7 +127,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// The ports as the parser has them.
-fn mail_ports(ports: &[u16]) -> Result<MailPorts, Failure> {
+pub(crate) fn mail_ports(ports: &[u16]) -> Result<MailPorts, Failure> {
     let mut places = [0; 4];
     if ports.is_empty() || ports.len() > places.len() || ports.contains(&0) {
         return Err(Failure::new(
@@ -310,7 +312,7 @@ impl Report<'_> {
         }
 
         writeln!(out, "\ntotals")?;
-        for (name, count) in counters(&totals) {
+        for (name, count) in counts::totals(&totals) {
             writeln!(out, "  {name:<12} {count:>16}")?;
         }
         if tally.overflow.packets() != 0 {
@@ -393,19 +395,16 @@ impl Report<'_> {
             "connections", "sources", "share", "connections", "c2s bytes", "share", "cumulative"
         )?;
         for row in &table.rows {
-            let range = match row.to {
-                Some(to) => format!("{}-{to}", row.from),
-                None => format!("{}-", row.from),
-            };
+            let range = range(row);
             writeln!(
                 out,
-                "  {range:<12} {:>10} {:>8.3}% {:>12} {:>16} {:>8.3}% {:>11.3}%",
+                "  {range:<12} {:>10} {:>8}% {:>12} {:>16} {:>8}% {:>11}%",
                 row.items,
-                table.item_share(row) * 100.0,
+                percent(row.items, table.items),
                 row.connections,
                 row.bytes,
-                table.byte_share(row) * 100.0,
-                table.cumulative_share(row) * 100.0,
+                percent(row.bytes, table.bytes),
+                percent(row.cumulative_items, table.items),
             )?;
         }
         Ok(())
@@ -421,40 +420,16 @@ fn write_sources(out: &mut impl Write, top: &[&Source], all: usize) -> io::Resul
     let ips: Vec<String> = top.iter().map(|source| source.ip().to_string()).collect();
     let width = ips.iter().map(String::len).max().unwrap_or(0).max(7);
     write!(out, "  {:<width$}", "address")?;
-    for (name, _) in counters(&Totals::default()) {
+    for (name, _) in counts::totals(&Totals::default()) {
         write!(out, " {name:>12}")?;
     }
     writeln!(out)?;
     for (source, ip) in top.iter().zip(&ips) {
         write!(out, "  {ip:<width$}")?;
-        for (_, count) in counters(&source.totals) {
+        for (_, count) in counts::totals(&source.totals) {
             write!(out, " {count:>12}")?;
         }
         writeln!(out)?;
     }
     Ok(())
-}
-
-/// The eight counts with their names, in the order in which they are shown.
-fn counters(totals: &Totals) -> [(&'static str, u64); 8] {
-    let Totals {
-        connections,
-        syn_retx,
-        c2s_packets,
-        c2s_bytes,
-        s2c_packets,
-        s2c_bytes,
-        answered,
-        refused,
-    } = *totals;
-    [
-        ("connections", connections),
-        ("syn_retx", syn_retx),
-        ("c2s_packets", c2s_packets),
-        ("c2s_bytes", c2s_bytes),
-        ("s2c_packets", s2c_packets),
-        ("s2c_bytes", s2c_bytes),
-        ("answered", answered),
-        ("refused", refused),
-    ]
 }

@@ -7,6 +7,8 @@
 
 use std::collections::HashSet;
 
+use ipnet::IpNet;
+
 use crate::config::Config;
 use crate::detect::{Court, REACH};
 use crate::failure::Failure;
@@ -26,6 +28,8 @@ pub(super) struct Judging {
     unwritten: Vec<VerdictChange>,
     failing: bool,
     opened: u64,
+    /// Entries of known relays that were said to be over.
+    expired: HashSet<IpNet>,
 }
 
 impl Judging {
@@ -39,6 +43,7 @@ impl Judging {
             unwritten: Vec::new(),
             failing: false,
             opened: 0,
+            expired: HashSet::new(),
         };
         if !judging.court.judge.policy().judges() {
             tracing::warn!(
@@ -121,6 +126,22 @@ impl Judging {
         };
         let changes = self.court.add(window, folded, hour);
         self.note(changes, store);
+        self.report_expired(hour.start);
+    }
+
+    /// Says once of each entry of a known relay that it excuses nobody any more.
+    fn report_expired(&mut self, now: u64) {
+        for relay in self.court.judge.policy().expired_relays(now) {
+            if self.expired.insert(relay.prefix) {
+                tracing::warn!(
+                    "the entry of the known relay {} ({}; {}) is over: its hosts are judged as all \
+                     others; renew or delete it ([[relay]] expires)",
+                    relay.prefix,
+                    relay.reason,
+                    relay.owner
+                );
+            }
+        }
     }
 
     /// Notes what is not in the store yet: nothing follows.

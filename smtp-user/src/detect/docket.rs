@@ -11,6 +11,10 @@
 //!
 //! People change verdicts in the store, from other processes; [`Docket::load`] takes that over.
 //!
+//! **Memory.** At most [`PLACES`] verdicts at about 0.8 kB each, 50 MB. When they are full, the resolved
+//! ones that changed longest ago make place, half of them at once: if their rule holds again, a new
+//! verdict is opened. When all are open, no more are, and that is counted.
+//!
 //! That a rule goes on to hold is noted in the store every [`SAVED_EVERY`] at most: a window brings it
 //! for every flagged source. What is not noted yet gives [`Docket::unsaved`].
 
@@ -25,6 +29,9 @@ use crate::model::verdict::{
 
 /// How far `last_at` in the store may be behind, in milliseconds.
 pub const SAVED_EVERY: u64 = 300_000;
+
+/// Verdicts that are held at a time.
+pub const PLACES: usize = 1 << 16;
 
 struct Held {
     verdict: Verdict,
@@ -53,11 +60,17 @@ pub struct Docket {
     next_id: u64,
     /// The latest verdict of each detector about a subject.
     latest: HashMap<IpNet, Vec<Held>>,
+    places: usize,
+    unopened: u64,
 }
 
 impl Docket {
     /// An empty one.
     pub fn new(settings: &Settings) -> Self {
+        Self::with_places(settings, PLACES)
+    }
+
+    fn with_places(settings: &Settings, places: usize) -> Self {
         Self {
             quiet: settings.quiet.milliseconds(),
             reopen: settings.reopen.milliseconds(),
@@ -65,7 +78,14 @@ impl Docket {
             quiet_text: settings.quiet.to_string(),
             next_id: 1,
             latest: HashMap::new(),
+            places,
+            unopened: 0,
         }
+    }
+
+    /// Findings that found no place, since the docket was made, each counted once a window.
+    pub const fn unopened(&self) -> u64 {
+        self.unopened
     }
 
     /// Since when a closed verdict must have changed to matter still, in milliseconds since 1970.
@@ -75,7 +95,7 @@ impl Docket {
 
     /// Takes over what the store has: all open verdicts, those that changed since [`Docket::horizon`],
     /// and the number of the next one. It may be done again after others have written to the store:
-    /// their states count, and what was found since and is not noted there is not forgotten.
+    /// their states count, and what was found since and is not written yet is not forgotten.
     pub fn load(&mut self, verdicts: Vec<Verdict>, next_id: u64) {
         self.next_id = self.next_id.max(next_id);
         let before = std::mem::take(&mut self.latest);
@@ -97,6 +117,24 @@ impl Docket {
                 }
             }
             self.keep(held);
+        }
+        // Those that the store has never seen, but where a person has opened an older one again: that
+        // one counts, and the store refuses this one.
+        for held in known.into_values() {
+            let Verdict {
+                id,
+                subject,
+                detector,
+                ..
+            } = &held.verdict;
+            let of_subject = self.latest.get(subject);
+            let open = of_subject
+                .into_iter()
+                .flatten()
+                .any(|other| other.verdict.detector == *detector && other.verdict.state.is_open());
+            if *id >= next_id && !open {
+                self.keep(held);
+            }
         }
     }
 
@@ -132,8 +170,9 @@ impl Docket {
     /// quiet for long enough.
     pub fn apply(&mut self, findings: &[Finding], now: u64) -> Vec<VerdictChange> {
         let mut changes = Vec::new();
+        let mut room = self.make_room(findings);
         for finding in findings {
-            self.add(finding, now, &mut changes);
+            self.add(finding, now, &mut room, &mut changes);
         }
         let mut resolved = Vec::new();
         for held in self.latest.values_mut().flatten() {
@@ -162,12 +201,54 @@ impl Docket {
         changes
     }
 
-    fn add(&mut self, finding: &Finding, now: u64, changes: &mut Vec<VerdictChange>) {
+    /// Gives the number of free places, after some were made if these need more.
+    fn make_room(&mut self, findings: &[Finding]) -> usize {
+        let held = self.latest.values().map(Vec::len).sum::<usize>();
+        let free = self.places.saturating_sub(held);
+        let is_new = |finding: &&Finding| {
+            let of_subject = self.latest.get(&finding.subject).into_iter().flatten();
+            let mut detectors = of_subject.map(|held| &held.verdict.detector);
+            !detectors.any(|detector| *detector == finding.rule.detector)
+        };
+        if free >= findings.len() || free >= findings.iter().filter(is_new).count() {
+            return free;
+        }
+        let all = self.latest.values().flatten().map(|held| &held.verdict);
+        let resolved = all.filter(|verdict| verdict.state == VerdictState::Resolved);
+        let mut resolved: Vec<_> = resolved
+            .map(|verdict| (verdict.changed_at, verdict.id))
+            .collect();
+        let half = resolved.len().div_ceil(2);
+        if half == 0 {
+            return free;
+        }
+        let last = *resolved.select_nth_unstable(half - 1).1;
+        for of_subject in self.latest.values_mut() {
+            of_subject.retain(|held| {
+                held.verdict.state != VerdictState::Resolved
+                    || (held.verdict.changed_at, held.verdict.id) > last
+            });
+        }
+        free + half
+    }
+
+    fn add(
+        &mut self,
+        finding: &Finding,
+        now: u64,
+        room: &mut usize,
+        changes: &mut Vec<VerdictChange>,
+    ) {
         let of_subject = self.latest.entry(finding.subject).or_default();
         let held = of_subject
             .iter_mut()
             .find(|held| held.verdict.detector == finding.rule.detector);
         let Some(held) = held else {
+            if *room == 0 {
+                self.unopened += 1;
+                return;
+            }
+            *room -= 1;
             let (verdict, event) = open(&mut self.next_id, finding, now);
             of_subject.push(Held::new(verdict.clone()));
             changes.push(VerdictChange::Opened(verdict, event));

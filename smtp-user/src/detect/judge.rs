@@ -182,7 +182,7 @@ impl Judge {
         }
     }
 
-    /// Takes over what was counted for a pair in the running hour.
+    /// Takes over what was counted for a pair in the running hour, when all sources are taken over.
     pub fn remember_pair(&mut self, pair: PairKey, counts: &Counts) {
         self.add_pair(pair, counts, 1);
     }

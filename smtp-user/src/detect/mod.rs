@@ -84,7 +84,7 @@ section! {
         /// IPv6 addresses are judged together by prefixes of this length, because a host has as many
         /// as it likes: 1 to 128. With 128 each is judged alone.
         pub ipv6_prefix: Within<1, 128> = Within::new(64);
-        /// Most own hosts that are watched at a time, 1 to 1048576, at 0.1 to 0.7 kB each. Those that
+        /// Most own hosts that are watched at a time, 1 to 1048576, at 0.1 to 2 kB each. Those that
         /// come later are not judged, and counted.
         pub subjects: Within<1, 1_048_576> = Within::new(65_536);
     }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::relay::Relays;
 use super::{DETECTORS, Facts, Relay, Rules, Settings, volume};
+use crate::model::prefix::show;
 use crate::model::verdict::{Holding, Rule, Unjudged, Verdict, VerdictState, Why};
 
 /// See the module.
@@ -299,13 +300,4 @@ fn nearness(rule: &Rule) -> f64 {
 
 fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
-}
-
-/// An address, or a prefix.
-fn show(subject: &IpNet) -> String {
-    if subject.prefix_len() == subject.max_prefix_len() {
-        subject.addr().to_string()
-    } else {
-        subject.to_string()
-    }
 }

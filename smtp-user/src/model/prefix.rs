@@ -37,3 +37,12 @@ pub fn check(prefix: IpNet) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A prefix as people read it: one address without its length.
+pub fn show(prefix: &IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}

@@ -7,10 +7,11 @@ use smtp_common::flow::Totals;
 
 use super::conduct::JsonConduct;
 use super::judged::JsonVerdict;
-use super::{Account, Report, SCHEMA, counters};
+use super::{Account, Report, SCHEMA};
 use crate::distribution::{Distribution, Row};
 use crate::model::session::{ClientRow, FlowSummary};
 use crate::model::{FlowTally, Tally};
+use crate::report::counts;
 
 /// The report as JSON: what is long is serialised from where it stands.
 #[derive(Serialize)]
@@ -102,7 +103,7 @@ struct JsonTotals(Totals);
 
 impl Serialize for JsonTotals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(counters(&self.0))
+        serializer.collect_map(counts::totals(&self.0))
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::detect::{Court, Relay, Settings};
 use crate::model::period::{Bucket, Tier, milliseconds, rfc3339};
+use crate::model::prefix::show;
 use crate::model::verdict::{Rule, SizeClass, Verdict, VerdictChange};
 use crate::model::{Folded, Window};
 
@@ -127,14 +128,5 @@ impl<'a> JsonVerdict<'a> {
             last_at: rfc3339(verdict.last_at),
             rule: &verdict.rule,
         }
-    }
-}
-
-/// One address without its length.
-fn show(subject: &IpNet) -> String {
-    if subject.prefix_len() == subject.max_prefix_len() {
-        subject.addr().to_string()
-    } else {
-        subject.to_string()
     }
 }

@@ -99,6 +99,11 @@ impl Token {
         Ok(Self(token.into()))
     }
 
+    /// As in the header `Authorization`, for who asks another agent.
+    pub(crate) fn authorization(&self) -> Vec<u8> {
+        [b"Bearer ", &*self.0].concat()
+    }
+
     /// Whether an `Authorization` header carries this token; takes the same time for every guess of
     /// the same length.
     fn is_in(&self, authorization: &[u8]) -> bool {

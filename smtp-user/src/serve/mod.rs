@@ -9,7 +9,6 @@
 
 mod api;
 pub mod auth;
-mod document;
 pub mod metrics;
 mod page;
 mod problem;
@@ -17,6 +16,7 @@ mod ready;
 mod session;
 mod source;
 mod sources;
+mod why;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -44,6 +44,7 @@ use tower::ServiceExt as _;
 
 use self::auth::{Host, Token};
 use self::problem::Problem;
+use crate::answer as document;
 use crate::config;
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
@@ -54,6 +55,7 @@ pub use self::api::status_fields;
 pub use self::ready::ready_fields;
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
+pub use self::why::Ask;
 
 /// Most connections at a time; further ones wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -146,6 +148,7 @@ struct App {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
+    ask: Option<Ask>,
     scans: Arc<Semaphore>,
 }
 
@@ -185,6 +188,7 @@ pub async fn serve(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
+    ask: Option<Ask>,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -192,7 +196,7 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    let router = router(options, snapshots, connections, sources);
+    let router = router(options, snapshots, connections, sources, ask);
     accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
@@ -320,12 +324,14 @@ fn router(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
+    ask: Option<Ask>,
 ) -> Router {
     let app = App {
         options: Arc::new(options),
         snapshots,
         connections,
         sources,
+        ask,
         scans: Arc::new(Semaphore::new(SCANS)),
     };
     Router::new()
@@ -335,6 +341,7 @@ fn router(
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))
+        .route("/api/v1/sources/{addr}/why", get(why::why))
         .route("/", get(page::index))
         .route("/app.js", get(page::script))
         .route("/style.css", get(page::style))

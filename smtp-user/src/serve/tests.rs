@@ -20,6 +20,10 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(ask: Option<Ask>) -> Self {
         let (listener, options) = bind(&config::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
             token_file: None,
@@ -40,6 +44,7 @@ impl Server {
             receiver,
             SharedConnections::new(fixture::connections()),
             list,
+            ask,
             stop,
         ));
         Self {
@@ -454,4 +459,39 @@ fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
         assert_eq!(failure.kind, Kind::BadConfig);
         assert!(failure.to_string().contains("token"), "{failure}");
     }
+}
+
+#[test]
+fn why_is_asked_once_per_address_and_its_troubles_are_told() {
+    use crate::model::verdict::{Unjudged, Why};
+    let server = Server::start_with(Some(Arc::new(|address| {
+        if address.is_ipv6() {
+            return Err(Failure::new(Kind::Failed, "there is no history yet"));
+        }
+        Ok(Why {
+            subject: address.into(),
+            unjudged: Some(Unjudged::Remote),
+            rules: Vec::new(),
+            verdicts: Vec::new(),
+            answer: format!("{address} is not judged"),
+        })
+    })));
+    let (status, _, body) = server.get("/api/v1/sources/192.0.2.7/why");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(answer["subject"], "192.0.2.7");
+    assert_eq!(answer["unjudged"], "remote");
+    assert_eq!(answer["answer"], "192.0.2.7 is not judged");
+    for (path, expected, text) in [
+        ("/api/v1/sources/nobody/why", 400, "no name"),
+        ("/api/v1/sources/192.0.2.7/why?x=1", 400, "no parameters"),
+        ("/api/v1/sources/::1/why", 503, "no history yet"),
+    ] {
+        let (status, _, body) = server.get(path);
+        assert_eq!(status, expected, "{path}: {body}");
+        assert!(body.contains(text), "{path}: {body}");
+    }
+    let (status, _, body) = Server::start().get("/api/v1/sources/192.0.2.7/why");
+    assert_eq!(status, 404, "{body}");
+    assert!(body.contains("store.enabled"), "{body}");
 }

@@ -41,7 +41,8 @@ impl Reader {
     ///
     /// There is none, it cannot be read, it is none of ours or of another version.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        if let Err(error) = std::fs::metadata(path) {
+        // SQLite does not say why it cannot open a file.
+        if let Err(error) = std::fs::File::open(path) {
             let kind = match error.kind() {
                 std::io::ErrorKind::PermissionDenied => FailureKind::NoPermission,
                 _ => FailureKind::Unavailable,

@@ -1,10 +1,11 @@
 //! Who is accused in labelled traffic, by smtpflow and by simpler methods.
 //!
-//! Contract: smtpflow is the real one: its follower of connections, its judge and its docket with the
-//! shipped parameters; windows come from [`Stream`], which a test compares with what the meter of a
+//! Contract: smtpflow is the real one: its follower of connections, its judge and its docket of
+//! verdicts, with the shipped parameters; windows come from [`Stream`], which a test compares with what the meter of a
 //! capture gives. All methods see the same traffic and have the same list of known relays.
 
 mod baseline;
+mod replayed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -12,13 +13,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use smtp_user::connections::{Follower, Limits};
-use smtp_user::detect::{Docket, Judge, Relay, Settings};
+use smtp_user::detect::{Court, Relay, Settings};
 use smtp_user::model::Window;
 use smtp_user::model::period::{Bucket, Tier, milliseconds};
 use smtp_user::model::verdict::{Severity, Verdict, VerdictChange};
 use xtask::evaluation::{Judged, Method, Run};
 use xtask::traffic::{Host, Label, PREFIXES, Population};
 
+pub use self::replayed::{Verdicts, replay, verdicts_of};
 use crate::stream::Stream;
 
 /// How long a window is, as shipped.
@@ -51,36 +53,60 @@ pub fn relays(population: &Population) -> Vec<Relay> {
     listed.collect()
 }
 
+/// A configuration with the operator's prefixes and his list of known relays.
+pub fn configuration(population: &Population) -> String {
+    let prefixes: Vec<_> = local().iter().map(|net| format!("\"{net}\"")).collect();
+    let mut text = format!("[networks]\nlocal = [{}]\n", prefixes.join(", "));
+    for relay in relays(population) {
+        let Relay {
+            prefix,
+            reason,
+            owner,
+            expires: _,
+            connections,
+        } = relay;
+        text.push_str(&format!(
+            "[[relay]]\nprefix = \"{prefix}\"\nreason = \"{reason}\"\nowner = \"{owner}\"\n"
+        ));
+        if let Some(connections) = connections {
+            text.push_str(&format!("connections = {connections}\n"));
+        }
+    }
+    text
+}
+
+/// How smtpflow writes whom it judges.
+pub fn show(subject: &IpNet) -> String {
+    match subject.prefix_len() == subject.max_prefix_len() {
+        true => subject.addr().to_string(),
+        false => subject.to_string(),
+    }
+}
+
 /// smtpflow from the windows on, with the shipped parameters.
 pub struct Pipeline {
     follower: Follower,
-    judge: Judge,
-    docket: Docket,
+    court: Court,
 }
 
 impl Pipeline {
     /// With these known relays.
     pub fn new(relays: Vec<Relay>) -> Self {
-        let settings = Settings::default();
         Self {
             follower: Follower::new(&Limits::default()),
-            docket: Docket::new(&settings),
-            judge: Judge::new(settings, local(), relays),
+            court: Court::new(&Settings::default(), local(), relays),
         }
     }
 
     /// Adds a window, and gives the verdicts that change with it.
     pub fn add(&mut self, window: &Window) -> Vec<Verdict> {
         let followed = self.follower.follow(window);
-        let start = milliseconds(window.started_at);
         let hour = Bucket {
             segment: 0,
-            start: Tier::Hour.start_of(start),
+            start: Tier::Hour.start_of(milliseconds(window.started_at)),
             tier: Tier::Hour,
         };
-        let findings = self.judge.add(window, &followed.folded, hour);
-        let end = start + window.length.as_millis() as u64;
-        let changes = self.docket.apply(&findings, end);
+        let changes = self.court.add(window, &followed.folded, hour);
         let verdicts = changes.into_iter().map(|change| match change {
             VerdictChange::Opened(verdict, _)
             | VerdictChange::Held(verdict)
@@ -136,10 +162,7 @@ fn table(
     detectors: &HashMap<IpNet, Vec<String>>,
 ) -> Vec<Judged> {
     let row = |subject: IpNet, kind: &str, abuse| Judged {
-        host: match subject.prefix_len() == subject.max_prefix_len() {
-            true => subject.addr().to_string(),
-            false => subject.to_string(),
-        },
+        host: show(&subject),
         kind: kind.to_owned(),
         abuse,
         accused: accused

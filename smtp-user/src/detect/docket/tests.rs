@@ -256,3 +256,62 @@ fn closed_verdicts_that_matter_no_more_are_dropped() {
     life.apply(&[], 32 * DAY + 1);
     assert_eq!(life.docket.latest.len(), 0);
 }
+
+/// A finding of `volume` about the host with this number.
+fn about(host: u8, at: u64) -> Finding {
+    Finding {
+        subject: std::net::IpAddr::from([192, 0, 2, host]).into(),
+        ..finding("volume", Severity::Notice, 31.0, at)
+    }
+}
+
+#[test]
+fn resolved_verdicts_make_place_and_open_ones_do_not() {
+    let mut docket = Docket::with_places(&Settings::default(), 4);
+    let at = |docket: &mut Docket, hosts: &[u8], at| {
+        let findings: Vec<_> = hosts.iter().map(|host| about(*host, at)).collect();
+        docket.apply(&findings, at).len()
+    };
+    assert_eq!(at(&mut docket, &[1, 2, 3, 4, 5], DAY), 4);
+    assert_eq!(docket.unopened(), 1);
+    // Two are quiet from here on.
+    at(&mut docket, &[3, 4], 2 * DAY - 1);
+    at(&mut docket, &[], 2 * DAY);
+    assert_eq!(docket.open().len(), 2);
+    // One place is made by the first of them, and only that one is forgotten.
+    assert_eq!(at(&mut docket, &[6], 2 * DAY + HOUR), 1);
+    let reopened = |docket: &mut Docket, host: u8, at: u64| {
+        docket.apply(&[about(host, at)], at);
+        let verdicts = docket.of(&about(host, at).subject);
+        verdicts
+            .first()
+            .map(|verdict| (verdict.id, verdict.reopened))
+    };
+    assert_eq!(reopened(&mut docket, 2, 2 * DAY + 2 * HOUR), Some((2, 1)));
+    assert_eq!(reopened(&mut docket, 1, 2 * DAY + 2 * HOUR), None);
+    assert_eq!(docket.unopened(), 2);
+}
+
+#[test]
+fn what_the_store_has_never_seen_is_not_forgotten_when_others_write_to_it() {
+    let mut life = Life::new();
+    life.holds(Severity::Notice, 31.0, DAY);
+    life.docket.load(Vec::new(), 1);
+    assert_eq!(life.docket.open().len(), 1);
+    // What it has seen and does not give any more is over.
+    life.docket.load(Vec::new(), 2);
+    assert_eq!(life.docket.open().len(), 0);
+}
+
+#[test]
+fn an_older_verdict_that_a_person_opens_again_counts_before_a_new_one() {
+    let mut life = Life::new();
+    life.holds(Severity::Notice, 31.0, DAY);
+    let mut older = life.latest();
+    life.apply(&[], 2 * DAY);
+    life.holds(Severity::Notice, 31.0, 10 * DAY);
+    assert_eq!(life.latest().id, 2);
+    older.reopened = 1;
+    life.docket.load(vec![older], 2);
+    assert_eq!((life.latest().id, life.latest().reopened), (1, 1));
+}

@@ -5,7 +5,7 @@
 
 /// A field of an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     /// Its name.
     pub name: &'static str,
     /// What it says, in lines.
@@ -17,7 +17,7 @@ pub(super) struct Field {
 }
 
 /// A field that holds a value.
-pub(super) const fn field(name: &'static str, docs: &'static [&'static str]) -> Field {
+pub(crate) const fn field(name: &'static str, docs: &'static [&'static str]) -> Field {
     Field {
         name,
         docs,
@@ -27,7 +27,7 @@ pub(super) const fn field(name: &'static str, docs: &'static [&'static str]) -> 
 }
 
 /// Path (`interfaces.name`) and meaning of all fields that hold a value, in order.
-pub(super) fn flatten(fields: &[Field]) -> Vec<(String, String)> {
+pub(crate) fn flatten(fields: &[Field]) -> Vec<(String, String)> {
     let mut flat = Vec::new();
     for field in fields {
         let text: String = field.docs.concat();
@@ -53,7 +53,7 @@ macro_rules! answer {
     (@inner $inner:ident) => { $inner::FIELDS };
     (
         $(#[doc = $about:literal])+
-        pub(super) struct $name:ident {
+        $visible:vis struct $name:ident {
             $(
                 $(#[doc = $doc:literal])+
                 $(#[serde($($serde:tt)+)])?
@@ -63,25 +63,25 @@ macro_rules! answer {
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, serde::Serialize)]
-        pub(super) struct $name {
+        $visible struct $name {
             $(
                 $(#[doc = $doc])+
                 $(#[serde($($serde)+)])?
-                pub(super) $field: $type,
+                $visible $field: $type,
             )+
         }
 
         impl $name {
             /// The fields with their documentation.
-            pub(super) const FIELDS: &[$crate::serve::document::Field] = &[
-                $($crate::serve::document::Field {
+            $visible const FIELDS: &[$crate::answer::Field] = &[
+                $($crate::answer::Field {
                     name: stringify!($field),
                     docs: &[$($doc),+],
-                    inner: $crate::serve::document::answer!(@inner $($inner)?),
+                    inner: $crate::answer::answer!(@inner $($inner)?),
                     serde: stringify!($($($serde)+)?),
                 },)+
             ];
         }
     };
 }
-pub(super) use answer;
+pub(crate) use answer;
