@@ -743,12 +743,14 @@ fn what_waits_is_coarsened_pairs_first_the_oldest_first_and_adds_up() {
 
     let all: usize = runs.iter().map(super::Run::octets).sum();
     let of_window = runs[2].octets();
+    let bin = joined.without_pairs().octets();
+    let without = bin + runs[2].without_pairs().octets();
     let mut pending = crate::store::pending::Pending::of_runs(runs.into());
     let left_out = pending.coarsen(all);
     assert_eq!((left_out.pairs, left_out.sources), (0, 0));
-    let left_out = pending.coarsen(all - of_window);
+    let left_out = pending.coarsen(bin + of_window);
     assert_eq!((left_out.pairs, left_out.sources), (2, 0), "the oldest bin");
-    let left_out = pending.coarsen(of_window + of_window / 4);
+    let left_out = pending.coarsen(without);
     assert_eq!((left_out.pairs, left_out.sources), (1, 0));
     let left_out = pending.coarsen(4_000);
     assert_eq!((left_out.pairs, left_out.sources), (0, 3));
