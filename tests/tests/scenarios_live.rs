@@ -5,26 +5,20 @@
 //! clock on, so that the windows of the agent and those of the replay hold the same. The hour does not
 //! end in between: where it soon would, the next one is waited for.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::BufWriter;
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use smtp_user::model::verdict::VerdictFilter;
 use smtp_user::store::Reader;
-use smtpflow_tests::evaluation::{configuration, show, subject};
+use smtpflow_tests::evaluation::{Verdicts, configuration, replay, show, subject, verdicts_of};
 use smtpflow_tests::measure::stay_on_last_cpu;
 use smtpflow_tests::wire::Transmitter;
-use xtask::command;
 use xtask::lab::{AgentOptions, GATEWAY_CLIENT_SIDE, Lab, ensure_bpffs};
 use xtask::traffic::habit::{HOUR, SECOND};
 use xtask::traffic::kind::named;
 use xtask::traffic::{Label, MONDAY, Population, pcap};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The detectors that accuse, by whom they accuse.
-type Verdicts = BTreeMap<String, BTreeSet<String>>;
 
 fn since_1970() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -115,33 +109,7 @@ fn replayed(population: &Population, later: u64, window: u64) -> Verdicts {
         scripts.iter_mut().for_each(|script| script.start += later);
         (hour, scripts)
     });
-    let folder = tempfile::tempdir().expect("a folder");
-    let capture = folder.path().join("scenario.pcap");
-    let file = File::create(&capture).expect("a file");
-    pcap::write(traffic, &mut BufWriter::new(file)).expect("a capture");
-    let config = folder.path().join("smtpflow.toml");
-    std::fs::write(&config, configuration(population)).expect("a file");
-    let binary = xtask::lab::smtpflow_binary().expect("a binary");
-    let mut smtpflow = command::tool(
-        binary.to_str().expect("UTF-8"),
-        [
-            "replay",
-            "--json",
-            "--window",
-            &format!("{window}s"),
-            "--config",
-        ],
-    );
-    smtpflow.arg(&config).arg(&capture);
-    let json = command::output(&mut smtpflow, LIMIT).expect("a replay");
-    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    let mut verdicts = Verdicts::new();
-    for verdict in report["verdicts"].as_array().expect("verdicts") {
-        let word = |name: &str| verdict[name].as_str().expect("text").to_owned();
-        let detectors = verdicts.entry(word("subject")).or_default();
-        detectors.insert(word("detector"));
-    }
-    verdicts
+    verdicts_of(&replay(traffic, &configuration(population), window))
 }
 
 fn live_and_replay_agree(prefix: &str, population: &Population, speed: u64) {

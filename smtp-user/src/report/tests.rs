@@ -550,6 +550,31 @@ fn why_looks_at_all_addresses_that_are_judged_together() {
 }
 
 #[test]
+fn why_does_not_take_a_known_relay_for_its_neighbours() {
+    let relay: Relay = toml::from_str(
+        "prefix = \"2001:db8::25/128\"\nreason = \"relay of the staff\"\nowner = \"postmaster\"\n",
+    )
+    .expect("a relay");
+    let policy = Policy::new(Settings::default(), local(), vec![relay]);
+    let mut scene = Scene::new();
+    let deed = |client, each| Deed {
+        client,
+        servers: 1,
+        each,
+    };
+    let deeds = [deed("2001:db8::25", 500), deed("2001:db8::26", 7)];
+    scene.window(START, 10 * MINUTE, &deeds);
+    for (address, subject, connections) in [
+        ("2001:db8::26", "2001:db8::/64", 7.0),
+        ("2001:db8::25", "2001:db8::25/128", 500.0),
+    ] {
+        let why = why::why(&scene.reader(), &policy, ip(address)).expect("an answer");
+        assert_eq!(why.subject.to_string(), subject);
+        assert_eq!(why.rules[0].figures[0].value, connections, "{address}");
+    }
+}
+
+#[test]
 fn why_agrees_with_the_verdict() {
     let mut scene = at_work();
     let now = scene.reader().now();

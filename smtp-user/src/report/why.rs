@@ -50,7 +50,8 @@ pub fn why(reader: &Reader, policy: &Policy, address: IpAddr) -> Result<Why, Fai
         from: running.bucket.start,
         to: running.bucket.start + HOUR,
     };
-    let kept = Gathered::read(reader, &subject, address, period, running, running_period)?;
+    let members = members(reader, policy, &subject, address, period)?;
+    let kept = Gathered::read(reader, &members, period, running, running_period)?;
     let facts = Facts::from_history(&Kept {
         now,
         running: *running,
@@ -78,8 +79,7 @@ struct Gathered {
 impl Gathered {
     fn read(
         reader: &Reader,
-        subject: &IpNet,
-        address: IpAddr,
+        members: &[Address],
         period: Period,
         running: &Coverage,
         running_period: Period,
@@ -89,7 +89,7 @@ impl Gathered {
             pairs: Vec::new(),
             servers: None,
         };
-        for address in members(reader, subject, address, period)? {
+        for &address in members {
             let hours = reader.series(address, Tier::Hour, period)?;
             let active = hours.iter().any(|(bucket, _)| *bucket == running.bucket);
             gathered.hours.extend(hours);
@@ -109,9 +109,10 @@ impl Gathered {
     }
 }
 
-/// The addresses of a subject that were seen.
+/// The addresses of a subject that were seen. A known relay among others is a subject of its own.
 fn members(
     reader: &Reader,
+    policy: &Policy,
     subject: &IpNet,
     address: IpAddr,
     period: Period,
@@ -121,7 +122,8 @@ fn members(
     }
     let mut members = Vec::new();
     reader.sources(period, &mut |address, _| {
-        if subject.contains(&IpAddr::from(address)) {
+        let ip = IpAddr::from(address);
+        if subject.contains(&ip) && policy.subject_of(ip) == *subject {
             members.push(address);
         }
     })?;

@@ -5,6 +5,7 @@
 //! capture gives. All methods see the same traffic and have the same list of known relays.
 
 mod baseline;
+mod replayed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use smtp_user::model::verdict::{Severity, Verdict, VerdictChange};
 use xtask::evaluation::{Judged, Method, Run};
 use xtask::traffic::{Host, Label, PREFIXES, Population};
 
+pub use self::replayed::{Verdicts, replay, verdicts_of};
 use crate::stream::Stream;
 
 /// How long a window is, as shipped.

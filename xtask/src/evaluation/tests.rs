@@ -87,3 +87,18 @@ fn the_page_and_the_text_name_every_mistake() {
         assert!(markdown(&report).contains(kind.definition));
     }
 }
+
+#[test]
+fn the_page_in_the_documentation_is_of_these_kinds() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/evaluation/README.md");
+    let page = std::fs::read_to_string(&path).expect("docs/evaluation/README.md");
+    // What it says of the kinds, and how it says it; the figures take minutes to make anew.
+    let made = markdown(&report(Vec::new()));
+    let kinds = made.split("## The kinds of hosts").nth(1).expect("a table");
+    assert!(
+        page.ends_with(kinds),
+        "{} is old: `cargo xtask evaluate --output docs/evaluation` makes it anew",
+        path.display()
+    );
+}

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::habit::{DAY, HOUR, Habit, Span, State};
+#[expect(unused_imports, reason = "for the documentation")]
+use super::kind::Label;
 use super::kind::{KINDS, Kind};
 use super::script::Script;
 use crate::random::Random;
@@ -57,7 +59,7 @@ pub struct Population {
     pub seed: u64,
     /// When its traffic begins and ends.
     pub span: Span,
-    /// All hosts. Those of [`Kind::host`] false are no hosts: nobody may be accused for them.
+    /// All hosts. Those of a kind with the label [`Label::Nobody`] are no hosts.
     pub hosts: Vec<Host>,
 }
 

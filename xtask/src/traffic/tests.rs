@@ -20,7 +20,8 @@ fn small(seed: u64) -> Population {
 
 #[test]
 fn a_seed_decides_everything_on_every_machine() {
-    assert_eq!(digest(&small(1)), digest(&small(1)));
+    // As it was when the kinds were last changed; another machine gives the same.
+    assert_eq!(digest(&small(1)), 0x2e42_4132_56e3_aaa8);
     assert_ne!(digest(&small(1)), digest(&small(2)));
 }
 
