@@ -473,6 +473,11 @@ fn why_tells_the_rules_that_hold_and_their_figures() {
     );
     let persistent = holding.iter().any(|(name, _)| *name == "persistence");
     assert!(persistent, "over the limit in four hours: {holding:?}");
+    let to_one = why.rules.iter().flat_map(|rule| &rule.figures);
+    let to_one = to_one
+        .filter(|figure| figure.name == "connections to one server")
+        .map(|figure| figure.value);
+    assert_eq!(to_one.collect::<Vec<_>>(), [4.0, 4.0], "of this hour alone");
     let text = why::document(&why).text();
     assert!(
         text.starts_with("192.0.2.66\n192.0.2.66 has no open verdict, but "),
