@@ -19,7 +19,7 @@ use crate::detect::Policy;
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter as _;
 use crate::meter::pcap::PcapMeter;
-use crate::model::period::{Period, milliseconds};
+use crate::model::period::{Period, Tier, milliseconds};
 use crate::model::verdict::{VerdictFilter, VerdictState};
 use crate::report::check::{self, Limits};
 use crate::report::distribution::Item;
@@ -287,11 +287,13 @@ pub fn tune(place: &Place, trial: &Trial, output: Output) -> Result<String, Fail
             // The reader reads what is gone with the store.
             let store = replayed(file, *window, &place.config)?;
             let reader = store.reader()?;
+            // From the start of the first hour on, which a capture rarely begins with.
             let period = Period {
-                from: 0,
+                from: reader
+                    .span()
+                    .map_or(0, |span| Tier::Hour.start_of(span.from)),
                 to: reader.now(),
             };
-            let period = reader.span().unwrap_or(period);
             tune::tune(&reader, &policy, place.local(), &limits, period)?
         }
     };

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use smtp_user::link;
 use smtpflow_tests::foreign;
 use xtask::command::{self, Finished, finish};
@@ -275,6 +276,30 @@ fn a_broken_capture_is_told_with_its_name() {
     assert_eq!(report["complete"], false);
     assert!(report["frames"].as_u64().expect("a number") > 0, "{report}");
     names(&finished.stderr, &["smtpflow: ", &cut]);
+}
+
+#[test]
+fn limits_are_tried_on_a_capture_that_is_shorter_than_an_hour() {
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/data/smtp-many-addresses.pcap");
+    let finished = ends_with(
+        0,
+        &mut smtpflow(&["tune", "--pcap", capture, "--threshold", "0", "--json"]),
+    );
+    let report: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let over = &report["limits"][0];
+    assert_eq!(over["above"], 0, "{report}");
+    let hosts = over["hosts"].as_u64().expect("a number");
+    assert!(hosts > 0, "{report}");
+
+    let replayed = ends_with(0, &mut smtpflow(&["replay", capture, "--json"]));
+    let replayed: Value = serde_json::from_str(&replayed.stdout).expect("JSON");
+    let opened = replayed["sources"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|source| source["connections"] != 0)
+        .count();
+    assert_eq!(hosts, opened as u64);
 }
 
 #[test]
