@@ -9,11 +9,11 @@
 //!
 //! A commit that fails (a full disk, say) loses nothing while the process lives: the counts wait in
 //! memory, merged, for the next commit, within the same bound as the file's; of history, detail is left
-//! out where more than [`pending::ROOM`] octets of it wait, and the state says so. They are lost when
+//! out where more than `pending::ROOM` octets of it wait, and the state says so. They are lost when
 //! the process is killed in that time.
 //!
 //! What adds up is checked at every start. History is too large for that: the file's own structure is
-//! checked whole where it is at most [`check::CHECKED`] octets or something of it could not be read before,
+//! checked whole where it is at most `check::CHECKED` octets or something of it could not be read before,
 //! and each chunk of history has a checksum. A chunk that is damaged is left out, loudly; damage of
 //! anything else has the file set aside.
 //!
