@@ -30,6 +30,7 @@ mod account;
 mod check;
 mod file;
 mod history;
+mod pass;
 mod pending;
 mod reader;
 mod schema;
