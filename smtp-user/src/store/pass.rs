@@ -22,9 +22,9 @@ use crate::model::period::{Period, Tier};
 /// that they have.
 const WORTH: usize = if cfg!(test) { 3 } else { 8 };
 /// Records that go from one thread to the other at a time.
-const BATCH: usize = 512;
-/// Such batches that wait: with `BATCH` records of some 200 bytes each about 2 MB.
-const WAITING: usize = 16;
+const BATCH: usize = 4096;
+/// Such batches that wait: with `BATCH` records of some 230 bytes each about 8 MB.
+const WAITING: usize = 8;
 
 type Batch = Vec<(Key, Counts)>;
 
