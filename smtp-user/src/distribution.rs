@@ -39,33 +39,44 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// Sorts items, each given as its connections and client-to-server bytes, into rows.
-    pub fn of(items: impl IntoIterator<Item = (u64, u64)>) -> Self {
-        let mut rows: [Row; FROM.len()] = std::array::from_fn(|i| Row {
-            from: FROM[i],
-            to: FROM.get(i + 1).map(|next| next - 1),
-            ..Row::default()
-        });
-        for (connections, bytes) in items {
-            if let Some(row) = rows.iter_mut().rfind(|row| row.from <= connections) {
-                row.items += 1;
-                row.connections += connections;
-                row.bytes += bytes;
-            }
-        }
-        let mut all = Self {
-            rows,
+    /// Without an item.
+    pub fn empty() -> Self {
+        Self {
+            rows: std::array::from_fn(|i| Row {
+                from: FROM[i],
+                to: FROM.get(i + 1).map(|next| next - 1),
+                ..Row::default()
+            }),
             items: 0,
             connections: 0,
             bytes: 0,
-        };
-        for row in &mut all.rows {
-            all.items += row.items;
-            all.connections += row.connections;
-            all.bytes += row.bytes;
-            row.cumulative_items = all.items;
         }
-        all
+    }
+
+    /// Sorts an item, given as its connections and client-to-server bytes, into its row.
+    pub fn add(&mut self, connections: u64, bytes: u64) {
+        let Some(place) = FROM.iter().rposition(|from| *from <= connections) else {
+            return;
+        };
+        let row = &mut self.rows[place];
+        row.items += 1;
+        row.connections += connections;
+        row.bytes += bytes;
+        for row in &mut self.rows[place..] {
+            row.cumulative_items += 1;
+        }
+        self.items += 1;
+        self.connections += connections;
+        self.bytes += bytes;
+    }
+
+    /// Sorts all of these.
+    pub fn of(items: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        let mut distribution = Self::empty();
+        for (connections, bytes) in items {
+            distribution.add(connections, bytes);
+        }
+        distribution
     }
 
     /// The row's items as a share of all items, from 0 to 1.

@@ -1,8 +1,8 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, doctor -> meter, history, detect, store, serve ->
-//! connections, source_list -> model -> smtp-common`. aya is known to `meter::xdp` alone, SQLite to
-//! `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
+//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client -> report -> meter,
+//! history, store, detect -> connections, source_list -> model -> smtp-common`. aya is known to
+//! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
 #[macro_use]

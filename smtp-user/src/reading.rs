@@ -19,7 +19,7 @@ use crate::detect::Policy;
 use crate::failure::{Failure, Kind};
 use crate::meter::Meter as _;
 use crate::meter::pcap::PcapMeter;
-use crate::model::period::{Period, milliseconds};
+use crate::model::period::{Period, Tier, milliseconds};
 use crate::model::verdict::{VerdictFilter, VerdictState};
 use crate::report::check::{self, Limits};
 use crate::report::distribution::Item;
@@ -75,6 +75,21 @@ impl Place {
         Reader::open(self.path())
     }
 
+    /// A reader of a store with any history.
+    fn history(&self) -> Result<Reader, Failure> {
+        let reader = self.reader()?;
+        if reader.span().is_none() {
+            return Err(Failure::new(
+                Kind::Failed,
+                format!(
+                    "there is no history in the store {} yet: the first window is not over",
+                    self.path().display()
+                ),
+            ));
+        }
+        Ok(reader)
+    }
+
     fn local(&self) -> &[IpNet] {
         &self.config.networks.local
     }
@@ -90,7 +105,7 @@ impl Place {
 
 /// `smtpflow report`.
 pub fn report(place: &Place, asked: Option<Asked>, output: Output) -> Result<String, Failure> {
-    let reader = place.reader()?;
+    let reader = place.history()?;
     let now = reader.now();
     let asked = asked.unwrap_or_else(|| Asked::Month(Month::of(now)));
     let month = match asked {
@@ -108,7 +123,7 @@ pub fn distribution(
     item: Item,
     output: Output,
 ) -> Result<String, Failure> {
-    let reader = place.reader()?;
+    let reader = place.history()?;
     let period = reader.snap(asked.period(reader.now()));
     let distribution = month::distribution(&reader, item, period)?;
     #[derive(Serialize)]
@@ -137,7 +152,7 @@ pub fn host(
     address: IpAddr,
     output: Output,
 ) -> Result<String, Failure> {
-    let reader = place.reader()?;
+    let reader = place.history()?;
     let period = asked.period(reader.now());
     let host = HostReport::read(&reader, address, period, place.local())?;
     Ok(output.write(&host.json(), || host.document()))
@@ -145,7 +160,7 @@ pub fn host(
 
 /// `smtpflow why`.
 pub fn why(place: &Place, address: IpAddr, output: Output) -> Result<String, Failure> {
-    let why = why::why(&place.reader()?, &place.policy(), address)?;
+    let why = why::why(&place.history()?, &place.policy(), address)?;
     Ok(output.write(&JsonWhy::from(&why), || why::document(&why)))
 }
 
@@ -264,7 +279,7 @@ pub fn tune(place: &Place, trial: &Trial, output: Output) -> Result<String, Fail
     let policy = place.policy();
     let tuning = match &trial.capture {
         None => {
-            let reader = place.reader()?;
+            let reader = place.history()?;
             let period = Asked::Since(trial.since).period(reader.now());
             tune::tune(&reader, &policy, place.local(), &limits, period)?
         }
@@ -272,11 +287,13 @@ pub fn tune(place: &Place, trial: &Trial, output: Output) -> Result<String, Fail
             // The reader reads what is gone with the store.
             let store = replayed(file, *window, &place.config)?;
             let reader = store.reader()?;
+            // From the start of the first hour on, which a capture rarely begins with.
             let period = Period {
-                from: 0,
+                from: reader
+                    .span()
+                    .map_or(0, |span| Tier::Hour.start_of(span.from)),
                 to: reader.now(),
             };
-            let period = reader.span().unwrap_or(period);
             tune::tune(&reader, &policy, place.local(), &limits, period)?
         }
     };

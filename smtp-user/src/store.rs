@@ -9,11 +9,11 @@
 //!
 //! A commit that fails (a full disk, say) loses nothing while the process lives: the counts wait in
 //! memory, merged, for the next commit, within the same bound as the file's; of history, detail is left
-//! out where more than [`pending::ROOM`] octets of it wait, and the state says so. They are lost when
+//! out where more than `pending::ROOM` octets of it wait, and the state says so. They are lost when
 //! the process is killed in that time.
 //!
 //! What adds up is checked at every start. History is too large for that: the file's own structure is
-//! checked whole where it is at most [`CHECKED`] octets or something of it could not be read before,
+//! checked whole where it is at most `check::CHECKED` octets or something of it could not be read before,
 //! and each chunk of history has a checksum. A chunk that is damaged is left out, loudly; damage of
 //! anything else has the file set aside.
 //!
@@ -23,12 +23,14 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `pending`: what waits; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
+mod check;
 mod file;
 mod history;
+mod pass;
 mod pending;
 mod reader;
 mod schema;
@@ -45,6 +47,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavio
 use smtp_common::flow::Totals;
 
 use self::account::Account;
+use self::check::{Prepared, prepare};
 use self::file::Place;
 use self::history::Run;
 pub use self::history::{Clock, Coarsened, Retention, Span};
@@ -58,8 +61,6 @@ use crate::model::{Folded, Scope, Source, StoreState, Tally, Window};
 
 /// The write-ahead log is moved into the file when it is longer than this.
 const WAL_BYTES: u64 = 4 << 20;
-/// A file up to this length is checked whole at every start, which takes about a second.
-const CHECKED: u64 = 256 << 20;
 
 /// What was kept, but for the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -428,6 +429,14 @@ impl Store {
         }
     }
 
+    /// Has the next start check all of the file, if this error means that it is damaged.
+    fn suspect(&self, error: &rusqlite::Error) {
+        if matches!(Trouble::from_sqlite(error), Trouble::Damaged(_)) {
+            // If this cannot be written either, the next start may not find the damage.
+            let _ = history::suspect(&self.connection, true);
+        }
+    }
+
     fn history_failed(&mut self, error: &rusqlite::Error) {
         let text = error.to_string();
         if self.history_failure.is_none() {
@@ -436,10 +445,7 @@ impl Store {
                  until this can be done",
                 self.place.path.display()
             );
-            if matches!(Trouble::from_sqlite(error), Trouble::Damaged(_)) {
-                // If this cannot be written either, the next start may not find the damage.
-                let _ = history::suspect(&self.connection, true);
-            }
+            self.suspect(error);
         }
         self.history_failure = Some(text);
     }
@@ -463,6 +469,7 @@ impl Store {
                  the disk",
                 self.place.path.display()
             );
+            self.suspect(error);
         }
         self.failure = Some(text);
     }
@@ -579,107 +586,4 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         Self::from_sqlite(&error)
     }
-}
-
-/// A file that can be used.
-struct Prepared {
-    connection: Connection,
-    since: SystemTime,
-    /// Sources in it.
-    listed: usize,
-    clock: Clock,
-}
-
-/// Opens the file, gives it the tables that it lacks, and checks that it adds up.
-fn prepare(place: &Place, capacity: usize) -> Result<Prepared, Trouble> {
-    let mut connection = place.connect()?;
-    let since = schema::prepare(&mut connection)?;
-    let listed = check(&connection, place.bytes())?;
-    if listed > capacity {
-        unlist(&mut connection, listed - capacity)?;
-    }
-    let clock = history::read_clock(&connection)?;
-    Ok(Prepared {
-        connection,
-        since,
-        listed: listed.min(capacity),
-        clock,
-    })
-}
-
-/// Checks the structure of the file: all of it, or of a large one all but the chunks of history.
-fn check_structure(connection: &Connection, bytes: u64) -> Result<(), Trouble> {
-    let quick_check = |what: &str| {
-        let verdict: String =
-            connection.query_row(&format!("PRAGMA quick_check({what})"), [], |row| row.get(0))?;
-        if verdict == "ok" {
-            Ok(())
-        } else {
-            Err(Trouble::Damaged(verdict))
-        }
-    };
-    let suspect = history::is_suspect(connection)?;
-    if bytes <= CHECKED || suspect {
-        quick_check("1")?;
-        if suspect {
-            history::suspect(connection, false)?;
-        }
-        return Ok(());
-    }
-    let mut tables = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'chunk'")?;
-    let names: rusqlite::Result<Vec<String>> = tables.query_map([], |row| row.get(0))?.collect();
-    names?.iter().try_for_each(|name| quick_check(name))
-}
-
-/// Checks the file, and counts its sources.
-fn check(connection: &Connection, bytes: u64) -> Result<usize, Trouble> {
-    check_structure(connection, bytes)?;
-    let account = Account::read(connection)?;
-    let (mut listed, mut sum, mut address_sum) = (0, Totals::default(), 0_u64);
-    schema::for_each_source(connection, |kept| {
-        listed += 1;
-        sum.merge(&kept.source.totals);
-        address_sum = address_sum.wrapping_add(schema::address_sum(kept.source.address));
-        Ok(())
-    })?;
-    if sum != account.tracked || address_sum != schema::read_address_sum(connection)? {
-        return Err(Trouble::Damaged(
-            "its sources do not add up to what it says of them all".to_owned(),
-        ));
-    }
-    Ok(listed)
-}
-
-/// Takes sources that were not seen for the longest time off the list.
-fn unlist(connection: &mut Connection, number: usize) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut sum = Totals::default();
-    let mut keys = Vec::new();
-    {
-        let mut select = transaction.prepare(schema::OLDEST_SOURCES)?;
-        let mut rows = select.query([integer(number as u64)])?;
-        while let Some(row) = rows.next()? {
-            let kept = schema::kept(row)?;
-            keys.push(kept.source.address);
-            sum.merge(&kept.source.totals);
-        }
-        let mut delete = transaction.prepare("DELETE FROM source WHERE address = ?1")?;
-        for address in &keys {
-            delete.execute([schema::key(*address).as_ref()])?;
-        }
-    }
-    let address_sum = keys
-        .iter()
-        .fold(schema::read_address_sum(&transaction)?, |sum, address| {
-            sum.wrapping_sub(schema::address_sum(*address))
-        });
-    schema::write_address_sum(&transaction, address_sum)?;
-    account::unlist(&transaction, &sum)?;
-    transaction.commit()?;
-    tracing::warn!(
-        "the store lists {number} sources more than history.sources allows: those that were not \
-         seen for the longest time are untracked from now on"
-    );
-    Ok(())
 }

@@ -165,6 +165,7 @@ fn ask(recorder: &Recorder) {
         recorder.snapshots.subscribe(),
         recorder.connections.clone(),
         recorder.sources.clone(),
+        None,
         stop,
     ));
     for path in [

@@ -11,17 +11,22 @@ use std::time::{Duration, SystemTime};
 
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
+use smtp_user::detect::{Policy, Settings};
 use smtp_user::failure::Failure;
 use smtp_user::model::period::{Period, Tier};
 use smtp_user::model::session::{Outcome, Sessions};
 use smtp_user::model::{Counts, Folded, PairKey, Source, Tally, Window};
+use smtp_user::report::host::HostReport;
+use smtp_user::report::month::PeriodReport;
+use smtp_user::report::tune::{Limit, Measure, tune};
+use smtp_user::report::why::why;
 use smtp_user::store::{Committed, Reader, Retention, Store};
 use smtpflow_tests::cost::{Cost, measure, median, resident_mib};
 use smtpflow_tests::long;
 
 /// 2026-11-01T00:00:00Z.
 const BEGIN: u64 = 1_793_491_200;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// What a query may take.
 const GOAL: Duration = Duration::from_millis(200);
 
@@ -288,9 +293,9 @@ fn month(folder: &Path, sources: u64, pairs: u64) {
     let windows = (0..=HOURS).map(|hour| {
         let mut maker = Maker::default();
         for number in 0..if hour == HOURS { 0 } else { pairs } {
-            let random = scatter(hour << 32 | number);
+            let random = scatter((hour << 32) | number);
             // Half of all sources are there in an hour.
-            let of = 2 * (number % sources) + scatter(hour << 20 | number % sources) % 2;
+            let of = 2 * (number % sources) + scatter((hour << 20) | (number % sources)) % 2;
             let key = PairKey {
                 client: client(of),
                 server: server(40 * of + random % 40),
@@ -313,7 +318,18 @@ fn month(folder: &Path, sources: u64, pairs: u64) {
     };
     let one = client(40);
     type Query<'a> = (&'a str, Box<dyn Fn() -> u64 + 'a>);
-    let queries: [Query<'_>; 11] = [
+    let policy = Policy::new(
+        Settings::default(),
+        vec!["10.0.0.0/8".parse().expect("a prefix")],
+        Vec::new(),
+    );
+    let local = ["10.0.0.0/8".parse().expect("a prefix")];
+    let limits = [30, 100].map(|above| Limit {
+        measure: Measure::Connections,
+        above,
+        in_effect: above == 30,
+    });
+    let queries: [Query<'_>; 15] = [
         (
             "sources of the month",
             Box::new(|| {
@@ -377,6 +393,34 @@ fn month(folder: &Path, sources: u64, pairs: u64) {
         (
             "coverage by hours",
             Box::new(|| reader.coverage(Tier::Hour, month).good().len() as u64),
+        ),
+        (
+            "the report of the month",
+            Box::new(|| {
+                let report = PeriodReport::read(&reader, None, month, &local).good();
+                report.document().text().len() as u64
+            }),
+        ),
+        (
+            "the report of a host",
+            Box::new(|| {
+                let host = HostReport::read(&reader, one.into(), month, &local).good();
+                host.document().text().len() as u64
+            }),
+        ),
+        (
+            "why a host is flagged",
+            Box::new(|| {
+                let why = why(&reader, &policy, one.into()).good();
+                why.rules.len() as u64
+            }),
+        ),
+        (
+            "two limits on the month",
+            Box::new(|| {
+                let tuning = tune(&reader, &policy, &local, &limits, month).good();
+                tuning.hosts
+            }),
         ),
     ];
     for (name, query) in queries {

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use smtp_user::link;
 use smtpflow_tests::foreign;
 use xtask::command::{self, Finished, finish};
@@ -271,10 +272,34 @@ fn a_broken_capture_is_told_with_its_name() {
     let (_folder, cut) = file("cut.pcap", &bytes[..bytes.len() - 7]);
     let cut = cut.display().to_string();
     let finished = ends_with(1, &mut smtpflow(&["replay", "--json", &cut]));
-    let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let report: Value = serde_json::from_str(&finished.stdout).expect("JSON");
     assert_eq!(report["complete"], false);
     assert!(report["frames"].as_u64().expect("a number") > 0, "{report}");
     names(&finished.stderr, &["smtpflow: ", &cut]);
+}
+
+#[test]
+fn limits_are_tried_on_a_capture_that_is_shorter_than_an_hour() {
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/data/smtp-many-addresses.pcap");
+    let finished = ends_with(
+        0,
+        &mut smtpflow(&["tune", "--pcap", capture, "--threshold", "0", "--json"]),
+    );
+    let report: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let over = &report["limits"][0];
+    assert_eq!(over["above"], 0, "{report}");
+    let hosts = over["hosts"].as_u64().expect("a number");
+    assert!(hosts > 0, "{report}");
+
+    let replayed = ends_with(0, &mut smtpflow(&["replay", capture, "--json"]));
+    let replayed: Value = serde_json::from_str(&replayed.stdout).expect("JSON");
+    let opened = replayed["sources"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|source| source["connections"] != 0)
+        .count();
+    assert_eq!(hosts, opened as u64);
 }
 
 #[test]
@@ -323,7 +348,7 @@ fn the_doctor_is_content_with_a_good_machine_and_names_what_nobody_lacks() {
         ],
     );
     let json = ends_with(0, smtpflow(&words).arg("--json")).stdout;
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["works"], true);
 
     let report = ends_with(1, &mut smtpflow(&["doctor", "--interface", "eth7"])).stdout;
@@ -381,7 +406,7 @@ fn what_stays_attached_is_detached_by_its_own_command() {
 
 /// The findings about `eth0` in a report of the doctor's, a line each: outcome and text.
 fn findings(report: &str) -> String {
-    let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
+    let report: Value = serde_json::from_str(report).expect("JSON");
     let findings = report["findings"].as_array().expect("an array").iter();
     findings
         .filter(|finding| finding["check"] == "interface eth0")

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use smtp_common::counter::Skip;
 use smtp_user::config::Config;
+use smtp_user::report::why::why_fields;
 use smtp_user::serve::metrics::{METRICS, Type};
 use smtp_user::{detect, serve};
 use xtask::cost::{Report, readme_table};
@@ -93,6 +94,7 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
         ("metrics", metrics()),
         ("sources", fields(serve::sources_fields())),
         ("source", fields(serve::source_fields())),
+        ("why", fields(why_fields())),
         ("status", fields(serve::status_fields())),
         ("skips", skips()),
         ("detectors", detectors()),

@@ -223,6 +223,11 @@ fn a_host_and_why_it_is_flagged() {
     assert_eq!(host["verdicts"][0]["open"], true);
     let why = json(&["why", &scene.hammer]);
     assert_eq!(why["flagged"], true, "{why}");
+    let scanner = printed(&["host", &scene.scanner]);
+    has(
+        &scanner,
+        &["(all that are not)", "that are kept one by one"],
+    );
     let text = printed(&["why", &scene.hammer]);
     has(
         &text,
@@ -435,6 +440,23 @@ fn a_store_that_cannot_be_read_is_told_with_the_way_out() {
     std::fs::write(&later, bytes).expect("written");
     let version = error(78, &["report", "--store", &later]);
     has(&version, &[&later, "9999"]);
+
+    let empty = scene.path("empty.db");
+    drop(
+        Store::open(std::path::Path::new(&empty), 10).unwrap_or_else(|failure| panic!("{failure}")),
+    );
+    for verb in [
+        &["report"][..],
+        &["distribution"],
+        &["why", "192.0.2.1"],
+        &["host", "192.0.2.1"],
+        &["tune", "--threshold", "1"],
+    ] {
+        let words = [verb, &["--store", &empty]].concat();
+        has(&error(1, &words), &["no history in the store", &empty]);
+    }
+    let verdicts = ends_with(0, &mut smtpflow(&["verdicts", "--store", &empty])).stdout;
+    has(&verdicts, &["0 verdicts"]);
 
     let program = scene.path("smtpflow");
     std::fs::copy(smtpflow_binary().expect("the program is built"), &program).expect("copied");

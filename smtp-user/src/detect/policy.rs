@@ -176,8 +176,17 @@ impl Policy {
             .max_by_key(|verdict| (verdict.severity, verdict.last_at));
         match (unjudged, open) {
             (_, Some(verdict)) => {
+                let others: Vec<&str> = verdicts
+                    .iter()
+                    .filter(|other| other.state.is_open() && other.id != verdict.id)
+                    .map(|other| other.detector.as_str())
+                    .collect();
+                let also = match others.is_empty() {
+                    true => String::new(),
+                    false => format!("; also by {}", others.join(", ")),
+                };
                 return format!(
-                    "{name} is flagged ({}) by {}: {}.",
+                    "{name} is flagged ({}) by {}: {}{also}.",
                     verdict.severity.name(),
                     verdict.detector,
                     verdict.rule.text

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::model::session::{COMMANDS, Named, Outcome, Outcomes, REPLIES, Servers, Sessions};
+use crate::model::session::{COMMANDS, Named, Outcomes, REPLIES, Servers, Sessions};
+use crate::report::counts;
 
 /// A client, or all together, of which the number of servers is not known.
 pub(super) struct Row {
@@ -23,30 +24,13 @@ pub(super) fn visibility(outcomes: Outcomes) -> String {
 impl Row {
     /// Its cells under their names.
     fn cells(&self) -> Vec<(&'static str, String)> {
-        let Sessions {
-            outcomes,
-            unfollowed,
-            said,
-            accepted,
-        } = self.sessions;
-        let servers = match self.servers {
-            None => "-".to_owned(),
-            Some(Servers { count, exact: true }) => count.to_string(),
-            Some(Servers { count, .. }) => format!("~{count}"),
-        };
+        let servers = self.servers.map_or_else(|| "-".to_owned(), counts::servers);
         let mut cells = vec![
             ("client", self.client.clone()),
             ("servers", servers),
-            ("visibility", visibility(outcomes)),
+            ("visibility", visibility(self.sessions.outcomes)),
         ];
-        let counts = Outcome::ALL
-            .map(|outcome| (outcome.name(), outcomes.of(outcome)))
-            .into_iter()
-            .chain([("unfollowed", unfollowed)])
-            .chain(said.named(COMMANDS).0)
-            .chain(said.named(REPLIES).0)
-            .chain([("accepted", accepted)]);
-        cells.extend(counts.map(|(name, count)| (name, count.to_string())));
+        cells.extend(counts::conduct(&self.sessions));
         cells
     }
 }

@@ -6,12 +6,12 @@ use smtp_common::counter::Skip;
 use smtp_common::flow::Totals;
 
 use super::conduct::JsonConduct;
-use super::judged::JsonVerdict;
 use super::{Account, Report, SCHEMA};
 use crate::distribution::{Distribution, Row};
 use crate::model::session::{ClientRow, FlowSummary};
 use crate::model::{FlowTally, Tally};
 use crate::report::counts;
+use crate::report::verdicts::JsonVerdict;
 
 /// The report as JSON: what is long is serialised from where it stands.
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ pub(super) struct JsonReport<'a> {
     distribution: &'a Distribution,
     /// Whether own hosts are known, and so judged.
     judged: bool,
-    verdicts: Vec<JsonVerdict<'a>>,
+    verdicts: Vec<JsonVerdict>,
     complete: bool,
 }
 

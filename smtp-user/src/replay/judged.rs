@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use ipnet::IpNet;
-use serde::Serialize;
 
 use crate::detect::{Court, Relay, Settings};
 use crate::model::period::{Bucket, Tier, milliseconds, rfc3339};
 use crate::model::prefix::show;
-use crate::model::verdict::{Rule, SizeClass, Verdict, VerdictChange};
+use crate::model::verdict::{Verdict, VerdictChange};
 use crate::model::{Folded, Window};
+use crate::report::verdicts::JsonVerdict;
 
 /// Judges the windows of a capture.
 pub(super) struct Judged {
@@ -62,8 +62,8 @@ impl Judged {
         self.court.judge.unkept().unjudged
     }
 
-    pub(super) fn json(&self) -> Vec<JsonVerdict<'_>> {
-        self.verdicts.values().map(JsonVerdict::new).collect()
+    pub(super) fn json(&self) -> Vec<JsonVerdict> {
+        self.verdicts.values().map(JsonVerdict::from).collect()
     }
 
     pub(super) fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
@@ -98,35 +98,5 @@ impl Judged {
             )?;
         }
         Ok(())
-    }
-}
-
-/// A verdict in the report.
-#[derive(Serialize)]
-pub(super) struct JsonVerdict<'a> {
-    subject: String,
-    detector: &'a str,
-    severity: &'static str,
-    size: Option<&'static str>,
-    failing: bool,
-    state: &'static str,
-    opened_at: String,
-    last_at: String,
-    rule: &'a Rule,
-}
-
-impl<'a> JsonVerdict<'a> {
-    fn new(verdict: &'a Verdict) -> Self {
-        Self {
-            subject: show(&verdict.subject),
-            detector: &verdict.detector,
-            severity: verdict.severity.name(),
-            size: verdict.size.map(SizeClass::name),
-            failing: verdict.failing,
-            state: verdict.state.name(),
-            opened_at: rfc3339(verdict.opened_at),
-            last_at: rfc3339(verdict.last_at),
-            rule: &verdict.rule,
-        }
     }
 }

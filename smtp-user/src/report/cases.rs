@@ -165,8 +165,11 @@ impl Cases {
             host.again |=
                 openings.len() > 1 || openings.iter().any(|opening| *opening != verdict.opened_at);
             let seen = openings.into_iter().chain([verdict.last_at]);
-            host.days
-                .extend(seen.filter(|at| period.contains(*at)).map(time::day));
+            // Times are ends of windows: what ends with a day is of that day.
+            let days = seen
+                .filter(|at| period.contains(*at))
+                .map(|at| time::day(at.saturating_sub(1)));
+            host.days.extend(days);
         }
         if !to_resolve.is_empty() {
             let mean = to_resolve.iter().sum::<u64>() / to_resolve.len() as u64;
@@ -195,12 +198,13 @@ impl Cases {
         Table {
             name: "classes",
             title: "flagged hosts by class".to_owned(),
-            notes: vec![
-                "spam: mean packets to servers of 100 bytes and more, and connections that came to \
-                 something; SYN flood or scan: small packets, or connections that came to nothing; \
-                 open case: signs that contradict each other, or none"
-                    .to_owned(),
-            ],
+            notes: [
+                "spam: mean packets to servers of 100 bytes and more, connections that came to something",
+                "SYN flood or scan: smaller packets, or nothing but connections that came to nothing",
+                "open case: signs that contradict each other, in a verdict or between several, or none",
+            ]
+            .map(str::to_owned)
+            .into(),
             columns: vec![text("class"), number("hosts"), number("repeated")],
             rows: Class::ALL
                 .into_iter()
@@ -449,19 +453,22 @@ pub(super) mod tests {
             ),
             lived(verdict(5, "192.0.2.4/32", "volume", at + 2), &[]),
         ];
+        let mut to_midnight = lived(verdict(7, "192.0.2.7/32", "volume", at), &[]);
+        to_midnight.0.last_at = MONTH.from + DAY;
         // Opened before the month, and again in it.
         let back = lived(
             verdict(6, "192.0.2.6/32", "volume", MONTH.from - DAY),
             &[(Resolved, MONTH.from - 1), (New, at)],
         );
         let [first, second] = twice;
-        let cases = Cases::of(&[once, again, long, first, second, back], MONTH);
+        let all = [once, again, long, first, second, to_midnight, back];
+        let cases = Cases::of(&all, MONTH);
         let repeated: Vec<_> = cases.repeated().map(|host| show(&host.subject)).collect();
         assert_eq!(
             repeated,
             ["192.0.2.2", "192.0.2.4", "192.0.2.3", "192.0.2.6"]
         );
-        assert_eq!((cases.lives.opened, cases.lives.reopened), (5, 2));
+        assert_eq!((cases.lives.opened, cases.lives.reopened), (6, 2));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::document::{Table, number, text};
 use crate::distribution::{Distribution, Row, percent};
+use crate::model::Counts;
 
 /// What is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -114,6 +115,26 @@ pub fn range(row: &Row) -> String {
 }
 
 impl ItemDistribution {
+    /// Without an item.
+    pub fn empty(item: Item) -> Self {
+        Self {
+            item,
+            distribution: Distribution::empty(),
+            unsorted_connections: 0,
+        }
+    }
+
+    /// Sorts an item in, or what is not `kept` one by one.
+    pub fn add(&mut self, kept: bool, counts: &Counts) {
+        let totals = &counts.totals;
+        if kept {
+            self.distribution.add(totals.connections, totals.c2s_bytes);
+        } else {
+            self.unsorted_connections =
+                self.unsorted_connections.saturating_add(totals.connections);
+        }
+    }
+
     /// As a table.
     pub fn table(&self) -> Table {
         let Self {

@@ -1,5 +1,5 @@
 //! A report as tables under titles, and its renderings as text and as CSV; HTML is in
-//! [`html`](super::html).
+//! `html`.
 //!
 //! Contract: all three are made from the same cells. Text from outside (names, reasons) can end no
 //! line, cell or element of any of them: control characters are shown as U+FFFD, CSV is quoted as in

@@ -190,17 +190,19 @@ impl HostReport {
     fn pairs_table(&self) -> Table {
         let row = |(key, counts): &(PairKey, Counts)| {
             let server = if key.server == UNKEPT {
-                "others".to_owned()
+                "(all that are not)".to_owned()
             } else {
                 IpAddr::from(key.server).to_string()
             };
             [vec![server], measured(counts)].concat()
         };
         let mut notes = Vec::new();
-        if self.pairs.len() > TOP {
+        let kept = self.pairs.iter().filter(|(key, _)| key.server != UNKEPT);
+        let others = self.pairs.iter().filter(|(key, _)| key.server == UNKEPT);
+        let all = kept.clone().count();
+        if all > TOP {
             notes.push(format!(
-                "{TOP} of {}, those with the most connections; JSON has all that are kept",
-                self.pairs.len()
+                "{TOP} of {all} that are kept one by one, those with the most connections; JSON has all"
             ));
         }
         Table {
@@ -208,7 +210,7 @@ impl HostReport {
             title: "servers that it went to".to_owned(),
             notes,
             columns: [vec![text("server")], measures()].concat(),
-            rows: self.pairs.iter().take(TOP).map(row).collect(),
+            rows: kept.take(TOP).chain(others).map(row).collect(),
         }
     }
 

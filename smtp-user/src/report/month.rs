@@ -17,7 +17,6 @@ use super::gaps::Gaps;
 use super::time::{self, Month};
 use super::{SCHEMA, UNKEPT};
 use crate::admission::scope;
-use crate::distribution::Distribution;
 use crate::failure::Failure;
 use crate::model::period::{Period, Tier};
 use crate::model::verdict::VerdictFilter;
@@ -42,56 +41,22 @@ pub struct Counted {
     pub by_pair: ItemDistribution,
 }
 
-/// Sorts items into a distribution as they come.
-struct Sorter {
-    item: Item,
-    items: Vec<(u64, u64)>,
-    unsorted: u64,
-}
-
-impl Sorter {
-    const fn new(item: Item) -> Self {
-        Self {
-            item,
-            items: Vec::new(),
-            unsorted: 0,
-        }
-    }
-
-    fn add(&mut self, kept: bool, counts: &Counts) {
-        let connections = counts.totals.connections;
-        if !kept {
-            self.unsorted = self.unsorted.saturating_add(connections);
-        } else if connections != 0 {
-            self.items.push((connections, counts.totals.c2s_bytes));
-        }
-    }
-
-    fn finish(self) -> ItemDistribution {
-        ItemDistribution {
-            item: self.item,
-            distribution: Distribution::of(self.items),
-            unsorted_connections: self.unsorted,
-        }
-    }
-}
-
 /// The distribution of one kind of item in a period.
 pub fn distribution(
     reader: &Reader,
     item: Item,
     period: Period,
 ) -> Result<ItemDistribution, Failure> {
-    let mut sorter = Sorter::new(item);
+    let mut sorted = ItemDistribution::empty(item);
     match item {
         Item::Source => reader.sources(period, &mut |address, counts| {
-            sorter.add(address != UNKEPT, counts);
+            sorted.add(address != UNKEPT, counts);
         })?,
         Item::Pair => reader.pairs(period, &mut |pair, counts| {
-            sorter.add(pair.client != UNKEPT && pair.server != UNKEPT, counts);
+            sorted.add(pair.client != UNKEPT && pair.server != UNKEPT, counts);
         })?,
     }
-    Ok(sorter.finish())
+    Ok(sorted)
 }
 
 impl Counted {
@@ -100,11 +65,11 @@ impl Counted {
         let mut totals = Counts::default();
         let mut sources = 0;
         let mut top: Vec<(Address, Counts)> = Vec::new();
-        let mut sorter = Sorter::new(Item::Source);
+        let mut sorted = ItemDistribution::empty(Item::Source);
         reader.sources(period, &mut |address, counts| {
             totals.merge(counts);
             let kept = address != UNKEPT;
-            sorter.add(kept, counts);
+            sorted.add(kept, counts);
             if !kept {
                 return;
             }
@@ -120,7 +85,7 @@ impl Counted {
             totals,
             sources,
             top,
-            by_source: sorter.finish(),
+            by_source: sorted,
             by_pair: distribution(reader, Item::Pair, period)?,
         })
     }
@@ -242,6 +207,10 @@ impl PeriodReport {
             ),
         ];
         facts.extend(counts::facts(totals));
+        if let Some(peak) = facts.last_mut() {
+            // Of several sources no sum is one.
+            peak.0 = "peak_per_second_of_one_source";
+        }
         Document {
             title: self.title(),
             notes,

@@ -1,5 +1,8 @@
 //! Reports of a real store, which windows and verdicts were written to.
 
+mod tune;
+mod why;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,18 +13,15 @@ use smtp_common::flow::Totals;
 use smtp_common::speech::Speech;
 
 use super::cases::tests::{lived, verdict};
+use super::distribution::Item;
 use super::document::tests::HOSTILE;
 use super::host::HostReport;
 use super::month::{PeriodReport, distribution};
 use super::time::{Asked, Month};
-use super::tune::{Limit, Measure, tune};
-use super::{distribution::Item, why};
 use crate::detect::{Policy, Relay, Settings};
 use crate::model::period::{Period, system_time};
 use crate::model::session::{Outcome, Sessions};
-use crate::model::verdict::{
-    Holding, Severity, SizeClass, Unjudged, VerdictChange, VerdictState, Why,
-};
+use crate::model::verdict::{Severity, SizeClass, VerdictChange, VerdictState};
 use crate::model::{Counts, Folded, PairKey, Scope, Source, Tally, Window};
 use crate::store::{Reader, Store};
 
@@ -367,7 +367,7 @@ fn a_host_is_shown_with_its_hours_servers_and_verdicts() {
         "scope: local",
         "verdicts: 1, open: 1",
         "2026-11-03 21:00          120",
-        "20 of 30, those with the most connections",
+        "20 of 30 that are kept one by one",
         "acknowledged  anna",
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
@@ -395,266 +395,4 @@ fn policy(local: Vec<IpNet>) -> Policy {
     ))
     .expect("a relay");
     Policy::new(Settings::default(), local, vec![relay])
-}
-
-fn asked(scene: &Scene, local: Vec<IpNet>, address: &str) -> Why {
-    why::why(&scene.reader(), &policy(local), ip(address)).expect("an answer")
-}
-
-/// The day up to the middle of an hour in which the bot is at work.
-fn at_work() -> Scene {
-    let mut scene = Scene::new();
-    let deeds = [
-        Deed {
-            client: BOT,
-            servers: 30,
-            each: 4,
-        },
-        Deed {
-            client: USER,
-            servers: 1,
-            each: 2,
-        },
-        Deed {
-            client: RELAY,
-            servers: 5,
-            each: 100,
-        },
-        Deed {
-            client: STRANGER,
-            servers: 5,
-            each: 100,
-        },
-        Deed {
-            client: "2001:db8::1:1",
-            servers: 10,
-            each: 2,
-        },
-        Deed {
-            client: "2001:db8::1:2",
-            servers: 15,
-            each: 2,
-        },
-        Deed {
-            client: "2001:db8:0:1::1",
-            servers: 30,
-            each: 4,
-        },
-    ];
-    for hour in 0..4 {
-        for minute in (0..60).step_by(5) {
-            let deeds = if minute == 0 { &deeds[..] } else { &[] };
-            scene.window(START + hour * HOUR + minute * MINUTE, 5 * MINUTE, deeds);
-        }
-    }
-    scene
-}
-
-fn holding(why: &Why) -> Vec<(&str, Severity)> {
-    why.rules
-        .iter()
-        .filter(|rule| rule.holding == Holding::Holds)
-        .map(|rule| (rule.detector.as_str(), rule.severity))
-        .collect()
-}
-
-#[test]
-fn why_tells_the_rules_that_hold_and_their_figures() {
-    let scene = at_work();
-    let why = asked(&scene, local(), BOT);
-    let holding = holding(&why);
-    assert!(
-        holding.contains(&("volume", Severity::Warning)),
-        "{holding:?}"
-    );
-    assert!(
-        holding.iter().any(|(name, _)| *name == "fanout"),
-        "{holding:?}"
-    );
-    let persistent = holding.iter().any(|(name, _)| *name == "persistence");
-    assert!(persistent, "over the limit in four hours: {holding:?}");
-    let text = why::document(&why).text();
-    assert!(
-        text.starts_with("192.0.2.66\n192.0.2.66 has no open verdict, but "),
-        "{text}"
-    );
-    assert!(
-        text.contains("HOLDS: more than 100 connections in the hour"),
-        "{text}"
-    );
-    assert!(text.contains("120"), "{text}");
-    let json = value(&why::JsonWhy::from(&why));
-    assert_eq!(json["subject"], BOT);
-    assert_eq!(
-        (&json["flagged"], &json["unjudged"]),
-        (&false.into(), &Value::Null)
-    );
-    assert_eq!(json["rules"][0]["figures"][0]["value"], 120.0);
-}
-
-#[test]
-fn why_tells_why_there_is_no_verdict() {
-    let scene = at_work();
-    let quiet = asked(&scene, local(), USER);
-    assert_eq!(quiet.unjudged, None);
-    assert_eq!(holding(&quiet), []);
-    assert!(quiet.answer.contains("no rule holds"), "{}", quiet.answer);
-    let relay = asked(&scene, local(), RELAY);
-    assert!(
-        matches!(relay.unjudged, Some(Unjudged::Excused { .. })),
-        "{relay:?}"
-    );
-    let text = why::document(&relay).text();
-    assert!(text.contains("relay of the staff"), "{text}");
-    assert!(
-        text.contains("these are its figures all the same"),
-        "{text}"
-    );
-    let stranger = asked(&scene, local(), STRANGER);
-    assert_eq!(stranger.unjudged, Some(Unjudged::Remote));
-    let nobody = asked(&scene, Vec::new(), BOT);
-    assert_eq!(nobody.unjudged, Some(Unjudged::NoPrefixList));
-    let never_seen = asked(&scene, local(), "192.0.2.201");
-    assert!(
-        never_seen.answer.contains("not flagged"),
-        "{}",
-        never_seen.answer
-    );
-}
-
-#[test]
-fn why_looks_at_all_addresses_that_are_judged_together() {
-    let why = asked(&at_work(), local(), "2001:db8::1:7");
-    assert_eq!(why.subject.to_string(), "2001:db8::/64");
-    let volume = &why.rules[0];
-    assert_eq!(
-        volume.figures[0].value, 50.0,
-        "20 and 30, and no neighbour's"
-    );
-    let fanout = why.rules.iter().find(|rule| rule.detector == "fanout");
-    assert_eq!(
-        fanout.expect("a rule").figures[0].value,
-        15.0,
-        "15 servers, 10 of them twice"
-    );
-    let text = why::document(&why).text();
-    assert!(
-        text.contains("judged together with the other addresses"),
-        "{text}"
-    );
-}
-
-#[test]
-fn why_agrees_with_the_verdict() {
-    let mut scene = at_work();
-    let now = scene.reader().now();
-    let (verdict, events) = lived(verdict(1, "192.0.2.66/32", "volume", now), &[]);
-    let change = VerdictChange::Opened(verdict, events[0].clone());
-    scene.store.write_verdicts(&[change]).expect("written");
-    let why = asked(&scene, local(), BOT);
-    assert!(
-        why.answer.contains("is flagged (notice) by volume"),
-        "{}",
-        why.answer
-    );
-    assert_eq!(value(&why::JsonWhy::from(&why))["flagged"], true);
-    assert!(why::document(&why).text().contains("its verdicts"));
-}
-
-#[test]
-fn why_needs_a_window() {
-    let failure = why::why(&Scene::new().reader(), &policy(local()), ip(BOT));
-    let text = failure.expect_err("no history").to_string();
-    assert!(text.contains("no history yet"), "{text}");
-}
-
-fn limit(measure: Measure, above: u64, in_effect: bool) -> Limit {
-    Limit {
-        measure,
-        above,
-        in_effect,
-    }
-}
-
-#[test]
-fn limits_are_tried_on_own_hosts_hour_by_hour() {
-    let scene = Scene::day();
-    let limits = [
-        limit(Measure::Connections, 1, false),
-        limit(Measure::Connections, 29, false),
-        limit(Measure::Connections, 30, true),
-        limit(Measure::Connections, 120, false),
-        limit(Measure::Messages, 119, false),
-        limit(Measure::Servers, 19, false),
-        limit(Measure::Servers, 20, true),
-    ];
-    let all = Period {
-        from: START,
-        to: scene.reader().now(),
-    };
-    let tuning = tune(&scene.reader(), &policy(local()), &local(), &limits, all).expect("tuned");
-    assert!(tuning.own_only);
-    // The user, the bot, and one /64; the relay is left out, the stranger is none of ours.
-    assert_eq!((tuning.hosts, tuning.relays), (3, 1));
-    assert_eq!(
-        (tuning.hours, tuning.days, tuning.partial_hours),
-        (24, 2, 1)
-    );
-    let found: Vec<_> = tuning
-        .outcomes
-        .iter()
-        .map(|o| {
-            (
-                o.hosts,
-                o.host_hours,
-                o.host_days,
-                o.new_hosts,
-                o.lost_hosts,
-            )
-        })
-        .collect();
-    assert_eq!(
-        found,
-        [
-            (3, 24 + 24 + 3, 2 + 2 + 1, 2, 0),
-            (2, 24 + 3, 2 + 1, 1, 0),
-            (1, 3, 1, 0, 0),
-            (0, 0, 0, 0, 1),
-            (1, 3, 1, 1, 0),
-            (2, 24 + 3, 2 + 1, 1, 0),
-            (1, 3, 1, 0, 0),
-        ]
-    );
-    assert_eq!(tuning.outcomes[0].new_examples, ["2001:db8::/64", USER]);
-    let text = tuning.document().text();
-    for part in [
-        "looked at: 3 own hosts that sent mail; 1 known relays are left out",
-        "new with more than 1 connections: 2001:db8::/64, 192.0.2.7",
-        "24 hours on 2 days have counts, 1 of them with gaps",
-    ] {
-        assert!(text.contains(part), "no {part:?} in:\n{text}");
-    }
-    let json = value(&tuning.json());
-    assert_eq!(json["limits"][2]["in_effect"], true);
-    assert_eq!(json["limits"][1]["host_days"], 3);
-}
-
-#[test]
-fn limits_are_tried_on_all_where_nobody_knows_who_is_own() {
-    let scene = Scene::day();
-    let limits = [limit(Measure::Connections, 30, true)];
-    let from_the_middle = Period {
-        from: START + HOUR / 2,
-        to: scene.reader().now(),
-    };
-    let policy = policy(Vec::new());
-    let tuning = tune(&scene.reader(), &policy, &[], &limits, from_the_middle).expect("tuned");
-    assert!(!tuning.own_only);
-    assert_eq!(tuning.hours, 23, "the half of an hour is none");
-    assert_eq!(
-        tuning.outcomes[0].hosts, 3,
-        "the bot, the relay, the stranger"
-    );
-    let text = tuning.document().text();
-    assert!(text.contains("it is not known which are yours"), "{text}");
 }

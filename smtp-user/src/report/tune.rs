@@ -26,6 +26,8 @@ use crate::store::Reader;
 /// Hosts that are named.
 const EXAMPLES: usize = 10;
 
+const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
+
 /// A count of an hour that a limit can be on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -116,13 +118,12 @@ struct Flagged {
 struct Subjects<'a> {
     policy: &'a Policy,
     local: &'a [IpNet],
-    seen: HashSet<IpNet>,
-    relays: HashSet<IpNet>,
 }
 
 impl Subjects<'_> {
-    /// As whom an address counts, if it does.
-    fn of(&mut self, address: Address, hour: u64) -> Option<IpNet> {
+    /// As whom an address counts in this hour, and whether a known relay excuses it; `None` if it is
+    /// not looked at.
+    fn of(&self, address: Address, hour: u64) -> Option<(IpNet, bool)> {
         if address == UNKEPT {
             return None;
         }
@@ -131,13 +132,23 @@ impl Subjects<'_> {
             return None;
         }
         let subject = self.policy.subject_of(ip);
-        if let Some(Unjudged::Excused { .. }) = self.policy.unjudged(&subject, hour) {
-            self.relays.insert(subject);
-            return None;
-        }
-        self.seen.insert(subject);
-        Some(subject)
+        let excused = matches!(
+            self.policy.unjudged(&subject, hour),
+            Some(Unjudged::Excused { .. })
+        );
+        Some((subject, excused))
     }
+
+    /// The same without those that are excused.
+    fn judged(&self, address: Address, hour: u64) -> Option<IpNet> {
+        let (subject, excused) = self.of(address, hour)?;
+        (!excused).then_some(subject)
+    }
+}
+
+/// Whether it sent mail, or tried.
+const fn sent(counts: &Counts) -> bool {
+    counts.totals.connections != 0 || counts.sessions.said.of(Speech::MAIL) != 0
 }
 
 /// Tries limits on a period. Each measure has at most one limit in effect.
@@ -148,24 +159,38 @@ pub fn tune(
     limits: &[Limit],
     period: Period,
 ) -> Result<Tuning, Failure> {
-    let hour = Tier::Hour.length().unwrap_or(0);
     // An hour counts whole or not at all: a part of it says nothing about an hourly limit.
     let start = Tier::Hour.start_of(period.from);
     let period = Period {
         from: if start < period.from {
-            start + hour
+            start + HOUR
         } else {
             start
         },
         to: period.to,
     };
     let coverage = reader.coverage(Tier::Hour, period)?;
-    let mut subjects = Subjects {
-        policy,
-        local,
-        seen: HashSet::new(),
-        relays: HashSet::new(),
+    let subjects = Subjects { policy, local };
+    let mut seen: HashSet<IpNet> = HashSet::new();
+    let mut relays: HashSet<IpNet> = HashSet::new();
+    reader.sources(period, &mut |address, counts| {
+        if !sent(counts) {
+            return;
+        }
+        if let Some((subject, excused)) = subjects.of(address, period.to) {
+            let set = if excused { &mut relays } else { &mut seen };
+            set.insert(subject);
+        }
+    })?;
+    let least = |measure: Measure| {
+        let of_measure = limits.iter().filter(|limit| limit.measure == measure);
+        of_measure
+            .map(|limit| limit.above)
+            .min()
+            .unwrap_or(u64::MAX)
     };
+    let (least_connections, least_messages) =
+        (least(Measure::Connections), least(Measure::Messages));
     let mut flagged: Vec<Flagged> = limits.iter().map(|_| Flagged::default()).collect();
 
     let mut current: Option<Bucket> = None;
@@ -178,10 +203,12 @@ pub fn tune(
         }
         let connections = counts.totals.connections;
         let messages = counts.sessions.said.of(Speech::MAIL);
-        if connections == 0 && messages == 0 {
+        // One IPv4 address is a subject; most of them pass no limit, and need no look-up.
+        let low = connections <= least_connections && messages <= least_messages;
+        if !sent(counts) || low && address.is_mapped() {
             return;
         }
-        if let Some(subject) = subjects.of(address, bucket.start) {
+        if let Some(subject) = subjects.judged(address, bucket.start) {
             let sums = of_hour.entry(subject).or_default();
             sums.0 = sums.0.saturating_add(connections);
             sums.1 = sums.1.saturating_add(messages);
@@ -192,7 +219,7 @@ pub fn tune(
     }
     if limits.iter().any(|limit| limit.measure == Measure::Servers) {
         for covered in &coverage {
-            servers(reader, &mut subjects, covered.bucket, limits, &mut flagged)?;
+            servers(reader, &subjects, covered.bucket, limits, &mut flagged)?;
         }
     }
 
@@ -209,8 +236,8 @@ pub fn tune(
             .count() as u64,
         days: days.len() as u64,
         own_only: !local.is_empty(),
-        hosts: subjects.seen.len() as u64,
-        relays: subjects.relays.len() as u64,
+        hosts: seen.len() as u64,
+        relays: relays.len() as u64,
         outcomes: outcomes(limits, &flagged),
     })
 }
@@ -218,22 +245,21 @@ pub fn tune(
 /// Distinct servers by client in one hour. Servers that are not kept one by one are at least one.
 fn servers(
     reader: &Reader,
-    subjects: &mut Subjects<'_>,
+    subjects: &Subjects<'_>,
     bucket: Bucket,
     limits: &[Limit],
     flagged: &mut [Flagged],
 ) -> Result<(), Failure> {
-    let hour = Tier::Hour.length().unwrap_or(0);
     let period = Period {
         from: bucket.start,
-        to: bucket.start + hour,
+        to: bucket.start + HOUR,
     };
     let mut contacted: HashMap<IpNet, HashSet<[u8; 16]>> = HashMap::new();
     reader.pairs(period, &mut |pair, counts| {
         if counts.totals.connections == 0 {
             return;
         }
-        if let Some(subject) = subjects.of(pair.client, bucket.start) {
+        if let Some(subject) = subjects.judged(pair.client, bucket.start) {
             let servers = contacted.entry(subject).or_default();
             servers.insert(pair.server.octets());
         }

@@ -21,8 +21,7 @@ use crate::model::session::Servers;
 use crate::model::verdict::{Figure, Holding, Rule, Unjudged, VerdictFilter, Why};
 use crate::store::Reader;
 
-/// Hours that are read at most: as many as are looked back, and as many again that had gaps.
-const HOURS: u64 = 2 * REACH as u64;
+const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
 
 /// Applies the rules to what the store has of an address.
 ///
@@ -32,11 +31,13 @@ const HOURS: u64 = 2 * REACH as u64;
 pub fn why(reader: &Reader, policy: &Policy, address: IpAddr) -> Result<Why, Failure> {
     let address = address.to_canonical();
     let subject = policy.subject_of(address);
-    let hour = Tier::Hour.length().unwrap_or(0);
     let now = reader.now();
     let period = Period {
-        from: Tier::Hour.start_of(now).saturating_sub(HOURS * hour),
-        to: now + 1,
+        // A window that ended with an hour is of that hour, as for the judge.
+        from: Tier::Hour
+            .start_of(now.saturating_sub(1))
+            .saturating_sub(REACH as u64 * HOUR),
+        to: now,
     };
     let coverage = reader.coverage(Tier::Hour, period)?;
     let Some((running, closed)) = coverage.split_last() else {
@@ -47,13 +48,14 @@ pub fn why(reader: &Reader, policy: &Policy, address: IpAddr) -> Result<Why, Fai
     };
     let running_period = Period {
         from: running.bucket.start,
-        to: running.bucket.start + hour,
+        to: running.bucket.start + HOUR,
     };
-    let kept = Gathered::read(reader, &subject, address, period, running, running_period)?;
+    let members = members(reader, policy, &subject, address, period)?;
+    let kept = Gathered::read(reader, &members, period, running, running_period)?;
     let facts = Facts::from_history(&Kept {
         now,
         running: *running,
-        closed: &closed[closed.len().saturating_sub(2 * REACH)..],
+        closed,
         hours: &kept.hours,
         pairs: &kept.pairs,
         servers: kept.servers,
@@ -77,8 +79,7 @@ struct Gathered {
 impl Gathered {
     fn read(
         reader: &Reader,
-        subject: &IpNet,
-        address: IpAddr,
+        members: &[Address],
         period: Period,
         running: &Coverage,
         running_period: Period,
@@ -88,7 +89,7 @@ impl Gathered {
             pairs: Vec::new(),
             servers: None,
         };
-        for address in members(reader, subject, address, period)? {
+        for &address in members {
             let hours = reader.series(address, Tier::Hour, period)?;
             let active = hours.iter().any(|(bucket, _)| *bucket == running.bucket);
             gathered.hours.extend(hours);
@@ -108,9 +109,10 @@ impl Gathered {
     }
 }
 
-/// The addresses of a subject that were seen.
+/// The addresses of a subject that were seen. A known relay among others is a subject of its own.
 fn members(
     reader: &Reader,
+    policy: &Policy,
     subject: &IpNet,
     address: IpAddr,
     period: Period,
@@ -120,7 +122,8 @@ fn members(
     }
     let mut members = Vec::new();
     reader.sources(period, &mut |address, _| {
-        if subject.contains(&IpAddr::from(address)) {
+        let ip = IpAddr::from(address);
+        if subject.contains(&ip) && policy.subject_of(ip) == *subject {
             members.push(address);
         }
     })?;

@@ -21,7 +21,7 @@ mod merge;
 mod run;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tidy;
 
 use std::cell::Cell;

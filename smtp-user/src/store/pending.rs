@@ -53,6 +53,14 @@ impl Pending {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn of_runs(runs: Vec<Run>) -> Self {
+        Self {
+            runs,
+            ..Self::new(Admission::new(Vec::new(), 1))
+        }
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.windows == 0
     }

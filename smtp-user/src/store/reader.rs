@@ -14,10 +14,10 @@ use rusqlite::{Connection, OpenFlags, params};
 use smtp_common::packet::Address;
 
 use super::history::{
-    Client, Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge,
-    octets_of, rank, read_clock, readable, shard, snap, tier_number, touched,
+    Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, octets_of,
+    rank, read_clock, readable, shard, snap, tier_number, touched,
 };
-use super::{Trouble, integer, schema, verdicts};
+use super::{Trouble, integer, pass, schema, verdicts};
 use crate::failure::{Failure, Kind as FailureKind};
 use crate::model::period::{Bucket, Coverage, Period, Tier};
 use crate::model::session::Servers;
@@ -31,7 +31,9 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct Reader {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
-    damage: Cell<u64>,
+    /// How SQLite is to open it.
+    pub(super) flags: OpenFlags,
+    pub(super) damage: Cell<u64>,
 }
 
 impl Reader {
@@ -75,6 +77,7 @@ impl Reader {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            flags,
             damage: Cell::new(0),
         })
     }
@@ -221,7 +224,7 @@ impl Reader {
         })
     }
 
-    /// Every source with its counts in the period, once.
+    /// Every source with its counts in the period, once, in the order of no key.
     pub fn sources(
         &self,
         period: Period,
@@ -232,7 +235,7 @@ impl Reader {
         })
     }
 
-    /// Every pair with its counts in the period, once.
+    /// Every pair with its counts in the period, once, in the order of no key.
     pub fn pairs(
         &self,
         period: Period,
@@ -249,40 +252,7 @@ impl Reader {
         period: Period,
         each: &mut dyn FnMut(Key, &Counts),
     ) -> Result<(), Failure> {
-        self.read(|connection| {
-            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
-            for shard in 0..SHARDS {
-                self.every(connection, &parts, shard, kind, each)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn every(
-        &self,
-        connection: &Connection,
-        parts: &[Stored],
-        shard: u8,
-        kind: Kind,
-        each: &mut dyn FnMut(Key, &Counts),
-    ) -> rusqlite::Result<()> {
-        let all = Key::default();
-        let mut records = merge(connection, parts, shard, kind, all, &self.damage)?;
-        if kind == Kind::Pairs {
-            let mut pairs = Client::default();
-            while let Some(client) = records.next_client(&mut pairs)? {
-                for (server, row) in pairs.rows() {
-                    let server = *server;
-                    each(Key { client, server }, &row.counts());
-                }
-            }
-            return Ok(());
-        }
-        let mut row = Row::ZERO;
-        while let Some(key) = records.next(&mut row, &mut None)? {
-            each(key, &row.counts());
-        }
-        Ok(())
+        self.read(|connection| pass::all(self, connection, kind, period, each))
     }
 
     /// The pairs of a client in the period. One with the server `::` sums up those that are not kept.
@@ -373,11 +343,12 @@ impl Reader {
         self.read(|connection| {
             for (bucket, parts) in groups(connection, period, Tier::Hour)? {
                 for shard in 0..SHARDS {
-                    self.every(
+                    pass::every(
                         connection,
                         &parts,
                         shard,
                         Kind::Sources,
+                        &self.damage,
                         &mut |key, counts| {
                             each(bucket, address(key.client), counts);
                         },

@@ -630,3 +630,44 @@ fn beside_log(path: &Path) -> PathBuf {
     name.push("-wal");
     name.into()
 }
+
+/// As of a file that is too large to be checked whole at every start.
+#[test]
+fn of_a_large_file_all_but_the_chunks_is_checked_and_those_after_trouble() {
+    let (_folder, path) = folder();
+    let mut store = open(&path);
+    for epoch in 1..=20 {
+        let sources: Vec<_> = (0..900).map(|i| (i, 5 + epoch)).collect();
+        store.commit(TABLE, &window(epoch, &sources), &Folded::default());
+    }
+    let large = check::CHECKED + 1;
+    let check = |store: &Store, bytes| check::check_structure(&store.connection, bytes).is_ok();
+    assert!(check(&store, large) && check(&store, 1));
+    // A page of chunks that is no page of a table any more.
+    let number: i64 = store
+        .connection
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'chunk'",
+            [],
+            |row| row.get(0),
+        )
+        .expect("a page");
+    drop(store);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("a file");
+    file.seek(SeekFrom::Start((number as u64 - 1) * 4096))
+        .expect("there");
+    file.write_all(&[0xa5; 64]).expect("written");
+    let connection = Connection::open(&path).expect("a database");
+    assert!(check::check_structure(&connection, large).is_ok());
+    history::suspect(&connection, true).expect("noted");
+    assert!(check::check_structure(&connection, large).is_err());
+    drop(connection);
+    let store = open(&path);
+    assert_eq!(
+        (aside(&path).len(), held(&store).0),
+        (1, Expected::default())
+    );
+}

@@ -91,7 +91,9 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
         sinks.len(),
         lab.server_v4(CLOSED)
     );
-    let mut agent = start_agent(&lab, binary)?;
+    let newsletter = hosts.iter().find(|host| host.is_known());
+    let newsletter = newsletter.context("nobody sends the newsletter")?.address();
+    let mut agent = start_agent(&lab, binary, newsletter)?;
     println!("the page: http://{}/", agent.listen());
 
     let names = names(&lab, &hosts);
@@ -108,15 +110,23 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     finish(&lab, &mut agent, &names, &hosts)
 }
 
-fn start_agent(lab: &Lab, binary: PathBuf) -> Result<Agent> {
+fn start_agent(lab: &Lab, binary: PathBuf, newsletter: IpAddr) -> Result<Agent> {
+    // The clients' networks: they are judged, and the newsletter's sender is known.
+    let config = lab.folder().join("smtpflow.toml");
+    std::fs::write(
+        &config,
+        format!(
+            "[networks]\nlocal = [\"{CLIENTS_V4}\", \"{CLIENTS_V6}\"]\n\
+             [[relay]]\nprefix = \"{newsletter}/32\"\nreason = \"sends the newsletter\"\n\
+             owner = \"news@example.net\"\n"
+        ),
+    )
+    .with_context(|| format!("cannot write {}", config.display()))?;
     let options = AgentOptions {
         binary,
         window: WINDOW.to_owned(),
         pins: PINS.into(),
-        // The clients' networks: the page tells our own hosts from strangers.
-        extra: ["--local", CLIENTS_V4, "--local", CLIENTS_V6]
-            .map(str::to_owned)
-            .to_vec(),
+        extra: vec!["--config".to_owned(), config.display().to_string()],
         ..AgentOptions::new(lab)?
     };
     let mut agent = lab.agent(&options)?;
@@ -169,6 +179,11 @@ fn finish(
     agent.wait_drained(DRAINED)?;
     let status = agent.json("/api/v1/status")?;
     let sources = agent.json(ALL_ROWS)?;
+    let mut why = Vec::new();
+    for host in hosts {
+        let answer = agent.json(&format!("/api/v1/sources/{}/why", host.address()))?;
+        why.push(answer["answer"].as_str().unwrap_or_default().to_owned());
+    }
     let ended = agent.stop()?;
     ensure!(
         ended.success(),
@@ -207,7 +222,11 @@ fn finish(
             println!("note: {interface} dropped {drops} frames");
         }
     }
-    println!("{spammer}");
+    println!("\nwhat smtpflow makes of it:");
+    for answer in why {
+        println!("  {answer}");
+    }
+    println!("\n{spammer}");
     Ok(if exact {
         ExitCode::SUCCESS
     } else {

@@ -129,6 +129,11 @@ impl Host {
         self.habit == Habit::Spam
     }
 
+    /// Whether the operator knows that it sends much mail.
+    pub fn is_known(&self) -> bool {
+        self.habit == Habit::Newsletter
+    }
+
     /// Compares with the agent's answer to `/api/v1/sources`.
     pub fn compare(&self, sources: &Value) -> Comparison {
         let address = self.address().to_string();

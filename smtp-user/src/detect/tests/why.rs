@@ -68,7 +68,7 @@ fn a_flagged_source_is_told_the_worst_verdict() {
     assert_eq!(
         why.answer,
         "192.0.2.1 is flagged (warning) by volume: more than 100 connections in the hour; the most, \
-         150, to 198.51.100.1."
+         150, to 198.51.100.1; also by messages."
     );
 }
 

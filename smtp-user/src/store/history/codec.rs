@@ -264,20 +264,30 @@ fn put_wide(out: &mut Vec<u8>, mut number: u128) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Malformed;
 
-/// A number. Most have one octet, some two; these are read without a loop.
+/// A number. Most have one octet; those of up to eight are read as one word, without a branch for each
+/// octet.
 #[inline(always)]
 fn take(from: &mut &[u8]) -> Result<u64, Malformed> {
-    match *from {
-        [octet, rest @ ..] if *octet < 0x80 => {
-            *from = rest;
-            Ok(u64::from(*octet))
-        }
-        [low, high, rest @ ..] if *high < 0x80 => {
-            *from = rest;
-            Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
-        }
-        _ => take_long(from),
+    if let [octet, rest @ ..] = *from
+        && *octet < 0x80
+    {
+        *from = rest;
+        return Ok(u64::from(*octet));
     }
+    if let Some(word) = from.first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            let bits = ends.trailing_zeros() + 1;
+            *from = &from[bits as usize / 8..];
+            let word = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+            // Groups of 7 bits next to each other, then of 14, then of 28.
+            let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+            let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+            return Ok(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4);
+        }
+    }
+    take_long(from)
 }
 
 fn take_long(from: &mut &[u8]) -> Result<u64, Malformed> {
@@ -517,32 +527,37 @@ impl Decoder {
     ) -> Result<(), Malformed> {
         let mut rest = records.get(self.read..).ok_or(Malformed)?;
         let map = take(&mut rest)?;
-        let mut counts = map & ((1 << FIELDS) - 1);
+        let mut add = |counts: &mut u64, more: u64| {
+            let mine = &mut row.0[counts.trailing_zeros() as usize];
+            *counts &= *counts - 1;
+            *mine = mine.saturating_add(more);
+        };
+        let mut counts = map & ((1 << PEAK) - 1);
         while counts != 0 {
-            // Behind the first ones, most are small: eight numbers of an octet each.
-            if counts & ((2 << PEAK) - 1) == 0
-                && counts.count_ones() >= 8
-                && let Some((eight, after)) = rest.split_first_chunk::<8>()
-                && u64::from_ne_bytes(*eight) & 0x8080_8080_8080_8080 == 0
-            {
-                for more in eight {
-                    let mine = &mut row.0[counts.trailing_zeros() as usize];
-                    counts &= counts - 1;
-                    *mine = mine.saturating_add(u64::from(*more));
-                }
-                rest = after;
-                continue;
-            }
-            let place = counts.trailing_zeros() as usize;
-            counts &= counts - 1;
-            let more = take(&mut rest)?;
-            let mine = &mut row.0[place];
-            *mine = if place == PEAK {
-                more.max(*mine)
-            } else {
-                mine.saturating_add(more)
-            };
+            add(&mut counts, take(&mut rest)?);
         }
+        let peak = if map >> PEAK & 1 == 1 {
+            take(&mut rest)?
+        } else {
+            0
+        };
+        // Behind the first ones, most are small: eight numbers of an octet each.
+        let mut counts = map & ((1 << FIELDS) - (2 << PEAK));
+        let mut left = counts.count_ones();
+        while left >= 8
+            && let Some((eight, after)) = rest.split_first_chunk::<8>()
+            && u64::from_ne_bytes(*eight) & 0x8080_8080_8080_8080 == 0
+        {
+            for more in eight {
+                add(&mut counts, u64::from(*more));
+            }
+            rest = after;
+            left -= 8;
+        }
+        while counts != 0 {
+            add(&mut counts, take(&mut rest)?);
+        }
+        row.0[PEAK] = row.0[PEAK].max(peak);
         if map >> SKETCH & 1 == 1 {
             let other = take_sketch(&mut rest)?;
             match sketch {

@@ -241,7 +241,7 @@ fn silent<'a>(window: &Window, folded: &'a Folded) -> Vec<(u128, &'a Sessions)> 
 }
 
 /// Goes over the shards of runs in memory.
-fn each_shard<'a>(
+pub(super) fn each_shard<'a>(
     runs: &[&'a Run],
     mut each: impl FnMut(&mut Merge<Held<'a>>, &mut Merge<Held<'a>>),
 ) {

@@ -129,13 +129,16 @@ pub(in crate::store) fn made(
 type Key = [u8; 16];
 type Pair = (Key, Key);
 
+/// A window: when it was, its sources and its pairs.
+type Given = (Span, BTreeMap<Key, Counts>, BTreeMap<Pair, Counts>);
+
 /// Every window, as it was given.
 #[derive(Default)]
 struct Naive {
     clock: Clock,
     /// The latest time that ages were ever measured from.
     latest: u64,
-    windows: Vec<(Span, BTreeMap<Key, Counts>, BTreeMap<Pair, Counts>)>,
+    windows: Vec<Given>,
 }
 
 impl Naive {
@@ -157,10 +160,7 @@ impl Naive {
         self.windows.push((span, sources, pairs.collect()));
     }
 
-    fn within(
-        &self,
-        period: Period,
-    ) -> impl Iterator<Item = &(Span, BTreeMap<Key, Counts>, BTreeMap<Pair, Counts>)> {
+    fn within(&self, period: Period) -> impl Iterator<Item = &Given> {
         let windows = self.windows.iter();
         windows.filter(move |(span, ..)| period.contains(span.start))
     }
@@ -661,4 +661,98 @@ fn a_file_of_version_1_is_brought_up_to_date_and_keeps_its_counts() {
     assert!(read(store.load_verdicts(0)).0.is_empty());
     drop(store);
     assert_eq!(sources(&read(Reader::open(&path)), ALWAYS).len(), 1);
+}
+
+/// The counts of a run, by kind.
+fn sums(run: &super::Run) -> (Totals, Totals, usize) {
+    let mut sums = (Totals::default(), Totals::default(), 0);
+    super::run::each_shard(&[run], |sources, pairs| {
+        let mut row = super::Row::ZERO;
+        while let Ok(Some(_)) = sources.next(&mut row, &mut None) {
+            sums.0.merge(&row.counts().totals);
+            sums.2 += 1;
+        }
+        while let Ok(Some(_)) = pairs.next(&mut row, &mut None) {
+            sums.1.merge(&row.counts().totals);
+        }
+    });
+    sums
+}
+
+#[test]
+fn what_waits_is_coarsened_pairs_first_the_oldest_first_and_adds_up() {
+    let run = |epoch: u64, start: u64| {
+        let (mut window, mut folded) = (
+            made(epoch, start, Duration::from_secs(10), Vec::new()),
+            Folded::default(),
+        );
+        for number in 0..300 {
+            let client = host(epoch * 1_000 + number);
+            let totals = totals(number + 1);
+            window.sources.push(Source {
+                address: client,
+                totals,
+            });
+            for to in 0..20 {
+                let counts = Counts {
+                    totals,
+                    ..Counts::default()
+                };
+                let server = server(to);
+                folded.pairs.insert(PairKey { client, server }, counts);
+            }
+        }
+        let span = Span {
+            segment: 0,
+            start,
+            end: start + 10_000,
+        };
+        super::Run::new(span, &window, &super::order(&window.sources), &folded)
+    };
+    // Two of one bin, then one of the next.
+    let runs = [
+        run(1, BEGIN),
+        run(2, BEGIN + 10_000),
+        run(3, BEGIN + 300_000),
+    ];
+    let whole = sums(&runs[0]);
+    let same_bin = runs[0].is_of_bin(&runs[1]) && !runs[1].is_of_bin(&runs[2]);
+    assert!(same_bin);
+    let joined = runs[0].join(&runs[1]);
+    assert_eq!(
+        (joined.windows, joined.spans.len(), sums(&joined).2),
+        (2, 1, 600)
+    );
+    let without_pairs = runs[0].without_pairs();
+    assert!(
+        without_pairs.octets() < runs[0].octets() / 2,
+        "{}",
+        without_pairs.octets()
+    );
+    assert_eq!(
+        sums(&without_pairs),
+        whole,
+        "sums stay, by source and by client"
+    );
+    let without_sources = without_pairs.without_sources();
+    assert!(without_sources.octets() < 1_000);
+    assert_eq!(
+        (sums(&without_sources).0, sums(&without_sources).2),
+        (whole.0, 1)
+    );
+
+    let all: usize = runs.iter().map(super::Run::octets).sum();
+    let of_window = runs[2].octets();
+    let bin = joined.without_pairs().octets();
+    let without = bin + runs[2].without_pairs().octets();
+    let mut pending = crate::store::pending::Pending::of_runs(runs.into());
+    let left_out = pending.coarsen(all);
+    assert_eq!((left_out.pairs, left_out.sources), (0, 0));
+    let left_out = pending.coarsen(bin + of_window);
+    assert_eq!((left_out.pairs, left_out.sources), (2, 0), "the oldest bin");
+    let left_out = pending.coarsen(without);
+    assert_eq!((left_out.pairs, left_out.sources), (1, 0));
+    let left_out = pending.coarsen(4_000);
+    assert_eq!((left_out.pairs, left_out.sources), (0, 3));
+    assert!(pending.octets() <= 4_000);
 }

@@ -130,7 +130,7 @@ fn a_chunk_fits_on_a_page() {
     let mut chunks = Vec::new();
     for number in 0..2_000_u128 {
         let key = Key {
-            client: number * number << 60,
+            client: (number * number) << 60,
             server: number << 90,
         };
         chunks.extend(encoder.push(key, &row(u64::MAX / 2), None));
