@@ -299,8 +299,8 @@ fn a_day_with_the_ancestors_distribution_gives_its_table_by_history() {
 
 /// The goals of `cargo xtask evaluate`, in small: what it says of all seeds is in docs/evaluation.
 #[test]
-fn the_goals_are_reached_on_two_seeds_of_a_day() {
-    let (seeds, days) = if long() { (11..=20, 3) } else { (31..=32, 1) };
+fn the_goals_are_reached_on_some_seeds() {
+    let (seeds, days) = if long() { (11..=14, 3) } else { (31..=32, 1) };
     let runs = seeds.map(|seed| evaluation::run(&Population::mixed(seed, days), true));
     let report = Report {
         days,

@@ -11,8 +11,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use xtask::evaluation::{self, Report, Run};
 
-use crate::build::{self, BuildArgs};
-use crate::workspace;
+use crate::{setup, workspace};
 
 /// Arguments of `evaluate`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +33,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         Some(folder) => folder.clone(),
         None => workspace::own_folder()?.join("evaluation"),
     };
-    build::build(&BuildArgs { release: true })?;
+    setup::run()?;
     let output = workspace::cargo(&[
         "run",
         "--locked",
