@@ -74,6 +74,9 @@ impl Counted {
                 return;
             }
             sources += 1;
+            if counts.totals.connections == 0 {
+                return;
+            }
             top.push((address, *counts));
             // Not one sort for each: of a million sources most are pushed and dropped again.
             if top.len() >= 64 * TOP {
