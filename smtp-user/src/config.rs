@@ -240,12 +240,24 @@ impl Config {
             let message = error.message().trim().replace('\n', "; ");
             Failure::new(Kind::BadConfig, format!("{at}: {message}"))
         })?;
-        config.validate()?;
+        config.check().map_err(|(key, error)| {
+            let at = match position_of(text, key) {
+                Some((line, column)) => format!("{name}:{line}:{column}"),
+                None => name.to_owned(),
+            };
+            Failure::new(Kind::BadConfig, format!("{at}: {key}: {error}"))
+        })?;
         Ok(config)
     }
 
     /// Checks what a text would be checked for, for values that came from elsewhere.
     pub fn validate(&self) -> Result<(), Failure> {
+        self.check()
+            .map_err(|(key, error)| Failure::new(Kind::BadConfig, format!("{key}: {error}")))
+    }
+
+    /// The first value that is not allowed, alone or beside others: its key, and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
         let Self {
             meter,
             table,
@@ -291,14 +303,10 @@ impl Config {
             ("store.path", value::check_store(&store.path)),
         ];
         for (key, result) in results {
-            result.map_err(|error| Failure::new(Kind::BadConfig, format!("{key}: {error}")))?;
+            result.map_err(|error| (key, error))?;
         }
-        let results = [detect.check(), detect::check_relays(relay)];
-        for result in results {
-            result
-                .map_err(|(key, error)| Failure::new(Kind::BadConfig, format!("{key}: {error}")))?;
-        }
-        Ok(())
+        detect.check()?;
+        detect::check_relays(relay)
     }
 
     /// The configuration as a file that [`Config::from_toml`] reads back, with the documentation of
@@ -356,6 +364,25 @@ fn comment(text: &mut String, lines: &[&str]) {
     for line in lines {
         let _ = writeln!(text, "#{line}");
     }
+}
+
+/// Where a key such as `detect.persistence.slow_hours` stands in a text; where it does not, because
+/// its default is what is wrong beside others, the section that comes nearest to it.
+fn position_of(text: &str, key: &str) -> Option<(usize, usize)> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut found = None;
+    for part in key.split('.') {
+        let Some((name, value)) = table.get_key_value(part) else {
+            break;
+        };
+        found = Some(name.span().start);
+        let Some(inner) = value.get_ref().as_table() else {
+            break;
+        };
+        table = inner;
+    }
+    found.map(|byte| position(text, byte))
 }
 
 /// Line and column of a byte, both counted from 1, the column in characters.

@@ -366,6 +366,19 @@ fn errors_say_where_and_what_was_expected() {
             "[[relay]]\nprefix = \"192.0.2.25/32\"\nreason = \"a\"\nowner = \"b\"\nexpires = \"soon\"\n",
             "5:11: \"soon\" is no date: expected one such as \"2027-06-30\"",
         ),
+        // Its default is at odds with what is set.
+        (
+            "[detect.persistence]\nslow_of = 7\n",
+            "1:9: detect.persistence.slow_hours: there are no 12 hours among 7",
+        ),
+        (
+            "[detect.persistence]\nslow_of = 7\nslow_hours = 8\n",
+            "3:1: detect.persistence.slow_hours: there are no 8 hours among 7",
+        ),
+        (
+            "history.keep_days = \"89d\"\n",
+            "1:9: history.keep_days: 89d is shorter than keep_hours = 90d",
+        ),
         ("[serve\n", "1:7: "),
         ("\"é\" = é\n", "1:7: "),
     ] {
