@@ -8,7 +8,6 @@
 //! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
 
-mod asking;
 mod judging;
 mod metering;
 mod recorder;
@@ -23,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::metering::{Command, Started, meter_thread};
 use self::recorder::Recorder;
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::serve;
@@ -83,7 +83,7 @@ async fn agent(
         snapshots,
         recorder.connections.clone(),
         recorder.sources.clone(),
-        asking::ask(&config),
+        Archive::new(&config).map(Arc::new),
         shutdown,
     ));
     tokio::pin!(stop, server);

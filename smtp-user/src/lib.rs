@@ -1,6 +1,6 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client -> report -> meter,
+//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client -> archive -> report -> meter,
 //! history, store, detect -> connections, source_list -> model -> smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
@@ -11,6 +11,7 @@ mod section;
 pub mod admission;
 pub mod agent;
 mod answer;
+pub mod archive;
 pub mod args;
 pub mod client;
 pub mod config;

@@ -18,7 +18,7 @@ mod html;
 pub mod month;
 pub mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod time;
 pub mod tune;
 pub mod verdicts;

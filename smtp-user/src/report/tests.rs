@@ -31,7 +31,7 @@ const DAY: u64 = 24 * HOUR;
 /// 2026-11-03T10:00:00Z.
 const START: u64 = 1_793_700_000_000;
 
-const BOT: &str = "192.0.2.66";
+pub(crate) const BOT: &str = "192.0.2.66";
 const USER: &str = "192.0.2.7";
 const RELAY: &str = "192.0.2.25";
 const STRANGER: &str = "198.51.100.9";
@@ -40,7 +40,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn local() -> Vec<IpNet> {
+pub(crate) fn local() -> Vec<IpNet> {
     ["192.0.2.0/24", "2001:db8::/32"]
         .map(|p| p.parse().expect("a prefix"))
         .into()
@@ -57,17 +57,25 @@ struct Deed<'a> {
     each: u64,
 }
 
-struct Scene {
+/// A store in which something is written.
+pub(crate) struct Scene {
     store: Store,
     epoch: u64,
 }
 
 impl Scene {
+    fn of(store: Store) -> Self {
+        Self { store, epoch: 0 }
+    }
+
     fn new() -> Self {
-        Self {
-            store: Store::in_memory(local(), 100_000).expect("a store"),
-            epoch: 0,
-        }
+        Self::of(Store::in_memory(local(), 100_000).expect("a store"))
+    }
+
+    /// In a file, for who opens it by its path: a day with a spam bot and its verdicts.
+    pub(crate) fn in_file(path: &std::path::Path) -> Self {
+        let store = Store::open_for(path, local(), 100_000).expect("a store");
+        Self::of(store).with_a_day().judged()
     }
 
     /// A window of an hour or less, from this time on.
@@ -130,7 +138,11 @@ impl Scene {
 
     /// An ordinary day, the bot in three hours of it, and ten minutes of nothing at its end.
     fn day() -> Self {
-        let mut scene = Self::new();
+        Self::new().with_a_day()
+    }
+
+    fn with_a_day(self) -> Self {
+        let mut scene = self;
         for hour in 0..24 {
             let mut deeds = vec![
                 Deed {
@@ -175,7 +187,11 @@ impl Scene {
     }
 
     fn with_verdicts() -> Self {
-        let mut scene = Self::day();
+        Self::day().judged()
+    }
+
+    fn judged(self) -> Self {
+        let mut scene = self;
         let mut bot = verdict(1, "192.0.2.66/32", "volume", START + 10 * HOUR);
         bot.severity = Severity::Warning;
         bot.last_at = START + 30 * HOUR;

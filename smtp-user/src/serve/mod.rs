@@ -45,6 +45,7 @@ use tower::ServiceExt as _;
 use self::auth::{Host, Token};
 use self::problem::Problem;
 use crate::answer as document;
+use crate::archive::Archive;
 use crate::config;
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
@@ -55,7 +56,6 @@ pub use self::api::status_fields;
 pub use self::ready::ready_fields;
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
-pub use self::why::Ask;
 
 /// Most connections at a time; further ones wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -148,7 +148,7 @@ struct App {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
-    ask: Option<Ask>,
+    archive: Option<Arc<Archive>>,
     scans: Arc<Semaphore>,
 }
 
@@ -175,6 +175,29 @@ impl App {
         .await
         .map_err(|error| Problem::internal(&error))
     }
+
+    /// Reads from history, where it holds up nobody.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Archive) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Some(archive) = self.archive.clone() else {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "this agent keeps no history to answer from: it runs without a store \
+                 (store.enabled)"
+                    .to_owned(),
+            ));
+        };
+        let permit = self.scans.clone().acquire_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&archive)
+        })
+        .await
+        .map_err(|error| Problem::internal(&error))?
+        .map_err(|failure| Problem::new(StatusCode::SERVICE_UNAVAILABLE, failure.to_string()))
+    }
 }
 
 /// Where a request comes from.
@@ -188,7 +211,7 @@ pub async fn serve(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
-    ask: Option<Ask>,
+    archive: Option<Arc<Archive>>,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -196,7 +219,7 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    let router = router(options, snapshots, connections, sources, ask);
+    let router = router(options, snapshots, connections, sources, archive);
     accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
@@ -324,14 +347,14 @@ fn router(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
-    ask: Option<Ask>,
+    archive: Option<Arc<Archive>>,
 ) -> Router {
     let app = App {
         options: Arc::new(options),
         snapshots,
         connections,
         sources,
-        ask,
+        archive,
         scans: Arc::new(Semaphore::new(SCANS)),
     };
     Router::new()

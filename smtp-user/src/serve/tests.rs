@@ -23,7 +23,7 @@ impl Server {
         Self::start_with(None)
     }
 
-    fn start_with(ask: Option<Ask>) -> Self {
+    fn start_with(archive: Option<Arc<Archive>>) -> Self {
         let (listener, options) = bind(&config::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
             token_file: None,
@@ -44,7 +44,7 @@ impl Server {
             receiver,
             SharedConnections::new(fixture::connections()),
             list,
-            ask,
+            archive,
             stop,
         ));
         Self {
@@ -461,31 +461,35 @@ fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
     }
 }
 
+/// The archive of a store at this path.
+fn archive(path: &std::path::Path) -> Option<Arc<Archive>> {
+    let mut config = config::Config::default();
+    config.store.path = path.to_owned();
+    config.networks.local = crate::report::tests::local();
+    Archive::new(&config).map(Arc::new)
+}
+
 #[test]
-fn why_is_asked_once_per_address_and_its_troubles_are_told() {
-    use crate::model::verdict::{Unjudged, Why};
-    let server = Server::start_with(Some(Arc::new(|address| {
-        if address.is_ipv6() {
-            return Err(Failure::new(Kind::Failed, "there is no history yet"));
-        }
-        Ok(Why {
-            subject: address.into(),
-            unjudged: Some(Unjudged::Remote),
-            rules: Vec::new(),
-            verdicts: Vec::new(),
-            answer: format!("{address} is not judged"),
-        })
-    })));
-    let (status, _, body) = server.get("/api/v1/sources/192.0.2.7/why");
+fn why_is_answered_from_the_store_and_its_troubles_are_told() {
+    use crate::report::tests::{BOT, Scene};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.db");
+    let server = Server::start_with(archive(&path));
+    let asked = format!("/api/v1/sources/{BOT}/why");
+    let (status, _, body) = server.get(&asked);
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("store.db"), "{body}");
+
+    // What could not be read is read when it is there.
+    let scene = Scene::in_file(&path);
+    let (status, _, body) = server.get(&asked);
     let answer: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(status, 200, "{body}");
-    assert_eq!(answer["subject"], "192.0.2.7");
-    assert_eq!(answer["unjudged"], "remote");
-    assert_eq!(answer["answer"], "192.0.2.7 is not judged");
+    assert_eq!(answer["subject"], BOT);
+    assert_eq!(answer["verdicts"][0]["state"], "acknowledged", "{body}");
     for (path, expected, text) in [
         ("/api/v1/sources/nobody/why", 400, "no name"),
         ("/api/v1/sources/192.0.2.7/why?x=1", 400, "no parameters"),
-        ("/api/v1/sources/::1/why", 503, "no history yet"),
     ] {
         let (status, _, body) = server.get(path);
         assert_eq!(status, expected, "{path}: {body}");
@@ -494,4 +498,5 @@ fn why_is_asked_once_per_address_and_its_troubles_are_told() {
     let (status, _, body) = Server::start().get("/api/v1/sources/192.0.2.7/why");
     assert_eq!(status, 404, "{body}");
     assert!(body.contains("store.enabled"), "{body}");
+    drop(scene);
 }
