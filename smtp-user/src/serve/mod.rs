@@ -10,6 +10,7 @@
 mod api;
 pub mod auth;
 pub mod metrics;
+mod openapi;
 mod page;
 mod problem;
 mod query;
@@ -362,6 +363,7 @@ fn router(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))

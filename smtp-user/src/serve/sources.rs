@@ -23,7 +23,8 @@ use self::flags::Flags;
 use self::table::{Background, Candidate, Columns, Origin, Rows, mean};
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339 as text_of};
-use super::document::{answer, flatten};
+use super::document::{Time, answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::{Chooser, List, Params, Span};
 use super::session::Conduct;
@@ -75,9 +76,9 @@ answer! {
         /// Connections in each of the last 24 UTC hours, the oldest first; null for an hour in which nothing was counted. Null altogether for the periods all and window, and with a limit above 1000.
         hours: Option<Vec<Option<u64>>>,
         /// When the first bucket begins that history has it in, to the day for days that are over; null for the periods all and window, and with a limit above 1000.
-        first_seen: Option<String>,
+        first_seen: Option<Time>,
         /// When the last bucket begins that history has it in, likewise.
-        last_seen: Option<String>,
+        last_seen: Option<Time>,
         /// The entry of a known relay that it falls under, or null.
         relay: Option<RelayEntry> [RelayEntry],
         /// The state of its worst open verdict: new, acknowledged or notified; null without one.
@@ -168,8 +169,8 @@ fn address_at((_, octets): Place) -> Address {
 struct Filled {
     previous_connections: Option<u64>,
     hours: Option<Vec<Option<u64>>>,
-    first_seen: Option<String>,
-    last_seen: Option<String>,
+    first_seen: Option<Time>,
+    last_seen: Option<Time>,
 }
 
 impl Source {
@@ -340,6 +341,20 @@ pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response
     query
         .list
         .respond(&*answer, Source::FIELDS, &answer.sources)
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources",
+            "sources",
+            "Who sends, sorted, filtered and in pages",
+        )
+        .period(true, "all")
+        .list::<Rows>("connections")
+        .json::<Sources>()
+        .text("text/csv"),
+    ]
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use smtp_common::packet::Address;
 
 use super::table::{Background, Candidate, Columns};
 use super::{Filled, Query, Source, Sources, address_at, place};
+use crate::answer::Time;
 use crate::failure::Failure;
 use crate::model::Counts;
 use crate::model::period::{Period, Tier, rfc3339};
@@ -212,8 +213,8 @@ fn fill(
                     })
                     .collect(),
             ),
-            first_seen: seen.map(|(first, _)| rfc3339(first)),
-            last_seen: seen.map(|(_, last)| rfc3339(last)),
+            first_seen: seen.map(|(first, _)| Time(rfc3339(first))),
+            last_seen: seen.map(|(_, last)| Time(rfc3339(last))),
         })
         .collect())
 }
