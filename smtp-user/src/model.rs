@@ -11,6 +11,7 @@ use smtp_common::packet::Address;
 mod counts;
 mod flow;
 pub mod period;
+pub mod person;
 pub mod prefix;
 pub mod session;
 pub mod verdict;

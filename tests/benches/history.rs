@@ -149,7 +149,7 @@ fn restarted(window: &Window) -> Recorder {
 fn ask(recorder: &Recorder) {
     let config = smtp_user::config::Serve {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        token_file: None,
+        ..smtp_user::config::Serve::default()
     };
     let (listener, options) = serve::bind(&config).unwrap_or_else(|failure| panic!("{failure}"));
     let listen = options.listen;

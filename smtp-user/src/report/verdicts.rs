@@ -185,29 +185,48 @@ pub(crate) struct JsonLife {
     events: Vec<JsonEvent>,
 }
 
-/// A change in its life.
-#[derive(Serialize)]
-struct JsonEvent {
-    at: String,
-    who: String,
-    from: Option<&'static str>,
-    to: &'static str,
-    why: String,
+answer! {
+    /// A change in the life of a verdict.
+    pub(crate) struct JsonEvent {
+        /// When it was.
+        at: String,
+        /// Who made it: smtpflow, or a person.
+        who: String,
+        /// The state before; null when the verdict was opened.
+        from: Option<&'static str>,
+        /// The state after.
+        to: &'static str,
+        /// Why it was made.
+        why: String,
+    }
+}
+
+impl From<&VerdictEvent> for JsonEvent {
+    fn from(event: &VerdictEvent) -> Self {
+        let VerdictEvent {
+            verdict: _,
+            at,
+            who,
+            from,
+            to,
+            why,
+        } = event;
+        Self {
+            at: rfc3339(*at),
+            who: who.clone(),
+            from: from.map(VerdictState::name),
+            to: to.name(),
+            why: why.clone(),
+        }
+    }
 }
 
 impl JsonLife {
     /// Of this verdict.
     pub(crate) fn new(verdict: &Verdict, events: &[VerdictEvent]) -> Self {
-        let event = |event: &VerdictEvent| JsonEvent {
-            at: rfc3339(event.at),
-            who: event.who.clone(),
-            from: event.from.map(VerdictState::name),
-            to: event.to.name(),
-            why: event.why.clone(),
-        };
         Self {
             verdict: verdict.into(),
-            events: events.iter().map(event).collect(),
+            events: events.iter().map(JsonEvent::from).collect(),
         }
     }
 }

@@ -9,6 +9,8 @@ use serde_json::Value;
 use super::*;
 use crate::model::PointState;
 
+mod acting;
+
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {
     address: SocketAddr,
@@ -24,11 +26,15 @@ impl Server {
     }
 
     fn start_with(archive: Option<Arc<Archive>>) -> Self {
-        let (listener, options) = bind(&config::Serve {
+        let config = config::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
-            token_file: None,
-        })
-        .expect("a free port");
+            ..config::Serve::default()
+        };
+        Self::start_as(&config, archive)
+    }
+
+    fn start_as(config: &config::Serve, archive: Option<Arc<Archive>>) -> Self {
+        let (listener, options) = bind(config).expect("a free port");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -442,7 +448,7 @@ fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
     let refused = |listen: &str| {
         bind(&config::Serve {
             listen: listen.parse().expect("an address"),
-            token_file: None,
+            ..config::Serve::default()
         })
         .expect_err(listen)
     };

@@ -5,23 +5,21 @@
 //! the state that it knew. The file itself refuses a second open verdict of a subject and detector.
 
 use std::path::Path;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use rusqlite::types::{FromSqlError, Type, Value};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction,
-    TransactionBehavior, params, params_from_iter,
+    Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
+    params_from_iter,
 };
 
-use super::{Store, Trouble, integer, schema};
+use super::personal::{self, Unchanged};
+use super::{Store, integer};
 use crate::failure::{Failure, Kind};
+use crate::model::person::check_person;
 use crate::model::verdict::{
-    Severity, SizeClass, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictState,
+    Severity, SizeClass, Unmoved, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictState,
 };
-
-/// How long a person's change waits for the agent to end a commit.
-const BUSY: Duration = Duration::from_secs(5);
 
 /// The names are those of `Severity::name` and its like; `rule` is JSON as in the API.
 pub(super) const TABLES: &str = "
@@ -161,6 +159,19 @@ pub(super) fn list(
         verdicts.push(verdict(row)?);
     }
     Ok(verdicts)
+}
+
+/// A verdict and what has happened to it, the earliest first; `None` if there is none of this number.
+pub(super) fn life(
+    connection: &Connection,
+    id: u64,
+) -> rusqlite::Result<Option<(Verdict, Vec<VerdictEvent>)>> {
+    let found = connection
+        .query_row(&format!("{VERDICTS} WHERE id = ?1"), [integer(id)], verdict)
+        .optional()?;
+    found
+        .map(|verdict| Ok((verdict, events(connection, id)?)))
+        .transpose()
 }
 
 /// Every prefix that contains this one, as they are written.
@@ -388,112 +399,43 @@ pub struct PersonalChange<'a> {
 /// # Errors
 ///
 /// The file is none of ours, or cannot be written; there is no such verdict; the state cannot follow
-/// on the one that it has; another verdict is open in its place.
-pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdict, Failure> {
-    let mut connection = open(path)?;
-    let name = path.display();
-    let unwritten = |error: &rusqlite::Error| {
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy) => Kind::Unavailable,
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Kind::NoPermission,
-            _ => Kind::Failed,
-        };
-        Failure::new(
-            kind,
-            format!(
-                "cannot change verdict {} in the store {name}: {error}",
-                change.id
-            ),
-        )
-    };
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| unwritten(&error))?;
-    let found = transaction
-        .query_row(
-            &format!("{VERDICTS} WHERE id = ?1"),
-            [integer(change.id)],
-            verdict,
-        )
-        .optional()
-        .map_err(|error| unwritten(&error))?;
-    let Some(mut verdict) = found else {
-        return Err(Failure::new(
-            Kind::Failed,
-            format!(
-                "there is no verdict {} in the store {name}; `smtpflow verdicts` lists them",
-                change.id
-            ),
-        ));
-    };
-    let event = verdict
-        .move_to(change.to, change.who, change.why, change.at)
-        .map_err(|error| Failure::new(Kind::Usage, error))?;
-    if !update_state(&transaction, &verdict, &event).map_err(|error| unwritten(&error))? {
-        return Err(Failure::new(
-            Kind::Failed,
-            format!(
-                "verdict {} cannot become {}: another verdict of {} by {} is open",
-                verdict.id, change.to, verdict.subject, verdict.detector
-            ),
-        ));
-    }
-    note(&transaction, &event)
-        .and_then(|()| transaction.commit())
-        .map_err(|error| unwritten(&error))?;
-    Ok(verdict)
-}
-
-/// Opens the file of an agent that may be running, to write to it.
-fn open(path: &Path) -> Result<Connection, Failure> {
-    let failure = |kind: Kind, why: String| {
-        Failure::new(
-            kind,
-            format!(
-                "cannot open the store {}: {why}; name the agent's file with --store (store.path)",
-                path.display()
-            ),
-        )
-    };
-    // SQLite says no more than that it cannot.
-    if let Err(error) = std::fs::File::options().read(true).write(true).open(path) {
-        let kind = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Kind::NoPermission,
-            _ => Kind::Failed,
-        };
-        return Err(failure(kind, error.to_string()));
-    }
-    let opened = || {
-        let connection = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE
-                | OpenFlags::SQLITE_OPEN_NOFOLLOW
-                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        connection.busy_timeout(BUSY)?;
-        connection.execute_batch("PRAGMA trusted_schema = OFF;")?;
-        let application: i64 =
-            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let tables: i64 = connection.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE name IN ('verdict', 'verdict_event')",
-            [],
-            |row| row.get(0),
-        )?;
-        Ok((connection, application, tables))
-    };
-    let (connection, application, tables) =
-        opened().map_err(|error: rusqlite::Error| Trouble::from_sqlite(&error).failure(path))?;
-    if application != schema::APPLICATION {
-        return Err(failure(
-            Kind::Failed,
-            "it is no file of smtpflow".to_owned(),
-        ));
-    }
-    if tables != 2 {
-        let why = "no agent of this version has written to it yet, so it holds no verdicts";
-        return Err(failure(Kind::Failed, why.to_owned()));
-    }
-    Ok(connection)
+/// on the one that it has; another verdict is open in its place; `who` or `why` is no text that can be
+/// kept.
+pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdict, Unchanged> {
+    check_person(change.who).map_err(Unchanged::Invalid)?;
+    personal::write(
+        path,
+        &format!("change verdict {}", change.id),
+        |transaction| {
+            let found = transaction
+                .query_row(
+                    &format!("{VERDICTS} WHERE id = ?1"),
+                    [integer(change.id)],
+                    verdict,
+                )
+                .optional()?;
+            let Some(mut verdict) = found else {
+                return Ok(Err(Unchanged::Absent(format!(
+                    "there is no verdict {} in the store {}; `smtpflow verdicts` lists them",
+                    change.id,
+                    path.display()
+                ))));
+            };
+            let event = match verdict.move_to(change.to, change.who, change.why, change.at) {
+                Ok(event) => event,
+                Err(Unmoved::Text(error)) => return Ok(Err(Unchanged::Invalid(error))),
+                Err(Unmoved::State(error)) => return Ok(Err(Unchanged::Conflict(error))),
+            };
+            if !update_state(transaction, &verdict, &event)? {
+                return Ok(Err(Unchanged::Conflict(format!(
+                    "verdict {} cannot become {}: another verdict of {} by {} is open",
+                    verdict.id, change.to, verdict.subject, verdict.detector
+                ))));
+            }
+            note(transaction, &event)?;
+            Ok(Ok(verdict))
+        },
+    )
 }
 
 #[cfg(test)]

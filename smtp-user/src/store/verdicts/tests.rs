@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::model::period::Period;
-use crate::model::verdict::{Figure, Holding, Rule, SMTPFLOW};
+use crate::model::person::SMTPFLOW;
+use crate::model::verdict::{Figure, Holding, Rule};
 
 struct Folder {
     folder: tempfile::TempDir,
@@ -223,7 +224,8 @@ fn a_change_that_is_refused_changes_nothing_and_says_why() {
         .expect("written");
     let path = folder.path();
     let refused = |change: &PersonalChange<'_>| {
-        let failure = change_verdict(&path, change).expect_err("refused");
+        let unchanged = change_verdict(&path, change).expect_err("refused");
+        let failure = Failure::from(unchanged);
         (failure.kind, failure.to_string())
     };
     let (kind, text) = refused(&by_person(1, VerdictState::New));
@@ -255,7 +257,7 @@ fn a_file_of_somebody_else_is_named_and_left_alone() {
     let folder = Folder::new();
     let path = folder.path();
     let change = by_person(1, VerdictState::Resolved);
-    let failure = change_verdict(&path, &change).expect_err("nothing is there");
+    let failure = Failure::from(change_verdict(&path, &change).expect_err("nothing is there"));
     assert!(
         failure.to_string().contains(&path.display().to_string()),
         "{failure}"
@@ -265,9 +267,9 @@ fn a_file_of_somebody_else_is_named_and_left_alone() {
     foreign
         .execute_batch("CREATE TABLE verdict (id)")
         .expect("a table");
-    let failure = change_verdict(&path, &change).expect_err("foreign");
+    let failure = Failure::from(change_verdict(&path, &change).expect_err("foreign"));
     assert!(
-        failure.to_string().contains("no file of smtpflow"),
+        failure.to_string().contains("of another program"),
         "{failure}"
     );
 }
