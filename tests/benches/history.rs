@@ -54,6 +54,7 @@ impl Recorder {
             untracked: Default::default(),
             flows: Default::default(),
             verdicts: Default::default(),
+            open: Default::default(),
             store: None,
         };
         let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
@@ -159,15 +160,12 @@ fn ask(recorder: &Recorder) {
         .build()
         .expect("a runtime");
     let (_shutdown, stop) = watch::channel(false);
-    runtime.spawn(serve::serve(
-        listener,
-        options,
+    let feed = serve::Feed::new(
         recorder.snapshots.subscribe(),
         recorder.connections.clone(),
         recorder.sources.clone(),
-        None,
-        stop,
-    ));
+    );
+    runtime.spawn(serve::serve(listener, options, feed, stop));
     for path in [
         "/metrics",
         "/api/v1/sources?limit=100",

@@ -281,6 +281,15 @@ pub struct VerdictEvent {
     pub why: String,
 }
 
+/// That the state of a verdict has changed: what there is to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerdictNews {
+    /// The verdict as it was after the change, or later.
+    pub verdict: Verdict,
+    /// The change.
+    pub event: VerdictEvent,
+}
+
 /// What the store has to note of a verdict. Each can be noted twice.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VerdictChange {

@@ -93,6 +93,49 @@ answer! {
     }
 }
 
+answer! {
+    /// A verdict in short.
+    pub(crate) struct JsonBrief {
+        /// Its number.
+        id: u64,
+        /// Whom it is about: an address, or the prefix that is judged as one.
+        subject: String,
+        /// The detector.
+        detector: String,
+        /// The worst that was found: notice, warning or critical.
+        severity: &'static str,
+        /// new, acknowledged, notified, resolved or false_positive.
+        state: &'static str,
+        /// Whether it is in one of the first three states.
+        open: bool,
+        /// When it was opened.
+        opened_at: String,
+        /// When its rule held last.
+        last_at: String,
+        /// When its state changed last.
+        changed_at: String,
+        /// What the rule says.
+        rule: String,
+    }
+}
+
+impl From<&Verdict> for JsonBrief {
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            id: verdict.id,
+            subject: show(&verdict.subject),
+            detector: verdict.detector.clone(),
+            severity: verdict.severity.name(),
+            state: verdict.state.name(),
+            open: verdict.state.is_open(),
+            opened_at: rfc3339(verdict.opened_at),
+            last_at: rfc3339(verdict.last_at),
+            changed_at: rfc3339(verdict.changed_at),
+            rule: verdict.rule.text.clone(),
+        }
+    }
+}
+
 impl From<&Rule> for JsonRule {
     fn from(rule: &Rule) -> Self {
         let Rule {

@@ -87,9 +87,11 @@ impl App {
                     "others are changing something: nothing was changed, try again".to_owned(),
                 )
             })?;
+        let changed = self.changed.clone();
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            work(archive.path())
+            // Said by the work itself, which goes on when the client does not wait for it.
+            work(archive.path()).inspect(|_| changed())
         })
         .await
         .map_err(|error| Problem::internal(&error))?

@@ -11,6 +11,7 @@
 mod api;
 pub mod auth;
 mod change;
+mod events;
 pub mod metrics;
 mod page;
 mod problem;
@@ -40,22 +41,24 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
 use self::auth::Token;
+use self::events::{Streams, Way};
 use self::problem::Problem;
 use crate::answer as document;
 use crate::archive::Archive;
 use crate::config;
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
-use crate::model::Snapshot;
+use crate::model::{Event, Snapshot};
 use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::status_fields;
+pub use self::events::{EVENTS, drain_event_fields, verdict_event_fields};
 pub use self::ready::ready_fields;
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
@@ -166,6 +169,40 @@ pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
     Ok((listener, options))
 }
 
+/// What is served, and who is told of changes.
+pub struct Feed {
+    /// The newest figures.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The connections of the same window.
+    pub connections: SharedConnections,
+    /// The sources of the same window.
+    pub sources: SharedSources,
+    /// History, if there is a store.
+    pub archive: Option<Arc<Archive>>,
+    /// What happens; there should be room for [`EVENTS`].
+    pub events: broadcast::Sender<Event>,
+    /// Is called when something was changed in the store.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Feed {
+    /// Of these figures, which nobody tells changes of, without history.
+    pub fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        connections: SharedConnections,
+        sources: SharedSources,
+    ) -> Self {
+        Self {
+            snapshots,
+            connections,
+            sources,
+            archive: None,
+            events: broadcast::channel(EVENTS).0,
+            changed: Arc::new(|| {}),
+        }
+    }
+}
+
 /// What handlers share.
 #[derive(Clone)]
 struct App {
@@ -174,6 +211,8 @@ struct App {
     connections: SharedConnections,
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
+    changed: Arc<dyn Fn() + Send + Sync>,
+    streams: Arc<Streams>,
     scans: Arc<Semaphore>,
     changes: Arc<Semaphore>,
 }
@@ -239,10 +278,7 @@ struct Peer(IpAddr);
 pub async fn serve(
     listener: TcpListener,
     options: Options,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    connections: SharedConnections,
-    sources: SharedSources,
-    archive: Option<Arc<Archive>>,
+    feed: Feed,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -250,7 +286,7 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    let router = router(options, snapshots, connections, sources, archive);
+    let router = router(options, feed, shutdown.clone());
     accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
@@ -278,12 +314,10 @@ async fn accept(
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
                 // Without a place for its address it is closed by being dropped.
-                if let Some(client) = clients.enter(peer) {
+                if let Some(client) = clients.enter(peer, CONNECTIONS_PER_CLIENT) {
                     let (router, shutdown) = (router.clone(), shutdown.clone());
-                    connections.spawn(async move {
-                        connection(stream, peer, router, shutdown).await;
-                        drop((place, client));
-                    });
+                    let places = (place, client);
+                    connections.spawn(connection(stream, peer, places, router, shutdown));
                 }
             }
             Err(error) => {
@@ -299,17 +333,22 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end.
-async fn connection(
+/// Serves one connection to its end. It has its places as long as it is no stream of events: those
+/// have places of their own.
+async fn connection<Places>(
     stream: TcpStream,
     peer: IpAddr,
+    places: Places,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let way = Arc::new(Way::default());
+    let of_requests = way.clone();
     // Answers are written in one piece, so waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(of_requests.clone());
         router.clone().oneshot(request.map(Body::new))
     });
     let mut builder = http1::Builder::new();
@@ -320,13 +359,18 @@ async fn connection(
         .max_buf_size(HEAD_SIZE);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    tokio::select! {
+    let stream = tokio::select! {
         // Errors are the client's: gone, too slow, not HTTP.
         _ = served.as_mut() => return,
-        _ = shutdown.wait_for(|down| *down) => {}
-        () = sleep(CONNECTION_TIME) => {}
-    }
+        _ = shutdown.wait_for(|down| *down) => false,
+        () = sleep(CONNECTION_TIME) => false,
+        () = way.is_stream() => true,
+    };
     served.as_mut().graceful_shutdown();
+    if stream {
+        drop(places);
+        return events::outlast(served, &way, &mut shutdown).await;
+    }
     let _ = timeout(REQUEST_TIME, served).await;
 }
 
@@ -342,10 +386,11 @@ struct Client {
 }
 
 impl Clients {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Client> {
+    /// Gives a place if the address has less than so many.
+    fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Client> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        if *count >= CONNECTIONS_PER_CLIENT {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -373,19 +418,23 @@ impl Drop for Client {
 }
 
 /// All routes, behind the guard, with the security headers on every answer.
-fn router(
-    options: Options,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    connections: SharedConnections,
-    sources: SharedSources,
-    archive: Option<Arc<Archive>>,
-) -> Router {
+fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Router {
+    let Feed {
+        snapshots,
+        connections,
+        sources,
+        archive,
+        events,
+        changed,
+    } = feed;
     let app = App {
         options: Arc::new(options),
         snapshots,
         connections,
         sources,
         archive,
+        changed,
+        streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
         changes: Arc::new(Semaphore::new(1)),
     };
@@ -397,6 +446,7 @@ fn router(
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))
         .route("/api/v1/sources/{addr}/why", get(why::why))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/verdicts", get(verdicts::list))
         .route(
             "/api/v1/verdicts/{id}",

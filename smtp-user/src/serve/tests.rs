@@ -10,11 +10,15 @@ use super::*;
 use crate::model::PointState;
 
 mod acting;
+mod events;
 
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {
     address: SocketAddr,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    events: broadcast::Sender<Event>,
+    /// How often it was said that the store has changed.
+    changed: Arc<std::sync::atomic::AtomicUsize>,
     shutdown: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
     serving: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -44,18 +48,23 @@ impl Server {
         let list = SharedSources::new(fixture::list(&fixture::rows()));
         let (shutdown, stop) = watch::channel(false);
         let address = options.listen;
-        let serving = runtime.spawn(serve(
-            listener,
-            options,
-            receiver,
-            SharedConnections::new(fixture::connections()),
-            list,
+        let connections = SharedConnections::new(fixture::connections());
+        let changed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = changed.clone();
+        let feed = Feed {
             archive,
-            stop,
-        ));
+            changed: Arc::new(move || {
+                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }),
+            ..Feed::new(receiver, connections, list)
+        };
+        let events = feed.events.clone();
+        let serving = runtime.spawn(serve(listener, options, feed, stop));
         Self {
             address,
             snapshots,
+            events,
+            changed,
             shutdown,
             runtime,
             serving,

@@ -16,9 +16,10 @@ use rusqlite::{
 use super::personal::{self, Unchanged};
 use super::{Store, integer};
 use crate::failure::{Failure, Kind};
-use crate::model::person::check_person;
+use crate::model::person::{SMTPFLOW, check_person};
 use crate::model::verdict::{
-    Severity, SizeClass, Unmoved, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictState,
+    Severity, SizeClass, Unmoved, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictNews,
+    VerdictState,
 };
 
 /// The names are those of `Severity::name` and its like; `rule` is JSON as in the API.
@@ -73,6 +74,12 @@ impl Store {
     /// What has happened to a verdict, the earliest first.
     pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
         events(&self.connection, id).map_err(|error| self.unreadable(&error))
+    }
+
+    /// What people have changed since the event of this number, the earliest first, with the verdicts as
+    /// they are now, and the number of the last event of all.
+    pub fn personal_events(&self, after: u64) -> Result<(Vec<VerdictNews>, u64), Failure> {
+        personal_events(&self.connection, after).map_err(|error| self.unreadable(&error))
     }
 
     /// Notes changes in one transaction. Each can be noted twice, so after an error all are to be given
@@ -194,17 +201,44 @@ pub(super) fn events(connection: &Connection, id: u64) -> rusqlite::Result<Vec<V
     let mut rows = select.query([integer(id)])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        let from: Option<String> = row.get(3)?;
-        events.push(VerdictEvent {
-            verdict: row.get(0)?,
-            at: row.get(1)?,
-            who: row.get(2)?,
-            from: from.map(|from| parsed(3, from.parse())).transpose()?,
-            to: parsed(4, row.get::<_, String>(4)?.parse())?,
-            why: row.get(5)?,
-        });
+        events.push(event(row)?);
     }
     Ok(events)
+}
+
+/// One row of `verdict, at, who, from_state, to_state, why`.
+fn event(row: &Row<'_>) -> rusqlite::Result<VerdictEvent> {
+    let from: Option<String> = row.get(3)?;
+    Ok(VerdictEvent {
+        verdict: row.get(0)?,
+        at: row.get(1)?,
+        who: row.get(2)?,
+        from: from.map(|from| parsed(3, from.parse())).transpose()?,
+        to: parsed(4, row.get::<_, String>(4)?.parse())?,
+        why: row.get(5)?,
+    })
+}
+
+fn personal_events(
+    connection: &Connection,
+    after: u64,
+) -> rusqlite::Result<(Vec<VerdictNews>, u64)> {
+    let last: Option<u64> =
+        connection.query_row("SELECT max(id) FROM verdict_event", [], |row| row.get(0))?;
+    let mut select = connection.prepare(
+        "SELECT verdict, at, who, from_state, to_state, why FROM verdict_event
+         WHERE id > ?1 AND id <= ?2 AND who <> ?3 ORDER BY id",
+    )?;
+    let mut rows = select.query(params![integer(after), last.map_or(0, integer), SMTPFLOW])?;
+    let mut news = Vec::new();
+    while let Some(row) = rows.next()? {
+        let event = event(row)?;
+        let verdict = connection
+            .prepare_cached(&format!("{VERDICTS} WHERE id = ?1"))?
+            .query_row([integer(event.verdict)], verdict)?;
+        news.push(VerdictNews { verdict, event });
+    }
+    Ok((news, last.unwrap_or(0)))
 }
 
 fn write(connection: &mut Connection, changes: &[VerdictChange]) -> rusqlite::Result<()> {

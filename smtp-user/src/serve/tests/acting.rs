@@ -85,6 +85,13 @@ fn a_verdict_goes_through_its_life_over_http() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer, acting.get(&path));
     assert_eq!(answer["verdict"]["state"], "acknowledged");
+    let told = || {
+        acting
+            .server
+            .changed
+            .load(std::sync::atomic::Ordering::SeqCst)
+    };
+    assert_eq!(told(), 1, "the agent is not told");
     let events = answer["events"].as_array().expect("events");
     assert_eq!(
         events.len(),
@@ -131,6 +138,7 @@ fn a_verdict_goes_through_its_life_over_http() {
         assert_eq!(status, expected, "{state} {who:?} {why:?}: {answer}");
         assert!(error.contains(text), "{error}");
     }
+    assert_eq!(told(), 1, "the agent is told of a change that was refused");
     let after = acting.get(&path);
     assert_eq!(
         after, answer,

@@ -216,6 +216,37 @@ fn a_person_changes_a_verdict_while_the_agent_has_the_file() {
 }
 
 #[test]
+fn what_people_have_changed_is_told_apart_from_what_the_agent_has() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    let changes = [
+        opened(&verdict(1, "192.0.2.1/32", "volume")),
+        opened(&verdict(2, "192.0.2.2/32", "volume")),
+    ];
+    store.write_verdicts(&changes).expect("written");
+    let (news, last) = store.personal_events(0).expect("read");
+    assert_eq!((news.as_slice(), last), (&[][..], 2));
+    change_verdict(&folder.path(), &by_person(2, VerdictState::Acknowledged)).expect("changed");
+    change_verdict(&folder.path(), &by_person(2, VerdictState::Resolved)).expect("changed");
+    let (news, last) = store.personal_events(last).expect("read");
+    assert_eq!(last, 4);
+    let told: Vec<_> = news
+        .iter()
+        .map(|news| (news.event.verdict, news.event.to, news.verdict.state))
+        .collect();
+    // The verdict is as it is now.
+    assert_eq!(
+        told,
+        [
+            (2, VerdictState::Acknowledged, VerdictState::Resolved),
+            (2, VerdictState::Resolved, VerdictState::Resolved)
+        ]
+    );
+    assert_eq!(store.personal_events(last).expect("read"), (vec![], 4));
+    assert_eq!(store.personal_events(u64::MAX).expect("read"), (vec![], 4));
+}
+
+#[test]
 fn a_change_that_is_refused_changes_nothing_and_says_why() {
     let folder = Folder::new();
     let mut store = folder.open();
