@@ -462,6 +462,7 @@ impl Status {
             untracked,
             flows,
             verdicts,
+            open: _,
             store,
         } = snapshot;
         Self {
