@@ -12,6 +12,7 @@ pub mod auth;
 pub mod metrics;
 mod page;
 mod problem;
+mod query;
 mod ready;
 mod session;
 mod source;
