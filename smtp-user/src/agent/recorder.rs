@@ -37,6 +37,7 @@ pub(super) struct Recorder {
     last_window: Tally,
     pub(super) drains: u64,
     drain_failures: u64,
+    drain_failing: bool,
     store: Option<StoreState>,
 }
 
@@ -66,6 +67,7 @@ impl Recorder {
             last_window: Tally::default(),
             drains: 0,
             drain_failures: 0,
+            drain_failing: false,
             store,
         }
     }
@@ -75,6 +77,7 @@ impl Recorder {
             News::Drained(drained) => self.add(*drained, snapshots),
             News::DrainFailed => {
                 self.drain_failures += 1;
+                self.drain_failing = true;
                 snapshots.send_replace(Arc::new(self.snapshot()));
             }
             News::Points(points) => {
@@ -100,6 +103,7 @@ impl Recorder {
             );
         }
         self.drains += 1;
+        self.drain_failing = false;
         self.store = store;
         self.verdicts = verdicts;
         self.last_drain = Some(Drain {
@@ -129,6 +133,7 @@ impl Recorder {
             last_drain: self.last_drain,
             drains: self.drains,
             drain_failures: self.drain_failures,
+            drain_failing: self.drain_failing,
             account: self.history.account().clone(),
             last_window: self.last_window.clone(),
             sources_kept: self.sources_kept,

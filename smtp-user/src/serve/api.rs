@@ -456,6 +456,7 @@ impl Status {
             last_drain,
             drains,
             drain_failures,
+            drain_failing: _,
             account,
             last_window: _,
             sources_kept,
