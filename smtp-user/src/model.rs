@@ -378,8 +378,12 @@ pub struct Drain {
     pub duration: Duration,
     /// How long the flip alone took.
     pub flip: Duration,
+    /// How long its window was.
+    pub length: Duration,
     /// Sources in its window.
     pub sources: u64,
+    /// Connections opened in its window.
+    pub connections: u64,
     /// Lines of the table in use in its window, over all CPUs.
     pub lines_used: u64,
 }

@@ -110,7 +110,9 @@ impl Recorder {
             at: SystemTime::now(),
             duration,
             flip: window.flip,
+            length: window.length,
             sources: window.sources.len() as u64,
+            connections: window.tally.sources.connections + window.tally.overflow.connections,
             lines_used: window.lines_used,
         });
         let sources = self.sources.clone();
