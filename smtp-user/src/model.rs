@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
@@ -12,6 +13,7 @@ mod bins;
 mod counts;
 mod flow;
 pub mod period;
+pub mod person;
 pub mod prefix;
 pub mod session;
 pub mod verdict;
@@ -20,7 +22,7 @@ pub use self::bins::{Bin, Bins};
 pub use self::counts::{Counts, Folded, PairKey};
 pub use self::flow::Flow;
 use self::session::FlowSummary;
-use self::verdict::VerdictSummary;
+use self::verdict::{Verdict, VerdictNews, VerdictSummary};
 
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -443,7 +445,7 @@ pub struct StoreState {
 
 /// All that exporters read, but for the sources themselves ([`crate::source_list`]): made by the
 /// agent after every drain, shared, never changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// What does not change.
     pub identity: Identity,
@@ -469,6 +471,17 @@ pub struct Snapshot {
     pub flows: FlowSummary,
     /// What was found about own hosts.
     pub verdicts: VerdictSummary,
+    /// The open verdicts, by their numbers.
+    pub open: Arc<[Verdict]>,
     /// The store; `None` where the agent runs without one.
     pub store: Option<StoreState>,
+}
+
+/// What has just happened, for those who wait for it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A window was drained: this is the snapshot after it.
+    Drained(Arc<Snapshot>),
+    /// The state of a verdict has changed.
+    Verdict(Arc<VerdictNews>),
 }

@@ -467,6 +467,7 @@ impl Status {
             untracked,
             flows,
             verdicts,
+            open: _,
             store,
         } = snapshot;
         Self {

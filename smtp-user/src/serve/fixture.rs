@@ -1,6 +1,7 @@
 //! A made-up snapshot whose figures add up, for tests.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
@@ -227,6 +228,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             unjudged: 0,
             unwritten: 0,
         },
+        open: Arc::default(),
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
             since: now - Duration::from_secs(5000),

@@ -55,7 +55,8 @@ pub(super) async fn not_found(uri: Uri) -> Problem {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {}; there are /, /metrics, /healthz, /readyz, /api/v1/status, \
-             /api/v1/sources, /api/v1/sources/ADDRESS and /api/v1/sources/ADDRESS/why",
+             /api/v1/sources, /api/v1/sources/ADDRESS, /api/v1/sources/ADDRESS/why, \
+             /api/v1/verdicts, /api/v1/verdicts/ID and /api/v1/events",
             uri.path()
         ),
     )

@@ -364,6 +364,12 @@ impl Reader {
         self.read(|connection| verdicts::list(connection, filter))
     }
 
+    /// A verdict and what has happened to it, the earliest first; `None` if there is none of this
+    /// number.
+    pub fn verdict(&self, id: u64) -> Result<Option<(Verdict, Vec<VerdictEvent>)>, Failure> {
+        self.read(|connection| verdicts::life(connection, id))
+    }
+
     /// What has happened to a verdict, the earliest first.
     pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
         self.read(|connection| verdicts::events(connection, id))
