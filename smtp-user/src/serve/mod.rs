@@ -15,6 +15,7 @@ mod events;
 pub mod metrics;
 mod page;
 mod problem;
+mod query;
 mod ready;
 mod session;
 mod source;

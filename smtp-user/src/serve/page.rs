@@ -5,7 +5,9 @@
 //! Whatever comes from outside is escaped, and the content policy forbids inline scripts anyway.
 #![forbid(unsafe_code)]
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
@@ -15,7 +17,6 @@ use axum::response::{Html, IntoResponse as _, Response};
 use super::App;
 use super::api::{LATE_WINDOWS, all_segments, since};
 use super::problem::Problem;
-use super::sources::Query;
 use crate::model::{ObservationPoint, PointState, Scope, Snapshot, SourceRow};
 use crate::source_list::SourceList;
 
@@ -55,9 +56,28 @@ fn file(kind: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
+/// The first sources by connections.
+fn top(list: &SourceList) -> Vec<SourceRow> {
+    let mut order: Vec<_> = list
+        .iter()
+        .map(|source| {
+            let address = IpAddr::from(source.address());
+            (
+                Reverse(source.total().connections),
+                address,
+                source.number(),
+            )
+        })
+        .collect();
+    order.sort_unstable();
+    let rows = order.iter().take(ROWS);
+    rows.filter_map(|(.., number)| Some(list.get(*number)?.to_row()))
+        .collect()
+}
+
 /// The page with the figures of a snapshot.
 fn render(snapshot: &Snapshot, list: &SourceList, now: SystemTime) -> String {
-    let (rows, _) = Query::top(ROWS).select(list);
+    let rows = top(list);
     let (class, verdict) = verdict(snapshot, now);
     let tally = &snapshot.account;
     let all = all_segments(tally);
