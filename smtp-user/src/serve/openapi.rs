@@ -11,9 +11,11 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
-use super::document::{Schema, Schemas};
+use super::document::{Schema, Schemas, described};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
-use super::{api, ready, source, sources, why};
+use super::{api, ready, source, sources, verdicts, why};
+use crate::model::person::{MAX_WHO, MAX_WHY};
+use crate::model::verdict::VerdictState;
 
 /// What is answered with this status.
 struct Answer {
@@ -358,11 +360,57 @@ pub(super) fn operations() -> Vec<Operation> {
         source::operations(),
         why::operations(),
         ready::operations(),
+        acts(),
         own(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Verdicts, what people decide about them, and what happens.
+fn acts() -> Vec<Operation> {
+    let number = || json!({"type": "integer", "minimum": 0, "format": "uint64"});
+    let about = "The number of a verdict.";
+    vec![
+        Operation::get("/api/v1/events", "events", "What happens, as it happens")
+            .text("text/event-stream"),
+        Operation::get("/api/v1/verdicts", "verdicts", "Verdicts")
+            .json::<verdicts::Verdicts>()
+            .problems(&[404]),
+        Operation::get("/api/v1/verdicts/{id}", "verdict", "A verdict and its life")
+            .path("id", about, number())
+            .json::<verdicts::Life>()
+            .problems(&[404]),
+        Operation::post(
+            "/api/v1/verdicts/{id}",
+            "change_verdict",
+            "Gives a verdict another state",
+            |_| {
+                let line = |about: &str, most: usize| {
+                    json!({
+                        "type": "string", "minLength": 1, "maxLength": most,
+                        "pattern": "^[^\\p{Cc}]*\\S[^\\p{Cc}]*$", "description": about,
+                    })
+                };
+                json!({
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["state", "who", "why"],
+                    "properties": {
+                        "state": described(
+                            VerdictState::schema(&mut Schemas::default()),
+                            &["The state that it gets."],
+                        ),
+                        "who": line("Who the person is.", MAX_WHO),
+                        "why": line("Why.", MAX_WHY),
+                    },
+                })
+            },
+        )
+        .path("id", about, number())
+        .json::<verdicts::Life>(),
+    ]
 }
 
 /// What has no file of its own.

@@ -31,7 +31,7 @@ use super::session::Conduct;
 use crate::connections::Connections;
 use crate::detect::Policy;
 use crate::model::period::milliseconds;
-use crate::model::verdict::{Severity, Verdict, VerdictFilter, VerdictState};
+use crate::model::verdict::{Severity, VerdictState};
 use crate::model::{Scope, Snapshot};
 use crate::report::verdicts::JsonPeriod;
 use crate::source_list::SourceList;
@@ -229,22 +229,6 @@ impl Source {
 }
 
 impl App {
-    /// The verdicts with which there is something to do.
-    pub(super) async fn open_verdicts(&self) -> Result<Vec<Verdict>, Problem> {
-        if self.archive.is_none() {
-            return Ok(Vec::new());
-        }
-        let states = VerdictState::ALL
-            .into_iter()
-            .filter(|state| state.is_open());
-        let filter = VerdictFilter {
-            states: states.collect(),
-            ..VerdictFilter::default()
-        };
-        self.look_up(move |archive| archive.read(|reader| reader.verdicts(&filter)))
-            .await
-    }
-
     /// Who judges by which rules, if history is kept.
     pub(super) fn policy(&self) -> Option<Policy> {
         let archive = self.archive.as_ref()?;
@@ -255,7 +239,7 @@ impl App {
 /// The sources that are asked for.
 pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Problem> {
     let background = Background {
-        flags: Flags::new(&app.open_verdicts().await?),
+        flags: Flags::new(app.snapshot().open.iter()),
         policy: app.policy(),
         now: milliseconds(std::time::SystemTime::now()),
         sources: app.sources.clone(),

@@ -358,8 +358,11 @@ fn path_with_tools() -> Result<std::ffi::OsString> {
 
 /// The stage `packages`.
 fn packages() -> Result<()> {
-    apt::provide("the tests", &[apt::LABORATORY, apt::ORACLES])?;
-    apt::provide_promtool()
+    apt::provide(
+        "the tests",
+        &[apt::LABORATORY, apt::ORACLES, apt::MONITORING],
+    )?;
+    apt::provide_prometheus()
 }
 
 fn seconds(time: Duration) -> String {

@@ -54,7 +54,7 @@ pub(super) fn read(
     })?;
     let (chosen, total) = chooser.finish();
     let chosen: Vec<Address> = chosen.into_iter().map(address_at).collect();
-    let counts = reader.counts_of(&chosen, period)?;
+    let counts = reader.counts_of_all(&chosen, period)?;
     let filled = if query.fills() {
         fill(reader, &chosen, period, hours)?
     } else {
@@ -182,7 +182,7 @@ fn fill(
 ) -> Result<Vec<Filled>, Failure> {
     let before = before(reader, period)?;
     let previous = match before {
-        Some(before) => reader.counts_of(chosen, before)?,
+        Some(before) => reader.counts_of_all(chosen, before)?,
         None => vec![Counts::default(); chosen.len()],
     };
     let mut covered = [false; HOURS as usize];
