@@ -3,7 +3,9 @@
 //! Contract: a field stands in one place with its type and its text; the struct, its serialisation,
 //! its JSON Schema and the list that documentation and tests are made from cannot differ.
 
-use std::collections::BTreeMap;
+pub(crate) mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -158,6 +160,12 @@ impl<T: Schema> Schema for Vec<T> {
     }
 }
 
+impl<T: Schema> Schema for BTreeSet<T> {
+    fn schema(all: &mut Schemas) -> Value {
+        json!({"type": "array", "items": T::schema(all), "uniqueItems": true})
+    }
+}
+
 impl<T: Schema, const N: usize> Schema for [T; N] {
     fn schema(all: &mut Schemas) -> Value {
         json!({"type": "array", "items": T::schema(all), "minItems": N, "maxItems": N})
@@ -206,6 +214,12 @@ impl std::ops::Deref for Time {
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<String> for Time {
+    fn from(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -259,7 +273,7 @@ macro_rules! answer {
 
         impl $name {
             /// The fields with their documentation.
-            $visible const FIELDS: &[$crate::answer::Field] = &[
+            pub(crate) const FIELDS: &[$crate::answer::Field] = &[
                 $($crate::answer::Field {
                     name: stringify!($field),
                     docs: &[$($doc),+],

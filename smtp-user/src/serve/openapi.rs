@@ -13,7 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Schema, Schemas, described};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
-use super::{api, ready, source, sources, verdicts, why};
+use super::{
+    api, config, distribution, interfaces, pairs, ready, reports, series, source, sources,
+    verdicts, why,
+};
 use crate::model::person::{MAX_WHO, MAX_WHY};
 use crate::model::verdict::VerdictState;
 
@@ -359,6 +362,12 @@ pub(super) fn operations() -> Vec<Operation> {
         sources::operations(),
         source::operations(),
         why::operations(),
+        series::operations(),
+        pairs::operations(),
+        distribution::operations(),
+        reports::operations(),
+        interfaces::operations(),
+        config::operations(),
         ready::operations(),
         acts(),
         own(),
