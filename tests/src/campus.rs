@@ -6,6 +6,7 @@
 //! the clock. The machine was off twice, and people have dealt with some verdicts. The spammer has been
 //! at work for three days, and is.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,9 @@ use xtask::traffic::habit::{DAY, HOUR, MINUTE, Pace, Range, SECOND, Span};
 use xtask::traffic::kind::named;
 use xtask::traffic::{Host, MONDAY, Population, Script, pcap};
 
-use crate::evaluation::{configuration, local, relays};
+use ipnet::IpNet;
+
+use crate::evaluation::{configuration_for, local, relays};
 use crate::stream::Stream;
 use crate::wire::Transmitter;
 
@@ -65,7 +68,10 @@ pub struct Campus {
     later: u64,
     /// Milliseconds since 1970.
     now: u64,
-    days: u64,
+    /// Whose hosts are judged.
+    local: Vec<IpNet>,
+    /// Who sends by itself from now on.
+    placed: HashSet<IpAddr>,
 }
 
 impl Campus {
@@ -95,7 +101,8 @@ impl Campus {
             population,
             later,
             now,
-            days,
+            local: local(),
+            placed: HashSet::new(),
         }
     }
 
@@ -116,8 +123,15 @@ impl Campus {
         self.host("slow").address
     }
 
-    /// Lets a host have an address from elsewhere, with its past.
+    /// Lets a host have an address from elsewhere, with its past. From now on it sends nothing: there is
+    /// a real one.
     pub fn place(&mut self, kind: &str, address: IpAddr) {
+        let length = if address.is_ipv4() { 24 } else { 64 };
+        let network = IpNet::new(address, length).expect("a length").trunc();
+        if !self.local.contains(&network) {
+            self.local.push(network);
+        }
+        self.placed.insert(address);
         let hosts = &mut self.population.hosts;
         let host = hosts.iter_mut().find(|host| host.kind.name == kind);
         let host = host.unwrap_or_else(|| panic!("nobody is {kind}"));
@@ -129,7 +143,7 @@ impl Campus {
 
     /// The operator's prefixes and known relays, as a configuration.
     pub fn configuration(&self) -> String {
-        configuration(&self.population)
+        configuration_for(&self.population, &self.local)
     }
 
     /// The traffic, at the times that it has here.
@@ -169,13 +183,13 @@ impl Campus {
         })
     }
 
-    /// Writes the past into a new store, with these prefixes as well as the operator's own. Says how
-    /// many verdicts there are.
+    /// Writes the past into a new store, and says how many verdicts there are.
     pub fn write_past(&self, store: &Path) -> Result<usize, Failure> {
         let path = store;
-        let mut store = Store::open_for(path, local(), 100_000)?;
+        let mut store = Store::open_for(path, self.local.clone(), 100_000)?;
         let mut follower = Follower::new(&Limits::default());
-        let mut court = Court::new(&Settings::default(), local(), relays(&self.population));
+        let relays = relays(&self.population);
+        let mut court = Court::new(&Settings::default(), self.local.clone(), relays);
         let mut day = None;
         for (epoch, mut window) in (1..).zip(self.windows()) {
             window.epoch = epoch;
@@ -244,7 +258,11 @@ impl Campus {
         let mut transmitter = Transmitter::open(interface);
         let recent = self
             .traffic()
-            .skip_while(|(hour, _)| hour + HOUR <= self.now);
+            .skip_while(|(hour, _)| hour + HOUR <= self.now)
+            .map(|(hour, mut scripts)| {
+                scripts.retain(|script| !self.placed.contains(&script.client));
+                (hour, scripts)
+            });
         // An error says here that it is to end.
         let _ = pcap::in_order(recent, |step, frame| {
             let due = system_time(step.at);
@@ -263,10 +281,5 @@ impl Campus {
             transmitter.send(&[frame]);
             Ok(())
         });
-    }
-
-    /// How many days there are.
-    pub fn days(&self) -> u64 {
-        self.days
     }
 }
