@@ -79,7 +79,7 @@ const SECURITY_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-         img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -365,10 +365,7 @@ fn router(
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))
         .route("/api/v1/sources/{addr}/why", get(why::why))
-        .route("/", get(page::index))
-        .route("/app.js", get(page::script))
-        .route("/style.css", get(page::style))
-        .route("/icon.svg", get(page::icon))
+        .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .layer(middleware::map_response(harden))
