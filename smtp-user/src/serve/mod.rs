@@ -15,6 +15,7 @@ mod events;
 pub mod metrics;
 mod page;
 mod problem;
+mod query;
 mod ready;
 mod session;
 mod source;
@@ -86,7 +87,7 @@ const SECURITY_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-         img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -452,10 +453,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
             "/api/v1/verdicts/{id}",
             get(verdicts::one).post(verdicts::change),
         )
-        .route("/", get(page::index))
-        .route("/app.js", get(page::script))
-        .route("/style.css", get(page::style))
-        .route("/icon.svg", get(page::icon))
+        .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .layer(middleware::map_response(harden))

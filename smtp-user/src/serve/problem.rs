@@ -7,6 +7,8 @@ use axum::Json;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use super::query::Fault;
+
 /// Status and text of an answer that is none.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -31,6 +33,27 @@ impl Problem {
                 "parameter": name,
                 "value": value,
                 "allowed": allowed,
+            }),
+        }
+    }
+
+    /// A filter that is not understood.
+    pub(super) fn filter(fault: &Fault) -> Self {
+        let Fault {
+            position,
+            term,
+            allowed,
+        } = fault;
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            body: serde_json::json!({
+                "error": format!(
+                    "filter: {term} is not understood from character {position} on; allowed: {allowed}"
+                ),
+                "parameter": "filter",
+                "value": term,
+                "allowed": allowed,
+                "position": position,
             }),
         }
     }

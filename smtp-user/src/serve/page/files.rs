@@ -1,0 +1,125 @@
+//! The static files, all of them in the program.
+//!
+//! Contract: a file changes with the program only. Its entity tag is made of its content, so a browser
+//! asks again at every load and is told in a few bytes that it has it.
+#![forbid(unsafe_code)]
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+
+use super::App;
+
+/// A file.
+struct File {
+    path: &'static str,
+    kind: &'static str,
+    text: &'static str,
+}
+
+/// All of them.
+const FILES: &[File] = &[
+    File {
+        path: "/app.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("static/app.js"),
+    },
+    File {
+        path: "/style.css",
+        kind: "text/css; charset=utf-8",
+        text: include_str!("static/style.css"),
+    },
+    File {
+        path: "/icon.svg",
+        kind: "image/svg+xml",
+        text: include_str!("static/icon.svg"),
+    },
+];
+
+/// A route for each.
+pub(super) fn routes() -> Router<App> {
+    FILES.iter().fold(Router::new(), |router, file| {
+        router.route(
+            file.path,
+            get(move |headers: HeaderMap| async move { file.answer(&headers) }),
+        )
+    })
+}
+
+impl File {
+    /// The tag of this content. A checksum is enough: it tells versions of one file apart.
+    fn tag(&self) -> String {
+        format!(
+            "\"{:x}-{:08x}\"",
+            self.text.len(),
+            crc32fast::hash(self.text.as_bytes())
+        )
+    }
+
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let tag = self.tag();
+        // RFC 9110, section 13.1.2: one or more tags, or any.
+        let has_it = request
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(|value| value.trim().trim_start_matches("W/"))
+            .any(|value| value == tag || value == "*");
+        let headers = [
+            (header::CONTENT_TYPE, self.kind.to_owned()),
+            (header::CACHE_CONTROL, "no-cache".to_owned()),
+            (header::ETAG, tag),
+        ];
+        if has_it {
+            (StatusCode::NOT_MODIFIED, headers).into_response()
+        } else {
+            (headers, self.text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_file_is_not_sent_it_again() {
+        for file in FILES {
+            let first = file.answer(&HeaderMap::new());
+            assert_eq!(first.status(), StatusCode::OK);
+            let tag = first.headers()[header::ETAG].clone();
+            let mut request = HeaderMap::new();
+            request.insert(header::IF_NONE_MATCH, tag);
+            assert_eq!(file.answer(&request).status(), StatusCode::NOT_MODIFIED);
+            request.insert(
+                header::IF_NONE_MATCH,
+                "\"0-00000000\"".parse().expect("a value"),
+            );
+            assert_eq!(file.answer(&request).status(), StatusCode::OK);
+        }
+    }
+
+    /// What could turn text into markup or code, or fetch from elsewhere.
+    #[test]
+    fn no_file_makes_markup_of_text_or_fetches_from_elsewhere() {
+        for file in FILES.iter().filter(|file| file.path != "/icon.svg") {
+            for bad in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "setHTMLUnsafe",
+                "createContextualFragment",
+                "eval(",
+                "new Function",
+                "http://",
+                "https://",
+                "@import",
+            ] {
+                assert!(!file.text.contains(bad), "{bad} in {}", file.path);
+            }
+        }
+    }
+}

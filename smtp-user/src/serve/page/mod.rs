@@ -1,0 +1,211 @@
+//! The page: screens made here, static files in the program.
+//!
+//! Contract: every screen is a URL of its own that is complete as it is sent; the script only keeps it up
+//! to date. Nothing is fetched from elsewhere, nothing is inline. Screens are made from the answers of
+//! the API (`sources::view` and the like), so they cannot show other numbers. askama escapes whatever a
+//! template shows; `|safe` is for nothing that came from outside.
+//!
+//! # To add a screen
+//!
+//! 1. A file here, `verdicts.rs`, with a struct that embeds the [`Layout`] as `layout`:
+//!    ```ignore
+//!    use super::{Layout, Screen, filters, show};      // filters: for `|grouped` and the like
+//!    #[derive(askama::Template)]
+//!    #[template(path = "verdicts.html")]
+//!    struct Page { layout: Layout, list: crate::serve::verdicts::Answer }
+//!    pub(super) async fn page(State(app): State<App>, uri: Uri) -> Response {
+//!        show(&app, make(&app, &uri).await)           // a Problem becomes a page of its own
+//!    }
+//!    ```
+//!    with `Layout::new(&app.snapshot(), Screen::Verdicts)`, and `.of("192.0.2.7")` for a title of its own.
+//! 2. `templates/verdicts.html`: `{% extends "layout.html" %}`, blocks `main` (one `<h1>`; sections with
+//!    `<h2>`) and, for more scripts, `head`. Values through [`filters`]: `grouped bytes duration minute
+//!    second clock ago host severity state`. Charts from [`svg`], as `{{ chart }}`.
+//! 3. A variant of [`Screen`] (its name and path), and a route in [`routes`]. It is then in the navigation.
+//! 4. Static files: a line in `files.rs`. Classes: see the head of `static/style.css`.
+//!
+//! For the script: `#gateway` and `<main>` are replaced piece by piece after each drain; what has an `id`
+//! is found again by it, so give one to whatever keeps a state (`details`, fields). Links and GET forms inside
+//! `<main>` are followed without a full load, unless they have `data-full`. What has `data-keep` is left alone.
+#![forbid(unsafe_code)]
+
+mod files;
+#[expect(
+    dead_code,
+    reason = "the screens that show verdicts and times come next"
+)]
+mod filters;
+mod overview;
+mod state;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the screens that have charts come next")
+)]
+mod svg;
+mod words;
+
+use std::time::SystemTime;
+
+use askama::Template;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+
+use self::state::{Point, State};
+use super::App;
+use super::problem::Problem;
+use crate::model::Snapshot;
+use crate::model::period::milliseconds;
+
+/// A screen of the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Screen {
+    /// What is going on.
+    Overview,
+    /// None of them.
+    Other,
+}
+
+impl Screen {
+    /// In the order of the navigation.
+    const NAVIGATION: [Self; 1] = [Self::Overview];
+
+    /// As in the navigation.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Other => "",
+        }
+    }
+
+    /// Where it is.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Overview | Self::Other => "/",
+        }
+    }
+}
+
+/// All routes of the page.
+pub(super) fn routes() -> Router<App> {
+    files::routes().route("/", get(overview::page))
+}
+
+/// What is around every screen: the state of the gateway, the navigation, the foot.
+pub(super) struct Layout {
+    screen: Screen,
+    /// What the screen is of, for its title.
+    of: Option<String>,
+    /// The name of this machine.
+    gateway: Option<String>,
+    state: State,
+    points: Vec<Point>,
+    /// When this was made, in milliseconds since 1970.
+    now: u64,
+    /// When the last drain ended, likewise.
+    drained_at: Option<u64>,
+    window_seconds: f64,
+    conservation_error: u64,
+    overflow_packets: u64,
+    version: &'static str,
+    kernel: String,
+    ports: String,
+}
+
+impl Layout {
+    pub(super) fn new(snapshot: &Snapshot, screen: Screen) -> Self {
+        Self::at(snapshot, screen, SystemTime::now())
+    }
+
+    fn at(snapshot: &Snapshot, screen: Screen, now: SystemTime) -> Self {
+        let ports: Vec<_> = snapshot
+            .identity
+            .ports
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Self {
+            screen,
+            of: None,
+            gateway: gateway(),
+            state: State::of(snapshot, now),
+            points: snapshot.points.iter().map(Point::from).collect(),
+            now: milliseconds(now),
+            drained_at: snapshot.last_drain.map(|drain| milliseconds(drain.at)),
+            window_seconds: snapshot.identity.window.as_secs_f64(),
+            conservation_error: snapshot.account.conservation_error(),
+            overflow_packets: snapshot.account.overflow.packets(),
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: snapshot.identity.kernel.clone(),
+            ports: ports.join(", "),
+        }
+    }
+
+    /// With the name of what the screen is of, such as an address, in the title.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the screens of one host and one month come next")
+    )]
+    pub(super) fn of(mut self, what: impl Into<String>) -> Self {
+        self.of = Some(what.into());
+        self
+    }
+
+    /// What the browser's window is called: the screen first, since tabs are narrow.
+    fn title(&self) -> String {
+        let parts = [
+            self.of.as_deref().unwrap_or_default(),
+            self.screen.name(),
+            "smtpflow",
+            self.gateway.as_deref().unwrap_or_default(),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(" \u{b7} ")
+    }
+
+    const fn navigation(&self) -> &'static [Screen] {
+        &Screen::NAVIGATION
+    }
+}
+
+/// The name of this machine, as the kernel has it.
+fn gateway() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty() && name != "(none)").then(|| name.to_owned())
+}
+
+/// A screen that could not be made.
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage {
+    layout: Layout,
+    status: StatusCode,
+    error: String,
+}
+
+/// The answer: the screen, or why there is none, as a page as well.
+pub(super) fn show(app: &App, made: Result<impl Template, Problem>) -> Response {
+    let rendered = match made {
+        Ok(page) => page.render().map(|page| (StatusCode::OK, page)),
+        Err(problem) => {
+            let page = ProblemPage {
+                layout: Layout::new(&app.snapshot(), Screen::Other),
+                status: problem.status,
+                error: problem.body["error"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            };
+            page.render().map(|page| (problem.status, page))
+        }
+    };
+    match rendered {
+        Ok((status, page)) => (status, Html(page)).into_response(),
+        Err(error) => Problem::internal(&error).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Small charts, as SVG in the page.
+//!
+//! Contract: `None` is a time that was not counted and stays empty; 0 is drawn as 0. Every chart says in
+//! words what it shows, for who does not see it. Coordinates have one decimal, so a chart of a day takes
+//! a few hundred bytes. Text is escaped here; nothing else in a chart comes from outside. Colours are those
+//! of the style sheet, by class.
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Display, Write as _};
+
+use askama::filters::{Html, HtmlSafe, escape};
+
+/// A chart, ready for a template.
+pub(super) struct Svg(String);
+
+impl Display for Svg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl askama::FastWritable for Svg {
+    fn write_into(&self, to: &mut dyn fmt::Write, _: &dyn askama::Values) -> askama::Result<()> {
+        Ok(to.write_str(&self.0)?)
+    }
+}
+
+impl HtmlSafe for Svg {}
+
+impl Svg {
+    /// Begins a chart of this size with its class, and what it shows in words.
+    fn begin(class: &str, width: u32, height: u32, stretch: bool, words: &str) -> Self {
+        let mut svg = format!(
+            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\"{}><title>",
+            if stretch {
+                " preserveAspectRatio=\"none\""
+            } else {
+                ""
+            }
+        );
+        push(&mut svg, words);
+        svg.push_str("</title>");
+        Self(svg)
+    }
+
+    fn end(mut self) -> Self {
+        self.0.push_str("</svg>");
+        self
+    }
+}
+
+/// Text, escaped.
+fn push(svg: &mut String, text: &str) {
+    let Ok(safe) = escape(text, Html);
+    let _ = write!(svg, "{safe}");
+}
+
+const SPARK: (u32, u32) = (240, 44);
+
+/// A line over time, with the same time of the day before behind it.
+pub(super) fn spark(line: &[Option<f64>], before: &[Option<f64>], words: &str) -> Svg {
+    let (width, height) = SPARK;
+    let most = line
+        .iter()
+        .chain(before)
+        .flatten()
+        .copied()
+        .fold(f64::MIN_POSITIVE, f64::max);
+    let mut svg = Svg::begin("spark", width, height, true, words);
+    for (class, values) in [("ghost", before), ("line", line)] {
+        let path = path(values, most, width.into(), height.into());
+        if !path.is_empty() {
+            let _ = write!(svg.0, "<path class=\"{class}\" d=\"{path}\"/>");
+        }
+    }
+    svg.end()
+}
+
+/// A stroke for every stretch without a gap. A single value between gaps is a short one.
+fn path(values: &[Option<f64>], most: f64, width: f64, height: f64) -> String {
+    let step = width / values.len().max(2) as f64;
+    let mut path = String::new();
+    let mut under_way = false;
+    for (i, value) in values.iter().enumerate() {
+        let Some(value) = value else {
+            under_way = false;
+            continue;
+        };
+        let x = (i as f64 + 0.5) * step;
+        let y = (height - 2.0) * (1.0 - value / most) + 1.0;
+        if under_way {
+            let _ = write!(path, "L{x:.1} {y:.1}");
+        } else if values.get(i + 1).copied().flatten().is_some() {
+            let _ = write!(path, "M{x:.1} {y:.1}");
+        } else {
+            let _ = write!(path, "M{:.1} {y:.1}h{step:.1}", x - step / 2.0);
+        }
+        under_way = true;
+    }
+    path
+}
+
+/// Two shares of the same thing, from 0 to 1, one bar above the other.
+pub(super) fn bars(upper: f64, lower: f64, words: &str) -> Svg {
+    let mut svg = Svg::begin("bars", 100, 12, true, words);
+    for (class, y, share) in [("upper", 0, upper), ("lower", 7, lower)] {
+        let width = (share.clamp(0.0, 1.0) * 100.0).max(if share > 0.0 { 0.5 } else { 0.0 });
+        let _ = write!(
+            svg.0,
+            "<rect class=\"{class}\" y=\"{y}\" width=\"{width:.1}\" height=\"5\"/>"
+        );
+    }
+    svg.end()
+}
+
+/// Steps of a heat strip.
+const HEATS: usize = 4;
+
+/// A cell for each hour of a day, the darker the more; 0 is an empty cell and a gap is none.
+pub(super) fn heat(hours: &[Option<u64>], words: &str) -> Svg {
+    let most = hours.iter().flatten().copied().max().unwrap_or(0).max(1);
+    let mut cells: [String; HEATS + 1] = Default::default();
+    for (hour, count) in hours.iter().enumerate() {
+        let Some(count) = count else {
+            continue;
+        };
+        let step = if *count == 0 {
+            0
+        } else {
+            // Of the root: a busy hour must not make all others look alike.
+            let share = (*count as f64 / most as f64).sqrt();
+            ((share * HEATS as f64).ceil() as usize).clamp(1, HEATS)
+        };
+        let _ = write!(cells[step], "M{} 0v12", 5 * hour + 2);
+    }
+    let width = 5 * u32::try_from(hours.len()).unwrap_or(24);
+    let mut svg = Svg::begin("heat", width, 12, false, words);
+    for (step, path) in cells
+        .iter()
+        .enumerate()
+        .filter(|(_, path)| !path.is_empty())
+    {
+        let _ = write!(svg.0, "<path class=\"h{step}\" d=\"{path}\"/>");
+    }
+    svg.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_a_gap_and_zero_is_zero() {
+        let values = [
+            Some(1.0),
+            Some(2.0),
+            None,
+            Some(0.0),
+            None,
+            Some(2.0),
+            Some(2.0),
+        ];
+        let path = path(&values, 2.0, 70.0, 44.0);
+        // Three strokes: two points, a short one at the bottom, two points at the top.
+        assert_eq!(path, "M5.0 22.0L15.0 1.0M30.0 43.0h10.0M55.0 1.0L65.0 1.0");
+        assert!(super::path(&[None, None], 1.0, 70.0, 44.0).is_empty());
+        let empty = spark(&[], &[], "nothing").0;
+        assert!(
+            !empty.contains("<path") && !empty.contains("NaN"),
+            "{empty}"
+        );
+        let zero = spark(&[Some(0.0), Some(0.0)], &[], "nothing").0;
+        assert!(zero.contains("M60.0 43.0L180.0 43.0"), "{zero}");
+    }
+
+    #[test]
+    fn an_hour_that_was_not_counted_has_no_cell() {
+        let svg = heat(&[Some(0), None, Some(1), Some(100)], "hours").0;
+        assert!(svg.contains("class=\"h0\" d=\"M2 0v12\""), "{svg}");
+        assert!(svg.contains("class=\"h1\" d=\"M12 0v12\""), "{svg}");
+        assert!(svg.contains("class=\"h4\" d=\"M17 0v12\""), "{svg}");
+        assert!(!svg.contains("M7 "), "{svg}");
+    }
+
+    #[test]
+    fn words_are_escaped_and_bars_are_seen() {
+        let svg = bars(0.0001, 2.0, "<b>&\"").0;
+        assert!(
+            svg.contains("<title>&#60;b&#62;&#38;&#34;</title>"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("width=\"0.5\"") && svg.contains("width=\"100.0\""),
+            "{svg}"
+        );
+        assert!(bars(0.0, 0.5, "").0.contains("width=\"0.0\""));
+    }
+}
