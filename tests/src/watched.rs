@@ -53,6 +53,26 @@ fn past() -> &'static Past {
     })
 }
 
+/// What must be, or a panic with the error and all its causes.
+pub trait Good<T> {
+    /// See the trait.
+    fn good(self) -> T;
+}
+
+impl<T> Good<T> for anyhow::Result<T> {
+    #[track_caller]
+    fn good(self) -> T {
+        self.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
+/// Nothing went wrong in this page since this was asked before.
+#[track_caller]
+pub fn fault_free(page: &Page<'_>, what: &str) {
+    let faults = page.faults().good();
+    assert!(faults.is_empty(), "{what}:\n{}", faults.join("\n"));
+}
+
 /// The folder of the tools that `cargo xtask test` fetches.
 pub fn tools() -> PathBuf {
     output_folder().join("tools")
