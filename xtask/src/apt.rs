@@ -104,6 +104,12 @@ pub const PYTHON: &[Need] = &[
     },
 ];
 
+/// What the tests send alerts to. It reads its templates from where the package puts them.
+pub const MONITORING: &[Need] = &[Need::program(
+    "prometheus-alertmanager",
+    "prometheus-alertmanager",
+)];
+
 /// What the benchmark compares with, and what keeps it to a CPU.
 pub const RIVALS: &[Need] = &[
     Need::program("nftables", "nft"),
@@ -156,23 +162,27 @@ pub fn provide(purpose: &str, needs: &[&[Need]]) -> Result<()> {
     Ok(())
 }
 
-/// Makes `promtool` available: the one on PATH, or else the one in Debian's package `prometheus`,
-/// which is unpacked below the target folder and not installed: the package would bring a service,
-/// a user and a dozen JavaScript libraries along.
-pub fn provide_promtool() -> Result<()> {
+/// What is used of Debian's package `prometheus`.
+const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
+
+/// Makes Prometheus and its `promtool` available: those on PATH, or else those in Debian's package
+/// `prometheus`, which is unpacked below the target folder and not installed: the package would bring
+/// a service, a user and a dozen JavaScript libraries along.
+pub fn provide_prometheus() -> Result<()> {
     let folder = workspace::own_folder()?.join("tools");
-    if find("promtool").is_some() || folder.join("promtool").exists() {
+    let is_there = |program| find(program).is_some() || folder.join(program).is_file();
+    if PROMETHEUS.into_iter().all(is_there) {
         return Ok(());
     }
     println!(
-        "the tests need promtool; unpacking it from Debian's package prometheus into {} \
-         (nothing is installed)",
+        "the tests need prometheus and promtool; unpacking them from Debian's package prometheus into \
+         {} (nothing is installed)",
         folder.display()
     );
-    let package = folder.join("prometheus");
+    let package = folder.join("package");
     fs::create_dir_all(&package)
         .with_context(|| format!("cannot make the folder {}", package.display()))?;
-    let log = workspace::log("promtool")?;
+    let log = workspace::log("prometheus")?;
     let mut download = apt_get(&["download", "prometheus"], false)?;
     download.current_dir(&package);
     if command::succeed(&mut download, &log, INSTALL).is_err() {
@@ -191,8 +201,10 @@ pub fn provide_promtool() -> Result<()> {
         &log,
         INSTALL,
     )?;
-    fs::rename(unpacked.join("usr/bin/promtool"), folder.join("promtool"))
-        .context("the package prometheus holds no usr/bin/promtool")?;
+    for program in PROMETHEUS {
+        fs::rename(unpacked.join("usr/bin").join(program), folder.join(program))
+            .with_context(|| format!("the package prometheus holds no usr/bin/{program}"))?;
+    }
     fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))
 }
 

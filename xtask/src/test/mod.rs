@@ -360,9 +360,15 @@ fn path_with_tools() -> Result<std::ffi::OsString> {
 fn packages() -> Result<()> {
     apt::provide(
         "the tests",
-        &[apt::LABORATORY, apt::ORACLES, apt::BROWSER, apt::PYTHON],
+        &[
+            apt::LABORATORY,
+            apt::ORACLES,
+            apt::MONITORING,
+            apt::BROWSER,
+            apt::PYTHON,
+        ],
     )?;
-    apt::provide_promtool()?;
+    apt::provide_prometheus()?;
     tools::provide()
 }
 

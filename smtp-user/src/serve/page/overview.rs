@@ -1,15 +1,17 @@
 //! `/`: whether it counts, who is worst, whether that is new, and what was done.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
 use super::super::App;
 use super::super::problem::Problem;
-use super::super::sources::Query;
+use super::super::query::Span;
+use super::super::sources::{self, Query, Sources};
 use super::{Layout, Screen, filters, show};
-use crate::model::SourceRow;
 
 /// Rows of the table.
 const ROWS: usize = 20;
@@ -18,7 +20,7 @@ const ROWS: usize = 20;
 #[template(path = "overview.html")]
 struct Overview {
     layout: Layout,
-    rows: Vec<SourceRow>,
+    top: Arc<Sources>,
 }
 
 pub(super) async fn page(State(app): State<App>) -> Response {
@@ -26,12 +28,9 @@ pub(super) async fn page(State(app): State<App>) -> Response {
 }
 
 async fn make(app: &App) -> Result<Overview, Problem> {
-    app.scan(|snapshot, list| {
-        let (rows, _) = Query::top(ROWS).select(list);
-        Overview {
-            layout: Layout::new(snapshot, Screen::Overview),
-            rows,
-        }
+    let top = sources::view(app, &Query::top(Span::All, ROWS)).await?;
+    Ok(Overview {
+        layout: Layout::new(&app.snapshot(), Screen::Overview),
+        top,
     })
-    .await
 }
