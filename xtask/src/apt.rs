@@ -84,6 +84,12 @@ pub const ORACLES: &[Need] = &[
     Need::program("tshark", "dumpcap"),
 ];
 
+/// What the tests send alerts to. It reads its templates from where the package puts them.
+pub const MONITORING: &[Need] = &[Need::program(
+    "prometheus-alertmanager",
+    "prometheus-alertmanager",
+)];
+
 /// What looks at the page: a browser, a font for it, and a reader of what it prints. Chromium has no
 /// driver program here: it is told what to do through its own pipe.
 pub const BROWSER: &[Need] = &[
@@ -103,12 +109,6 @@ pub const PYTHON: &[Need] = &[
         part: Present::Python("ensurepip"),
     },
 ];
-
-/// What the tests send alerts to. It reads its templates from where the package puts them.
-pub const MONITORING: &[Need] = &[Need::program(
-    "prometheus-alertmanager",
-    "prometheus-alertmanager",
-)];
 
 /// What the benchmark compares with, and what keeps it to a CPU.
 pub const RIVALS: &[Need] = &[

@@ -267,21 +267,12 @@ impl Reader {
         })
     }
 
-    /// The counts of a source in the period.
-    pub fn counts_of(&self, address: Address, period: Period) -> Result<Counts, Failure> {
-        let key = Key {
-            client: rank(address),
-            server: 0,
-        };
+    /// The counts of a source in the period; zero if it has none.
+    pub fn source(&self, address: Address, period: Period) -> Result<Counts, Failure> {
         self.read(|connection| {
             let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
-            let of = shard(address);
-            let mut sources = merge(connection, &parts, of, Kind::Sources, key, &self.damage)?;
-            let mut row = Row::ZERO;
-            if sources.peek() == Some(key) {
-                sources.next(&mut row, &mut None)?;
-            }
-            Ok(row.counts())
+            let row = self.one(connection, &parts, address)?;
+            Ok(row.map_or_else(Counts::default, |row| row.counts()))
         })
     }
 
