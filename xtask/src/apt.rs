@@ -27,6 +27,10 @@ pub enum Present {
     Program(&'static str),
     /// A Perl module.
     Perl(&'static str),
+    /// A Python module.
+    Python(&'static str),
+    /// A file.
+    File(&'static str),
 }
 
 /// A package and the part of it that is used.
@@ -49,13 +53,15 @@ impl Need {
     fn is_met(&self) -> bool {
         match self.part {
             Present::Program(program) => find(program).is_some(),
-            Present::Perl(module) => command::finish(
-                &mut tool("perl", ["-e", &format!("require {module}")]),
-                QUERY,
-            )
-            .is_ok_and(|finished| finished.status.success()),
+            Present::Perl(module) => runs("perl", ["-e", &format!("require {module}")]),
+            Present::Python(module) => runs("python3", ["-c", &format!("import {module}")]),
+            Present::File(path) => Path::new(path).exists(),
         }
     }
+}
+
+fn runs(program: &str, args: [&str; 2]) -> bool {
+    command::finish(&mut tool(program, args), QUERY).is_ok_and(|finished| finished.status.success())
 }
 
 /// What the laboratory needs: namespaces, mail servers, mail clients.
@@ -83,6 +89,26 @@ pub const MONITORING: &[Need] = &[Need::program(
     "prometheus-alertmanager",
     "prometheus-alertmanager",
 )];
+
+/// What looks at the page: a browser, a font for it, and a reader of what it prints. Chromium has no
+/// driver program here: it is told what to do through its own pipe.
+pub const BROWSER: &[Need] = &[
+    Need::program("chromium", "chromium"),
+    Need {
+        package: "fonts-dejavu-core",
+        part: Present::File("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
+    },
+    Need::program("poppler-utils", "pdftotext"),
+];
+
+/// What fetches the tools of [`tools`](crate::tools).
+pub const PYTHON: &[Need] = &[
+    Need::program("python3", "python3"),
+    Need {
+        package: "python3-venv",
+        part: Present::Python("ensurepip"),
+    },
+];
 
 /// What the benchmark compares with, and what keeps it to a CPU.
 pub const RIVALS: &[Need] = &[

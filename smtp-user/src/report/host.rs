@@ -115,7 +115,7 @@ impl HostReport {
             period,
             counted_period: reader.snap(period),
             // Not the sum of the series, whose first bucket may begin before the period.
-            totals: reader.counts_of(client, period)?,
+            totals: reader.source(client, period)?,
             servers: reader.servers_of(client, period)?,
             series,
             pairs,

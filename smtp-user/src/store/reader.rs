@@ -267,12 +267,12 @@ impl Reader {
         })
     }
 
-    /// The counts of a source in the period.
-    pub fn counts_of(&self, address: Address, period: Period) -> Result<Counts, Failure> {
+    /// The counts of a source in the period; zero if it has none.
+    pub fn source(&self, address: Address, period: Period) -> Result<Counts, Failure> {
         self.read(|connection| {
             let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
             let row = self.one(connection, &parts, address)?;
-            Ok(row.map(|row| row.counts()).unwrap_or_default())
+            Ok(row.map_or_else(Counts::default, |row| row.counts()))
         })
     }
 

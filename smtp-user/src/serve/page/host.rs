@@ -244,7 +244,7 @@ impl Before {
     fn read(reader: &Reader, address: IpAddr, period: Period) -> Result<Self, Failure> {
         Ok(Self {
             counted: !reader.coverage(Tier::Hour, period)?.is_empty(),
-            counts: reader.counts_of(address.into(), period)?,
+            counts: reader.source(address.into(), period)?,
             servers: reader.servers_of(address.into(), period)?.count,
         })
     }
