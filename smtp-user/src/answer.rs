@@ -238,9 +238,9 @@ words! {
     crate::model::Scope: ["local", "remote", "unknown"],
     crate::model::AttachMode: ["driver", "skb"],
     crate::model::PointState: ["attached", "missing", "refused", "detached"],
-    crate::model::session::Outcome: crate::model::session::Outcome::ALL.map(|it| it.name()),
-    crate::model::verdict::Severity: crate::model::verdict::Severity::ALL.map(|it| it.name()),
-    crate::model::verdict::VerdictState: crate::model::verdict::VerdictState::ALL.map(|it| it.name()),
+    crate::model::session::Outcome: crate::model::session::Outcome::ALL.map(crate::model::session::Outcome::name),
+    crate::model::verdict::Severity: crate::model::verdict::Severity::ALL.map(crate::model::verdict::Severity::name),
+    crate::model::verdict::VerdictState: crate::model::verdict::VerdictState::ALL.map(crate::model::verdict::VerdictState::name),
     crate::report::cases::Class: ["spam", "scan", "open"],
     crate::report::distribution::Item: ["source", "pair"],
 }

@@ -278,7 +278,7 @@ fn limits(tier: Tier, settings: &Settings) -> Vec<Limit> {
             messages,
             ..
         } = settings;
-        let servers = fanout.servers.get() as f64;
+        let servers = f64::from(fanout.servers.get());
         let (notice, warning) = (Some(Severity::Notice), Some(Severity::Warning));
         limits.extend([
             limit("volume", "connections", volume.notice.into(), notice),

@@ -34,7 +34,7 @@ use crate::model::period::milliseconds;
 use crate::model::verdict::{Severity, VerdictState};
 use crate::model::{Scope, Snapshot};
 use crate::report::verdicts::JsonPeriod;
-use crate::source_list::SourceList;
+use crate::source_list::{Listed, SourceList};
 
 /// About how many bytes a row takes in memory.
 const ROW: usize = 1200;
@@ -190,7 +190,7 @@ impl Source {
                 let listed = list.of(candidate.address);
                 (
                     counts.totals,
-                    listed.map(|listed| listed.window()).unwrap_or_default(),
+                    listed.map(Listed::window).unwrap_or_default(),
                 )
             }
         };
