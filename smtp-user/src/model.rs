@@ -14,6 +14,7 @@ mod flow;
 pub mod period;
 pub mod person;
 pub mod prefix;
+pub mod relay;
 pub mod session;
 pub mod verdict;
 

@@ -17,6 +17,7 @@ mod page;
 mod problem;
 mod query;
 mod ready;
+mod relays;
 mod session;
 mod source;
 mod sources;
@@ -36,7 +37,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -61,6 +62,7 @@ use crate::source_list::{SharedSources, SourceList};
 pub use self::api::status_fields;
 pub use self::events::{EVENTS, drain_event_fields, verdict_event_fields};
 pub use self::ready::ready_fields;
+pub use self::relays::{relay_change_fields, relays_fields};
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
 pub use self::verdicts::{verdict_fields, verdicts_fields};
@@ -453,6 +455,8 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
             "/api/v1/verdicts/{id}",
             get(verdicts::one).post(verdicts::change),
         )
+        .route("/api/v1/relays", get(relays::list).post(relays::add))
+        .route("/api/v1/relays/expire", post(relays::expire))
         .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -461,7 +465,11 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
 }
 
 /// Routes that change something, with the methods of each.
-const CHANGING: [(&str, &str); 1] = [("/api/v1/verdicts/{id}", "GET, HEAD, POST")];
+const CHANGING: [(&str, &str); 3] = [
+    ("/api/v1/verdicts/{id}", "GET, HEAD, POST"),
+    ("/api/v1/relays", "GET, HEAD, POST"),
+    ("/api/v1/relays/expire", "POST"),
+];
 
 /// Lets a request through, or says why not; and does not wait for its answer for ever.
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {

@@ -79,7 +79,7 @@ pub(super) async fn not_found(uri: Uri) -> Problem {
         format!(
             "there is no {}; there are /, /metrics, /healthz, /readyz, /api/v1/status, \
              /api/v1/sources, /api/v1/sources/ADDRESS, /api/v1/sources/ADDRESS/why, \
-             /api/v1/verdicts, /api/v1/verdicts/ID and /api/v1/events",
+             /api/v1/verdicts, /api/v1/verdicts/ID, /api/v1/relays and /api/v1/events",
             uri.path()
         ),
     )

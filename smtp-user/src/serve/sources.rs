@@ -245,9 +245,8 @@ impl App {
     }
 
     /// Who judges by which rules, if history is kept.
-    pub(super) fn policy(&self) -> Option<Policy> {
-        let archive = self.archive.as_ref()?;
-        Some(archive.policy().clone())
+    pub(super) fn policy(&self) -> Option<Arc<Policy>> {
+        Some(self.archive.as_ref()?.policy())
     }
 }
 
