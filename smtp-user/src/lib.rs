@@ -32,4 +32,5 @@ pub mod report;
 pub mod serve;
 pub mod source_list;
 pub mod store;
+pub mod top;
 mod written;

@@ -114,6 +114,7 @@ pub(super) fn meter_thread(
             ports: config.meter.ports.clone(),
             window: config.meter.window,
             table_lines: meter.lines(),
+            flow_lines: meter.flow_lines(),
             cpus: meter.geometry().cpus,
             table_bytes: meter.table_bytes(),
         },

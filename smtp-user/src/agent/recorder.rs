@@ -41,6 +41,7 @@ pub(super) struct Recorder {
     last_window: Tally,
     pub(super) drains: u64,
     drain_failures: u64,
+    drain_failing: bool,
     store: Option<StoreState>,
 }
 
@@ -76,6 +77,7 @@ impl Recorder {
             last_window: Tally::default(),
             drains: 0,
             drain_failures: 0,
+            drain_failing: false,
             store,
         }
     }
@@ -100,6 +102,7 @@ impl Recorder {
             }
             News::DrainFailed => {
                 self.drain_failures += 1;
+                self.drain_failing = true;
                 snapshots.send_replace(Arc::new(self.snapshot()));
             }
             News::Points(points) => {
@@ -145,13 +148,16 @@ impl Recorder {
             );
         }
         self.drains += 1;
+        self.drain_failing = false;
         self.store = store;
         let news = self.take(judged);
         self.last_drain = Some(Drain {
             at: SystemTime::now(),
             duration,
             flip: window.flip,
+            length: window.length,
             sources: window.sources.len() as u64,
+            connections: window.tally.sources.connections + window.tally.overflow.connections,
             lines_used: window.lines_used,
         });
         let sources = self.sources.clone();
@@ -175,6 +181,7 @@ impl Recorder {
             last_drain: self.last_drain,
             drains: self.drains,
             drain_failures: self.drain_failures,
+            drain_failing: self.drain_failing,
             account: self.history.account().clone(),
             last_window: self.last_window.clone(),
             sources_kept: self.sources_kept,

@@ -15,14 +15,17 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use serde::Deserialize;
+use serde_json::json;
 
-use super::document::{answer, flatten};
+use super::document::{Schemas, answer, flatten};
+use super::openapi::{self, Operation, line};
 use super::problem::Problem;
 use super::query::{Chooser, Field, List, Params, Table, Value};
 use super::{App, change};
 use crate::model::period::milliseconds;
+use crate::model::person::{MAX_WHO, MAX_WHY};
 use crate::model::prefix;
-use crate::model::relay::{Origin, Relay, parse_day};
+use crate::model::relay::{MAX_TEXT, Origin, Relay, parse_day};
 use crate::report::SCHEMA;
 use crate::report::relays::{JsonChanged, JsonRelay, KnownRelay, all, check_end, check_new};
 use crate::store::{NewRelay, Reader, RelayEnd, Unchanged, add_relay, end_relay};
@@ -250,6 +253,68 @@ pub(super) async fn expire(
 
 fn parsed(text: &str) -> Result<IpNet, Problem> {
     prefix::parse(text).map_err(|error| change::invalid(format!("prefix: {error}")))
+}
+
+/// The schema of a prefix.
+fn prefix_schema() -> serde_json::Value {
+    json!({"type": "string", "description": "A prefix such as 192.0.2.25/32."})
+}
+
+/// The schema of [`New`].
+fn body_of_new(_: &mut Schemas) -> serde_json::Value {
+    let day = json!({
+        "type": ["string", "null"], "format": "date",
+        "description": "The last day, in UTC, on which it excuses anybody; without it, it has no end.",
+    });
+    let connections = json!({
+        "type": ["integer", "null"], "minimum": 0, "maximum": u32::MAX,
+        "description": "More connections than this in a UTC hour are a warning, and no other rule is \
+            applied; without it, it is never judged.",
+    });
+    let properties = [
+        ("prefix", prefix_schema()),
+        ("reason", line("Why it is known.", MAX_TEXT)),
+        ("owner", line("Who answers for it.", MAX_TEXT)),
+        ("who", line("Who adds it.", MAX_WHO)),
+        ("expires", day),
+        ("connections", connections),
+    ];
+    openapi::body(&properties, 4)
+}
+
+/// The schema of [`End`].
+fn body_of_end(_: &mut Schemas) -> serde_json::Value {
+    let who = line("Who ends it.", MAX_WHO);
+    let why = line("Why.", MAX_WHY);
+    openapi::body(
+        &[("prefix", prefix_schema()), ("who", who), ("why", why)],
+        3,
+    )
+}
+
+/// What can be asked and changed here.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/api/v1/relays", "relays", "Known relays")
+            .list::<Rows>("added_at")
+            .json::<Relays>()
+            .text("text/csv")
+            .problems(&[404]),
+        Operation::post(
+            "/api/v1/relays",
+            "add_relay",
+            "Adds a known relay",
+            body_of_new,
+        )
+        .answered::<JsonChanged>(201, "It was added."),
+        Operation::post(
+            "/api/v1/relays/expire",
+            "expire_relay",
+            "Ends a known relay",
+            body_of_end,
+        )
+        .json::<JsonChanged>(),
+    ]
 }
 
 /// Path and meaning of every field of the answer to a change of one.

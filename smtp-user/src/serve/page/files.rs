@@ -31,6 +31,31 @@ const FILES: &[File] = &[
         text: include_str!("static/style.css"),
     },
     File {
+        path: "/screens.css",
+        kind: "text/css; charset=utf-8",
+        text: include_str!("static/screens.css"),
+    },
+    File {
+        path: "/chart.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("static/chart.js"),
+    },
+    File {
+        path: "/act.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("static/act.js"),
+    },
+    File {
+        path: "/uplot.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("static/uplot.js"),
+    },
+    File {
+        path: "/uplot.css",
+        kind: "text/css; charset=utf-8",
+        text: include_str!("static/uplot.css"),
+    },
+    File {
         path: "/icon.svg",
         kind: "image/svg+xml",
         text: include_str!("static/icon.svg"),

@@ -29,13 +29,14 @@
 //! `<main>` are followed without a full load, unless they have `data-full`. What has `data-keep` is left alone.
 #![forbid(unsafe_code)]
 
+mod distribution;
 mod files;
-#[expect(
-    dead_code,
-    reason = "the screens that show verdicts and times come next"
-)]
 mod filters;
+mod host;
+mod life;
 mod overview;
+mod report;
+mod span;
 mod state;
 #[cfg_attr(
     not(test),
@@ -63,18 +64,24 @@ use crate::model::period::milliseconds;
 pub(super) enum Screen {
     /// What is going on.
     Overview,
+    /// How many opened how many connections.
+    Distribution,
+    /// A month.
+    Report,
     /// None of them.
     Other,
 }
 
 impl Screen {
     /// In the order of the navigation.
-    const NAVIGATION: [Self; 1] = [Self::Overview];
+    const NAVIGATION: &[Self] = &[Self::Overview, Self::Distribution, Self::Report];
 
     /// As in the navigation.
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Distribution => "Distribution",
+            Self::Report => "Report",
             Self::Other => "",
         }
     }
@@ -83,13 +90,20 @@ impl Screen {
     const fn path(self) -> &'static str {
         match self {
             Self::Overview | Self::Other => "/",
+            Self::Distribution => "/distribution",
+            Self::Report => "/report",
         }
     }
 }
 
 /// All routes of the page.
 pub(super) fn routes() -> Router<App> {
-    files::routes().route("/", get(overview::page))
+    files::routes()
+        .route("/", get(overview::page))
+        .route("/host/{addr}", get(host::page))
+        .route("/distribution", get(distribution::page))
+        .route("/report", get(report::current))
+        .route("/report/{month}", get(report::page))
 }
 
 /// What is around every screen: the state of the gateway, the navigation, the foot.
@@ -143,10 +157,6 @@ impl Layout {
     }
 
     /// With the name of what the screen is of, such as an address, in the title.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the screens of one host and one month come next")
-    )]
     pub(super) fn of(mut self, what: impl Into<String>) -> Self {
         self.of = Some(what.into());
         self
@@ -165,7 +175,7 @@ impl Layout {
     }
 
     const fn navigation(&self) -> &'static [Screen] {
-        &Screen::NAVIGATION
+        Screen::NAVIGATION
     }
 }
 

@@ -194,7 +194,7 @@ async function load(url, from) {
   }
 }
 
-const refresh = () => load(location.href);
+export const refresh = () => load(location.href);
 
 function plan() {
   clearTimeout(timer);
