@@ -267,24 +267,6 @@ impl Reader {
         })
     }
 
-    /// The counts of a source in the period.
-    pub fn counts_of(&self, address: Address, period: Period) -> Result<Counts, Failure> {
-        let key = Key {
-            client: rank(address),
-            server: 0,
-        };
-        self.read(|connection| {
-            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
-            let of = shard(address);
-            let mut sources = merge(connection, &parts, of, Kind::Sources, key, &self.damage)?;
-            let mut row = Row::ZERO;
-            if sources.peek() == Some(key) {
-                sources.next(&mut row, &mut None)?;
-            }
-            Ok(row.counts())
-        })
-    }
-
     fn each_pair_of(
         &self,
         connection: &Connection,
