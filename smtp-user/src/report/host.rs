@@ -104,7 +104,6 @@ impl HostReport {
             subject: Some(address.into()),
             ..VerdictFilter::default()
         };
-        let totals = reader.counts_of(&[client], period)?;
         let mut lives = Vec::new();
         for verdict in reader.verdicts(&filter)? {
             let events = reader.verdict_events(verdict.id)?;
@@ -116,7 +115,7 @@ impl HostReport {
             period,
             counted_period: reader.snap(period),
             // Not the sum of the series, whose first bucket may begin before the period.
-            totals: totals.first().copied().unwrap_or_default(),
+            totals: reader.source(client, period)?,
             servers: reader.servers_of(client, period)?,
             series,
             pairs,

@@ -9,14 +9,19 @@ use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::{Map, Value};
 use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::Totals;
 
 use super::App;
-use super::document::{Field, answer, field, flatten};
+use super::document::{Field, Schema, Schemas, answer, counts, field, flatten};
+use super::openapi::Operation;
+use super::problem::Problem;
+use super::query::Params;
 use super::session::Flows;
 use crate::model::verdict::{Severity, VerdictSummary};
 use crate::model::{AttachMode, ObservationPoint, PointState, Snapshot, StoreState, Tally};
@@ -163,8 +168,12 @@ answer! {
         duration_seconds: f64,
         /// How long the flip alone took.
         flip_seconds: f64,
+        /// How long its window was.
+        length_seconds: f64,
         /// Sources in its window.
         sources: u64,
+        /// Connections opened in its window.
+        connections: u64,
     }
 }
 
@@ -270,6 +279,17 @@ impl Skipped {
     };
 }
 
+impl Schema for Skipped {
+    fn schema(all: &mut Schemas) -> Value {
+        let about = &["Frames that were not counted, by reason."];
+        all.object::<Self>("Skipped", module_path!(), about)
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
+}
+
 answer! {
     /// The file that keeps the counts.
     pub(super) struct Store {
@@ -355,6 +375,20 @@ impl BySeverity {
         field("warning", &["Probably abuse."]),
         field("critical", &["Abuse that goes on."]),
     ];
+}
+
+impl Schema for BySeverity {
+    fn schema(all: &mut Schemas) -> Value {
+        all.object::<Self>(
+            "BySeverity",
+            module_path!(),
+            &["Open verdicts by severity."],
+        )
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
 }
 
 answer! {
@@ -456,12 +490,14 @@ impl Status {
             last_drain,
             drains,
             drain_failures,
+            drain_failing: _,
             account,
             last_window: _,
             sources_kept,
             untracked,
             flows,
             verdicts,
+            open: _,
             store,
         } = snapshot;
         Self {
@@ -479,7 +515,9 @@ impl Status {
                 age_seconds: since(drain.at, now).as_secs_f64(),
                 duration_seconds: drain.duration.as_secs_f64(),
                 flip_seconds: drain.flip.as_secs_f64(),
+                length_seconds: drain.length.as_secs_f64(),
                 sources: drain.sources,
+                connections: drain.connections,
             }),
             drains: *drains,
             drain_failures: *drain_failures,
@@ -528,6 +566,18 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.3}"))
 }
 
-pub(super) async fn status(State(app): State<App>) -> Response {
-    Json(Status::new(&app.snapshot(), SystemTime::now())).into_response()
+pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Params::of(&uri)?.finish()?;
+    Ok(Json(Status::new(&app.snapshot(), SystemTime::now())).into_response())
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/status",
+            "status",
+            "How the agent is, and what it has counted in all",
+        )
+        .json::<Status>(),
+    ]
 }

@@ -9,10 +9,16 @@ use serde_json::Value;
 use super::*;
 use crate::model::PointState;
 
+mod acting;
+mod events;
+
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {
     address: SocketAddr,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    events: broadcast::Sender<Event>,
+    /// How often it was said that the store has changed.
+    changed: Arc<std::sync::atomic::AtomicUsize>,
     shutdown: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
     serving: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -24,11 +30,15 @@ impl Server {
     }
 
     fn start_with(archive: Option<Arc<Archive>>) -> Self {
-        let (listener, options) = bind(&config::Serve {
+        let config = config::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
-            token_file: None,
-        })
-        .expect("a free port");
+            ..config::Serve::default()
+        };
+        Self::start_as(&config, archive)
+    }
+
+    fn start_as(config: &config::Serve, archive: Option<Arc<Archive>>) -> Self {
+        let (listener, options) = bind(config).expect("a free port");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -38,22 +48,41 @@ impl Server {
         let list = SharedSources::new(fixture::list(&fixture::rows()));
         let (shutdown, stop) = watch::channel(false);
         let address = options.listen;
-        let serving = runtime.spawn(serve(
-            listener,
-            options,
-            receiver,
-            SharedConnections::new(fixture::connections()),
-            list,
+        let connections = SharedConnections::new(fixture::connections());
+        let changed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = changed.clone();
+        let feed = Feed {
             archive,
-            stop,
-        ));
+            changed: Arc::new(move || {
+                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }),
+            ..Feed::new(receiver, connections, list)
+        };
+        let events = feed.events.clone();
+        let serving = runtime.spawn(serve(listener, options, feed, stop));
         Self {
             address,
             snapshots,
+            events,
+            changed,
             shutdown,
             runtime,
             serving,
         }
+    }
+
+    /// Takes over the open verdicts of a store, as the agent does.
+    fn judge(&self, path: &std::path::Path) {
+        let reader = crate::store::Reader::open(path).unwrap_or_else(|f| panic!("{f}"));
+        let verdicts = reader
+            .verdicts(&crate::model::verdict::VerdictFilter::default())
+            .unwrap_or_else(|f| panic!("{f}"));
+        let mut snapshot = fixture::snapshot(&fixture::rows());
+        snapshot.open = verdicts
+            .into_iter()
+            .filter(|verdict| verdict.state.is_open())
+            .collect();
+        self.snapshots.send_replace(Arc::new(snapshot));
     }
 
     fn connect(&self) -> Socket {
@@ -450,7 +479,7 @@ fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
     let refused = |listen: &str| {
         bind(&config::Serve {
             listen: listen.parse().expect("an address"),
-            token_file: None,
+            ..config::Serve::default()
         })
         .expect_err(listen)
     };
@@ -516,6 +545,7 @@ fn sources_of_a_period_come_from_history_with_what_it_knows_of_them() {
     let path = folder.path().join("store.db");
     let scene = Scene::in_file(&path);
     let server = Server::start_with(archive(&path));
+    server.judge(&path);
     let all = server.json("/api/v1/sources?period=7d&limit=10000");
     let rows = all["sources"].as_array().expect("a list");
     assert_eq!(all["total"], rows.len());

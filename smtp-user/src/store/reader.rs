@@ -267,6 +267,15 @@ impl Reader {
         })
     }
 
+    /// The counts of a source in the period; zero if it has none.
+    pub fn source(&self, address: Address, period: Period) -> Result<Counts, Failure> {
+        self.read(|connection| {
+            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
+            let row = self.one(connection, &parts, address)?;
+            Ok(row.map_or_else(Counts::default, |row| row.counts()))
+        })
+    }
+
     fn each_pair_of(
         &self,
         connection: &Connection,
@@ -356,7 +365,11 @@ impl Reader {
     }
 
     /// The counts of these sources in the period, in their order; zero for one that has none.
-    pub fn counts_of(&self, addresses: &[Address], period: Period) -> Result<Vec<Counts>, Failure> {
+    pub fn counts_of_all(
+        &self,
+        addresses: &[Address],
+        period: Period,
+    ) -> Result<Vec<Counts>, Failure> {
         let mut found = vec![Counts::default(); addresses.len()];
         if addresses.len() > ONE_BY_ONE {
             let places = places(addresses);
@@ -475,6 +488,12 @@ impl Reader {
     /// The verdicts to which the filter applies, the latest first.
     pub fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, Failure> {
         self.read(|connection| verdicts::list(connection, filter))
+    }
+
+    /// A verdict and what has happened to it, the earliest first; `None` if there is none of this
+    /// number.
+    pub fn verdict(&self, id: u64) -> Result<Option<(Verdict, Vec<VerdictEvent>)>, Failure> {
+        self.read(|connection| verdicts::life(connection, id))
     }
 
     /// What has happened to a verdict, the earliest first.

@@ -238,10 +238,9 @@ struct Before {
 
 impl Before {
     fn read(reader: &Reader, address: IpAddr, period: Period) -> Result<Self, Failure> {
-        let counts = reader.counts_of(&[address.into()], period)?;
         Ok(Self {
             counted: !reader.coverage(Tier::Hour, period)?.is_empty(),
-            counts: counts.first().copied().unwrap_or_default(),
+            counts: reader.source(address.into(), period)?,
             servers: reader.servers_of(address.into(), period)?.count,
         })
     }

@@ -4,8 +4,9 @@
 
 use std::net::IpAddr;
 
+use crate::model::person::SMTPFLOW;
 use crate::model::prefix::show;
-use crate::model::verdict::{SMTPFLOW, Verdict, VerdictEvent, VerdictState};
+use crate::model::verdict::{Verdict, VerdictEvent, VerdictState};
 use crate::report::cases::Class;
 
 /// A verdict with its audit trail.

@@ -4,14 +4,11 @@
 //! trail.
 #![forbid(unsafe_code)]
 
-mod rows;
-
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
-use self::rows::Rows;
 use super::host::RuleRow;
 use super::life::{ACTS, Act, Life};
 use super::link::link;
@@ -22,7 +19,8 @@ use crate::failure::Failure;
 use crate::model::verdict::{Verdict, VerdictEvent, VerdictFilter, VerdictState};
 use crate::serve::App;
 use crate::serve::problem::Problem;
-use crate::serve::query::{Chooser, List, Params, Span};
+use crate::serve::query::{Chooser, Filter, List, Params, Span};
+use crate::serve::verdicts::Rows;
 use crate::store::Reader;
 
 /// Lists that are often asked for: name and filter.
@@ -184,8 +182,7 @@ impl Asked {
         let mut list = List::<Rows>::parse(&mut params, "severity")?;
         params.finish()?;
         if !has_filter {
-            list.filter = crate::serve::query::Filter::parse(LISTS[0].1)
-                .map_err(|fault| Problem::filter(&fault))?;
+            list.filter = Filter::parse(LISTS[0].1).map_err(|fault| Problem::filter(&fault))?;
         }
         list.limit = list.limit.min(LIMIT);
         Ok(Self {
@@ -256,12 +253,8 @@ async fn make_one(app: &App, text: &str) -> Result<One, Problem> {
     let found = app
         .look_up(move |archive| {
             archive.read(|reader| {
-                let all = reader.verdicts(&VerdictFilter::default())?;
-                let Some(verdict) = all.into_iter().find(|verdict| verdict.id == id) else {
-                    return Ok(None);
-                };
-                let events = reader.verdict_events(id)?;
-                Ok(Some((verdict, events, reader.now())))
+                let found = reader.verdict(id)?;
+                Ok(found.map(|(verdict, events)| (verdict, events, reader.now())))
             })
         })
         .await?;
