@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::judging::Judged;
 use super::metering::{Drained, News, Started};
+use crate::alertmanager;
 use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
@@ -41,10 +42,15 @@ pub(super) struct Recorder {
     drain_failures: u64,
     drain_failing: bool,
     store: Option<StoreState>,
+    alerts: Option<alertmanager::Feed>,
 }
 
 impl Recorder {
-    pub(super) fn new(config: &Config, started: Started) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        started: Started,
+        alerts: Option<alertmanager::Feed>,
+    ) -> Self {
         let Started {
             identity,
             points,
@@ -53,6 +59,9 @@ impl Recorder {
             judged,
             store,
         } = started;
+        if let Some(alerts) = &alerts {
+            alerts.tell(&judged.open);
+        }
         Self {
             identity,
             points,
@@ -72,6 +81,7 @@ impl Recorder {
             drain_failures: 0,
             drain_failing: false,
             store,
+            alerts,
         }
     }
 
@@ -114,6 +124,9 @@ impl Recorder {
         } = judged;
         self.verdicts = summary;
         self.open = open;
+        if let Some(alerts) = &self.alerts {
+            alerts.tell(&self.open);
+        }
         news
     }
 
@@ -178,6 +191,11 @@ impl Recorder {
             flows: self.flows,
             verdicts: self.verdicts.clone(),
             open: self.open.clone(),
+            notifications: self
+                .alerts
+                .as_ref()
+                .map(alertmanager::Feed::account)
+                .unwrap_or_default(),
             store: self.store.clone(),
         }
     }

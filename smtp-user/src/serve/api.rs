@@ -468,6 +468,7 @@ impl Status {
             flows,
             verdicts,
             open: _,
+            notifications: _,
             store,
         } = snapshot;
         Self {

@@ -111,6 +111,7 @@ pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
         listen,
         token_file,
         act_token_file,
+        public_url: _,
     } = config;
     let token = token_file.as_deref().map(Token::load).transpose()?;
     let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
