@@ -186,6 +186,8 @@ pub struct Feed {
     pub events: broadcast::Sender<Event>,
     /// Is called when something was changed in the store.
     pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// Which sources have metrics of their own.
+    pub metrics: config::Metrics,
 }
 
 impl Feed {
@@ -202,6 +204,7 @@ impl Feed {
             archive: None,
             events: broadcast::channel(EVENTS).0,
             changed: Arc::new(|| {}),
+            metrics: config::Metrics::default(),
         }
     }
 }
@@ -215,6 +218,7 @@ struct App {
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
     changed: Arc<dyn Fn() + Send + Sync>,
+    metrics: config::Metrics,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
     changes: Arc<Semaphore>,
@@ -429,6 +433,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         archive,
         events,
         changed,
+        metrics,
     } = feed;
     let app = App {
         options: Arc::new(options),
@@ -437,6 +442,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         sources,
         archive,
         changed,
+        metrics,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
         changes: Arc::new(Semaphore::new(1)),
@@ -445,6 +451,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/metrics/sources", get(metrics::sources))
         .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
