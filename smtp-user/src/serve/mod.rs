@@ -133,6 +133,7 @@ pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Fai
         listen,
         token_file,
         act_token_file,
+        public_url: _,
     } = config;
     let token = token_file.as_deref().map(Token::load).transpose()?;
     let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
@@ -484,6 +485,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/metrics/sources", get(metrics::sources))
         .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))

@@ -415,6 +415,14 @@ fn own() -> Vec<Operation> {
         Operation::get("/metrics", "metrics", "Metrics for Prometheus")
             .text("text/plain")
             .text("application/openmetrics-text"),
+        Operation::get(
+            "/metrics/sources",
+            "metrics_sources",
+            "Metrics of a few sources, for Prometheus",
+        )
+        .text("text/plain")
+        .text("application/openmetrics-text")
+        .problems(&[404]),
         Operation::get("/api/openapi.json", "openapi", "This document").json::<Document>(),
     ]
 }

@@ -33,6 +33,7 @@ impl Acting {
             listen: "127.0.0.1:0".parse().expect("an address"),
             token_file: Some(token(folder.path(), "read", READ)),
             act_token_file: Some(token(folder.path(), "act", ACT)),
+            ..configuration::Serve::default()
         };
         Self {
             server: Server::start_as(&config, archive(&path)),
