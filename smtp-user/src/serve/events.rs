@@ -31,6 +31,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::api::{Counts, SCHEMA, all_segments, rfc3339};
 use super::document::{answer, flatten};
 use super::problem::Problem;
+use super::query::Params;
 use super::{App, Client, Clients, Peer, REQUEST_TIME};
 use crate::model::verdict::VerdictNews;
 use crate::model::{Event, Snapshot};
@@ -153,9 +154,7 @@ pub(super) async fn events(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return Err(Problem::parameter("query", query, "no parameters"));
-    }
+    Params::of(&uri)?.finish()?;
     let streams = &app.streams;
     let place = streams.places.clone().try_acquire_owned().ok();
     let client = streams.clients.enter(peer, STREAMS_PER_CLIENT);

@@ -13,6 +13,7 @@ pub mod auth;
 mod change;
 mod events;
 pub mod metrics;
+mod openapi;
 mod page;
 mod problem;
 mod query;
@@ -443,6 +444,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))

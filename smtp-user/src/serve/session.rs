@@ -1,7 +1,9 @@
 //! Flows and what became of connections, as answers show it.
 #![forbid(unsafe_code)]
 
-use super::document::{Field, answer, field};
+use serde_json::{Map, Value};
+
+use super::document::{Field, Schema, Schemas, answer, counts, field};
 use crate::model::FlowTally;
 use crate::model::session::{
     COMMANDS, FlowSummary, Named, Outcome, Outcomes, PairVolume, REPLIES, Servers, Sessions,
@@ -34,6 +36,40 @@ impl Outcomes {
         }
         fields
     };
+}
+
+impl Schema for Outcomes {
+    fn schema(all: &mut Schemas) -> Value {
+        all.object::<Self>(
+            "Outcomes",
+            module_path!(),
+            &["Connections by what became of them."],
+        )
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
+}
+
+impl Schema for Replies {
+    fn schema(all: &mut Schemas) -> Value {
+        all.object::<Self>("Replies", module_path!(), &["Replies by class."])
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
+}
+
+impl Schema for Commands {
+    fn schema(all: &mut Schemas) -> Value {
+        all.object::<Self>("Commands", module_path!(), &["Commands."])
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
 }
 
 /// Replies by class.

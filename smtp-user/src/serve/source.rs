@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use axum::Json;
-use axum::extract::{Path, Query as QueryPairs, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use smtp_common::packet::Address;
@@ -15,16 +15,13 @@ use smtp_common::packet::Address;
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339};
 use super::document::{answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
+use super::query::{DEFAULT_LIMIT, MAX_LIMIT, Params};
 use super::session::{Commands, Conduct, Replies, Traffic};
 use crate::connections::{ConnectionRow, Connections, PairRow};
 use crate::model::session::{COMMANDS, Outcome, Outcomes, REPLIES, flag_names};
 use crate::model::{Scope, SourceRow};
-
-/// Pairs if nothing is said.
-const DEFAULT_LIMIT: usize = 100;
-/// Most pairs in one answer.
-const MAX_LIMIT: usize = 10_000;
 
 answer! {
     /// A client and a server.
@@ -206,18 +203,6 @@ pub fn source_fields() -> Vec<(String, String)> {
     flatten(OneSource::FIELDS)
 }
 
-fn limit_of(pairs: &[(String, String)]) -> Result<usize, Problem> {
-    match pairs {
-        [] => Ok(DEFAULT_LIMIT),
-        [(name, value)] if name == "limit" => value
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| Problem::parameter(name, value, &format!("1 to {MAX_LIMIT}"))),
-        [.., (name, value)] => Err(Problem::parameter(name, value, "the parameter limit, once")),
-    }
-}
-
 pub(super) async fn source(
     State(app): State<App>,
     Path(address): Path<String>,
@@ -227,9 +212,10 @@ pub(super) async fn source(
         Problem::parameter("addr", &address, "an IPv4 or IPv6 address as text, no name")
     })?;
     let address = address.to_canonical();
-    let pairs = QueryPairs::<Vec<(String, String)>>::try_from_uri(&uri)
-        .map_err(|_| Problem::parameter("query", uri.query().unwrap_or_default(), "limit=N"))?;
-    let limit = limit_of(&pairs)?;
+    let mut params = Params::of(&uri)?;
+    let limit = params.number("limit", (1, MAX_LIMIT))?;
+    params.finish()?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     let connections = app.connections.clone();
     let answer = app
         .scan(move |_, list| {
@@ -247,4 +233,17 @@ pub(super) async fn source(
             ),
         )),
     }
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources/{addr}",
+            "source",
+            "One source, its pairs and its last connections",
+        )
+        .address()
+        .number("limit", "Most pairs.", (1, MAX_LIMIT), DEFAULT_LIMIT)
+        .json::<OneSource>(),
+    ]
 }

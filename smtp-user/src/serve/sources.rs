@@ -23,14 +23,15 @@ use self::flags::Flags;
 use self::table::{Background, Candidate, Columns, Origin, Rows, mean};
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339 as text_of};
-use super::document::{answer, flatten};
+use super::document::{Time, answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::{Chooser, List, Params, Span};
 use super::session::Conduct;
 use crate::connections::Connections;
 use crate::detect::Policy;
 use crate::model::period::milliseconds;
-use crate::model::verdict::{Severity, Verdict, VerdictFilter, VerdictState};
+use crate::model::verdict::{Severity, VerdictState};
 use crate::model::{Scope, Snapshot};
 use crate::report::verdicts::JsonPeriod;
 use crate::source_list::SourceList;
@@ -75,9 +76,9 @@ answer! {
         /// Connections in each of the last 24 UTC hours, the oldest first; null for an hour in which nothing was counted. Null altogether for the periods all and window, and with a limit above 1000.
         hours: Option<Vec<Option<u64>>>,
         /// When the first bucket begins that history has it in, to the day for days that are over; null for the periods all and window, and with a limit above 1000.
-        first_seen: Option<String>,
+        first_seen: Option<Time>,
         /// When the last bucket begins that history has it in, likewise.
-        last_seen: Option<String>,
+        last_seen: Option<Time>,
         /// The entry of a known relay that it falls under, or null.
         relay: Option<RelayEntry> [RelayEntry],
         /// The state of its worst open verdict: new, acknowledged or notified; null without one.
@@ -168,8 +169,8 @@ fn address_at((_, octets): Place) -> Address {
 struct Filled {
     previous_connections: Option<u64>,
     hours: Option<Vec<Option<u64>>>,
-    first_seen: Option<String>,
-    last_seen: Option<String>,
+    first_seen: Option<Time>,
+    last_seen: Option<Time>,
 }
 
 impl Source {
@@ -228,22 +229,6 @@ impl Source {
 }
 
 impl App {
-    /// The verdicts with which there is something to do.
-    pub(super) async fn open_verdicts(&self) -> Result<Vec<Verdict>, Problem> {
-        if self.archive.is_none() {
-            return Ok(Vec::new());
-        }
-        let states = VerdictState::ALL
-            .into_iter()
-            .filter(|state| state.is_open());
-        let filter = VerdictFilter {
-            states: states.collect(),
-            ..VerdictFilter::default()
-        };
-        self.look_up(move |archive| archive.read(|reader| reader.verdicts(&filter)))
-            .await
-    }
-
     /// Who judges by which rules, if history is kept.
     pub(super) fn policy(&self) -> Option<Policy> {
         let archive = self.archive.as_ref()?;
@@ -254,7 +239,7 @@ impl App {
 /// The sources that are asked for.
 pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Problem> {
     let background = Background {
-        flags: Flags::new(&app.open_verdicts().await?),
+        flags: Flags::new(app.snapshot().open.iter()),
         policy: app.policy(),
         now: milliseconds(std::time::SystemTime::now()),
         sources: app.sources.clone(),
@@ -340,6 +325,20 @@ pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response
     query
         .list
         .respond(&*answer, Source::FIELDS, &answer.sources)
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources",
+            "sources",
+            "Who sends, sorted, filtered and in pages",
+        )
+        .period(true, "all")
+        .list::<Rows>("connections")
+        .json::<Sources>()
+        .text("text/csv"),
+    ]
 }
 
 #[cfg(test)]

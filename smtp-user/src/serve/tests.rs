@@ -71,6 +71,20 @@ impl Server {
         }
     }
 
+    /// Takes over the open verdicts of a store, as the agent does.
+    fn judge(&self, path: &std::path::Path) {
+        let reader = crate::store::Reader::open(path).unwrap_or_else(|f| panic!("{f}"));
+        let verdicts = reader
+            .verdicts(&crate::model::verdict::VerdictFilter::default())
+            .unwrap_or_else(|f| panic!("{f}"));
+        let mut snapshot = fixture::snapshot(&fixture::rows());
+        snapshot.open = verdicts
+            .into_iter()
+            .filter(|verdict| verdict.state.is_open())
+            .collect();
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
     fn connect(&self) -> Socket {
         let socket = Socket::connect(self.address).expect("a connection");
         socket
@@ -531,6 +545,7 @@ fn sources_of_a_period_come_from_history_with_what_it_knows_of_them() {
     let path = folder.path().join("store.db");
     let scene = Scene::in_file(&path);
     let server = Server::start_with(archive(&path));
+    server.judge(&path);
     let all = server.json("/api/v1/sources?period=7d&limit=10000");
     let rows = all["sources"].as_array().expect("a list");
     assert_eq!(all["total"], rows.len());

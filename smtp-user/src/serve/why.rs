@@ -12,7 +12,9 @@ use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
 
 use super::App;
+use super::openapi::Operation;
 use super::problem::Problem;
+use super::query::Params;
 use crate::report::why::JsonWhy;
 
 pub(super) async fn why(
@@ -23,9 +25,19 @@ pub(super) async fn why(
     let address: IpAddr = address.parse().map_err(|_| {
         Problem::parameter("addr", &address, "an IPv4 or IPv6 address as text, no name")
     })?;
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return Err(Problem::parameter("query", query, "no parameters"));
-    }
+    Params::of(&uri)?.finish()?;
     let why = app.look_up(move |archive| archive.why(address)).await?;
     Ok(Json(JsonWhy::from(&why)).into_response())
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources/{addr}/why",
+            "why",
+            "Why a source is flagged, or why not: every rule with its figures",
+        )
+        .address()
+        .json::<JsonWhy>(),
+    ]
 }

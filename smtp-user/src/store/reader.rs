@@ -365,7 +365,11 @@ impl Reader {
     }
 
     /// The counts of these sources in the period, in their order; zero for one that has none.
-    pub fn counts_of(&self, addresses: &[Address], period: Period) -> Result<Vec<Counts>, Failure> {
+    pub fn counts_of_all(
+        &self,
+        addresses: &[Address],
+        period: Period,
+    ) -> Result<Vec<Counts>, Failure> {
         let mut found = vec![Counts::default(); addresses.len()];
         if addresses.len() > ONE_BY_ONE {
             let places = places(addresses);

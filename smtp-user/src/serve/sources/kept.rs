@@ -12,6 +12,7 @@ use smtp_common::packet::Address;
 
 use super::table::{Background, Candidate, Columns};
 use super::{Filled, Query, Source, Sources, address_at, place};
+use crate::answer::Time;
 use crate::failure::Failure;
 use crate::model::Counts;
 use crate::model::period::{Period, Tier, rfc3339};
@@ -53,7 +54,7 @@ pub(super) fn read(
     })?;
     let (chosen, total) = chooser.finish();
     let chosen: Vec<Address> = chosen.into_iter().map(address_at).collect();
-    let counts = reader.counts_of(&chosen, period)?;
+    let counts = reader.counts_of_all(&chosen, period)?;
     let filled = if query.fills() {
         fill(reader, &chosen, period, hours)?
     } else {
@@ -181,7 +182,7 @@ fn fill(
 ) -> Result<Vec<Filled>, Failure> {
     let before = before(reader, period)?;
     let previous = match before {
-        Some(before) => reader.counts_of(chosen, before)?,
+        Some(before) => reader.counts_of_all(chosen, before)?,
         None => vec![Counts::default(); chosen.len()],
     };
     let mut covered = [false; HOURS as usize];
@@ -212,8 +213,8 @@ fn fill(
                     })
                     .collect(),
             ),
-            first_seen: seen.map(|(first, _)| rfc3339(first)),
-            last_seen: seen.map(|(_, last)| rfc3339(last)),
+            first_seen: seen.map(|(first, _)| Time(rfc3339(first))),
+            last_seen: seen.map(|(_, last)| Time(rfc3339(last))),
         })
         .collect())
 }

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use super::super::fixture;
 use super::*;
 use crate::model::SourceRow;
+use crate::model::verdict::Verdict;
 
 fn parse(query: &str) -> Result<Query, Problem> {
     // Clients have to encode these two.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::report::tests::Scene;
+use crate::serve::query::List;
 
 const READ: &str = "0123456789abcdef0123456789abcdef";
 const ACT: &str = "fedcba9876543210fedcba9876543210";
@@ -160,6 +161,62 @@ fn answers_about_verdicts_have_the_documented_fields_and_no_other() {
         documented.sort();
         assert_eq!(have, documented, "{path}");
     }
+}
+
+#[test]
+fn verdicts_are_filtered_sorted_and_shown_as_csv() {
+    let acting = Acting::start();
+    let ids = |query: &str| -> Vec<u64> {
+        let list = acting.get(&format!("/api/v1/verdicts?{query}"));
+        let verdicts = list["verdicts"].as_array().expect("a list");
+        verdicts
+            .iter()
+            .filter_map(|verdict| verdict["id"].as_u64())
+            .collect()
+    };
+    let all = ids("sort=id&order=asc");
+    assert!(all.len() >= 2 && all.is_sorted(), "{all:?}");
+    assert_eq!(ids("sort=id&order=asc&limit=1&offset=1"), all[1..2]);
+    assert_eq!(ids("filter=id%3D1"), [1]);
+    let acknowledged = ids("filter=state:acknowledged%20detector:volume");
+    assert_eq!(acknowledged, [1]);
+    assert_eq!(ids("filter=state:open").len(), all.len());
+    assert!(ids("filter=state:resolved").is_empty());
+    let bot = format!("filter=net:{}", crate::report::tests::BOT);
+    assert_eq!(ids(&bot), [1]);
+    assert_eq!(ids("filter=net:192.0.2.0/24").len(), all.len());
+    assert!(ids("filter=since:2026-12-01").is_empty());
+    assert_eq!(ids("filter=since:2026-11-01").len(), all.len());
+    assert!(ids("filter=severity:critical%20opened_at%3E2026-12-01").is_empty());
+    for sort in List::<verdicts::Rows>::sorts() {
+        assert_eq!(ids(&format!("sort={sort}")).len(), all.len(), "{sort}");
+    }
+    let (status, head, csv) = acting
+        .server
+        .get("/api/v1/verdicts?format=csv&sort=id&order=asc");
+    assert_eq!(status, 200, "{csv}");
+    assert!(head.contains("content-type: text/csv"), "{head}");
+    assert_eq!(csv.lines().count(), all.len() + 1, "{csv}");
+    assert!(
+        csv.starts_with("id,subject,detector,severity,state,open,"),
+        "{csv}"
+    );
+    for (query, position) in [("filter=state:shut", 7), ("filter=id%3D1%20net:x", 10)] {
+        let (status, _, body) = acting.server.get(&format!("/api/v1/verdicts?{query}"));
+        let problem: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(problem["position"], position, "{body}");
+    }
+    assert_eq!(acting.server.get("/api/v1/verdicts?sort=who").0, 400);
+}
+
+#[test]
+fn the_words_for_detectors_are_those_that_open_verdicts() {
+    let accusing = crate::detect::DETECTORS
+        .iter()
+        .filter(|entry| entry.accuses);
+    let names: Vec<_> = accusing.map(|entry| entry.name).collect();
+    assert_eq!(verdicts::DETECTORS, names);
 }
 
 #[test]
