@@ -368,6 +368,10 @@ pub(super) fn operations() -> Vec<Operation> {
     .collect()
 }
 
+/// One line that is not blank. Without classes of Unicode, which not every reader of patterns has.
+const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f]\
+    [^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
 /// Verdicts, what people decide about them, and what happens.
 fn acts() -> Vec<Operation> {
     let number = || json!({"type": "integer", "minimum": 0, "format": "uint64"});
@@ -390,9 +394,11 @@ fn acts() -> Vec<Operation> {
                 let line = |about: &str, most: usize| {
                     json!({
                         "type": "string", "minLength": 1, "maxLength": most,
-                        "pattern": "^[^\\p{Cc}]*\\S[^\\p{Cc}]*$", "description": about,
+                        "pattern": ONE_LINE, "description": about,
                     })
                 };
+                let mut who = line("Who the person is; not smtpflow.", MAX_WHO);
+                who["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
                 json!({
                     "type": "object",
                     "additionalProperties": false,
@@ -402,7 +408,7 @@ fn acts() -> Vec<Operation> {
                             VerdictState::schema(&mut Schemas::default()),
                             &["The state that it gets."],
                         ),
-                        "who": line("Who the person is.", MAX_WHO),
+                        "who": who,
                         "why": line("Why.", MAX_WHY),
                     },
                 })
