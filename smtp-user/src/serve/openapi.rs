@@ -13,16 +13,22 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Schema, Schemas, described};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
-use super::{api, ready, source, sources, verdicts, why};
+use super::{
+    api, config, distribution, interfaces, pairs, ready, reports, series, source, sources,
+    verdicts, why,
+};
 use crate::model::person::{MAX_WHO, MAX_WHY};
 use crate::model::verdict::VerdictState;
+
+/// The schema of a type.
+type OfType = fn(&mut Schemas) -> Value;
 
 /// What is answered with this status.
 struct Answer {
     status: u16,
     about: &'static str,
     /// Content types, with what is in them.
-    content: Vec<(&'static str, fn(&mut Schemas) -> Value)>,
+    content: Vec<(&'static str, OfType)>,
 }
 
 /// A parameter of a query or a path.
@@ -41,7 +47,7 @@ pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
     parameters: Vec<Parameter>,
-    body: Option<fn(&mut Schemas) -> Value>,
+    body: Option<OfType>,
     answers: Vec<Answer>,
     problems: Vec<u16>,
 }
@@ -147,7 +153,7 @@ impl Operation {
         path: &'static str,
         id: &'static str,
         summary: &'static str,
-        body: fn(&mut Schemas) -> Value,
+        body: OfType,
     ) -> Self {
         let mut this = Self::new("post", path, id, summary);
         this.body = Some(body);
@@ -172,7 +178,7 @@ impl Operation {
 
     /// It can be answered with text of this type as well, or alone.
     pub(super) fn text(mut self, kind: &'static str) -> Self {
-        let text: fn(&mut Schemas) -> Value = |_| json!({"type": "string"});
+        let text: OfType = |_| json!({"type": "string"});
         match self.answers.first_mut() {
             Some(answer) => answer.content.push((kind, text)),
             None => self.answers.push(Answer {
@@ -359,6 +365,12 @@ pub(super) fn operations() -> Vec<Operation> {
         sources::operations(),
         source::operations(),
         why::operations(),
+        series::operations(),
+        pairs::operations(),
+        distribution::operations(),
+        reports::operations(),
+        interfaces::operations(),
+        config::operations(),
         ready::operations(),
         acts(),
         own(),
@@ -380,7 +392,9 @@ fn acts() -> Vec<Operation> {
         Operation::get("/api/v1/events", "events", "What happens, as it happens")
             .text("text/event-stream"),
         Operation::get("/api/v1/verdicts", "verdicts", "Verdicts")
+            .list::<verdicts::Rows>("changed_at")
             .json::<verdicts::Verdicts>()
+            .text("text/csv")
             .problems(&[404]),
         Operation::get("/api/v1/verdicts/{id}", "verdict", "A verdict and its life")
             .path("id", about, number())
