@@ -540,14 +540,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     }
     let answer = async {
         if method == Method::POST {
-            auth::may_change(&app.options, &request).map_err(IntoResponse::into_response)?;
+            auth::may_change(&app.options, &request).map_err(|denied| denied.answer(&request))?;
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        auth::may_read(&app.options, peer, &request).map_err(IntoResponse::into_response)?;
+        auth::may_read(&app.options, peer, &request).map_err(|denied| denied.answer(&request))?;
         Ok(next.run(request).await)
     };
     match timeout(REQUEST_TIME, answer).await {
