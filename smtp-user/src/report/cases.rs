@@ -329,7 +329,7 @@ fn table<'a>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::verdict::{Figure, Holding, Rule, SMTPFLOW};
 

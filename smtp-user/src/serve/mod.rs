@@ -16,6 +16,7 @@ mod ready;
 mod session;
 mod source;
 mod sources;
+mod trend;
 mod why;
 
 use std::collections::HashMap;
@@ -149,6 +150,7 @@ struct App {
     connections: SharedConnections,
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
+    trends: Arc<trend::Trends>,
     scans: Arc<Semaphore>,
 }
 
@@ -355,6 +357,7 @@ fn router(
         connections,
         sources,
         archive,
+        trends: Arc::default(),
         scans: Arc::new(Semaphore::new(SCANS)),
     };
     Router::new()

@@ -30,16 +30,13 @@
 #![forbid(unsafe_code)]
 
 mod files;
-#[expect(
-    dead_code,
-    reason = "the screens that show verdicts and times come next"
-)]
+#[expect(dead_code, reason = "the screens of hosts and of the system come next")]
 mod filters;
 mod overview;
 mod state;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the screens that have charts come next")
+    expect(dead_code, reason = "the heat strip of the sources comes next")
 )]
 mod svg;
 mod words;

@@ -1,5 +1,12 @@
 //! `/`: whether it counts, who is worst, whether that is new, and what was done.
+//!
+//! Contract: the worst comes first, in words. Without a store there are the figures of the last window and
+//! no past; without a prefix list nobody is judged, and the page says so.
 #![forbid(unsafe_code)]
+
+mod alert;
+mod figure;
+mod timeline;
 
 use askama::Template;
 use axum::extract::State;
@@ -8,8 +15,17 @@ use axum::response::Response;
 use super::super::App;
 use super::super::problem::Problem;
 use super::super::sources::Query;
-use super::{Layout, Screen, filters, show};
-use crate::model::SourceRow;
+use super::super::trend::Trend;
+use super::svg::{Svg, bars};
+use super::{Layout, Screen, filters, show, words};
+use crate::distribution::percent;
+use crate::model::period::Period;
+use crate::model::{Snapshot, SourceRow};
+use crate::report::distribution::ItemDistribution;
+
+use self::alert::News;
+use self::figure::Figure;
+use self::timeline::Timeline;
 
 /// Rows of the table.
 const ROWS: usize = 20;
@@ -18,7 +34,60 @@ const ROWS: usize = 20;
 #[template(path = "overview.html")]
 struct Overview {
     layout: Layout,
+    news: News,
+    figures: Vec<Figure>,
+    /// Why there is no past to show, or what is missing of it.
+    without: Option<String>,
     rows: Vec<SourceRow>,
+    timeline: Option<Timeline>,
+    distribution: Option<Distribution>,
+}
+
+/// The distribution, as a small chart.
+struct Distribution {
+    period: Period,
+    rows: Vec<DistributionRow>,
+    sources: u64,
+    connections: u64,
+}
+
+struct DistributionRow {
+    range: String,
+    sources: u64,
+    source_percent: String,
+    connection_percent: String,
+    chart: Svg,
+}
+
+impl Distribution {
+    fn of(counted: &ItemDistribution, period: Period) -> Self {
+        let all = &counted.distribution;
+        let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        let row = |row: &crate::distribution::Row| {
+            let sources = percent(row.items, all.items);
+            let connections = percent(row.connections, all.connections);
+            DistributionRow {
+                range: match row.to {
+                    Some(to) => format!("{}\u{2013}{}", row.from, words::grouped(to)),
+                    None => format!("{} and more", words::grouped(row.from)),
+                },
+                chart: bars(
+                    share(row.items, all.items),
+                    share(row.connections, all.connections),
+                    &format!("{sources} % of sources, {connections} % of connections"),
+                ),
+                sources: row.items,
+                source_percent: sources,
+                connection_percent: connections,
+            }
+        };
+        Self {
+            period,
+            rows: all.rows.iter().map(row).collect(),
+            sources: all.items,
+            connections: all.connections,
+        }
+    }
 }
 
 pub(super) async fn page(State(app): State<App>) -> Response {
@@ -26,12 +95,59 @@ pub(super) async fn page(State(app): State<App>) -> Response {
 }
 
 async fn make(app: &App) -> Result<Overview, Problem> {
-    app.scan(|snapshot, list| {
-        let (rows, _) = Query::top(ROWS).select(list);
-        Overview {
-            layout: Layout::new(snapshot, Screen::Overview),
-            rows,
-        }
+    let (snapshot, rows) = app
+        .scan(|snapshot, list| (snapshot.clone(), Query::top(ROWS).select(list).0))
+        .await?;
+    let past = if app.archive.is_none() {
+        Err("This agent keeps no history (store.enabled), so there is no past to show.".to_owned())
+    } else {
+        let trends = app.trends.clone();
+        app.look_up(move |archive| {
+            let trend = trends.look(archive)?;
+            let alerts = alert::alerts(archive, &trend)?;
+            Ok((trend, alerts))
+        })
+        .await
+        .map_err(|problem| {
+            let error = problem.body["error"].as_str().unwrap_or_default();
+            format!("History cannot be read: {error}")
+        })
+    };
+    let layout = Layout::new(&snapshot, Screen::Overview);
+    Ok(match past {
+        Ok((trend, alerts)) => overview(layout, &snapshot, rows, Some(&trend), alerts, None),
+        Err(without) => overview(layout, &snapshot, rows, None, Vec::new(), Some(without)),
     })
-    .await
 }
+
+fn overview(
+    layout: Layout,
+    snapshot: &Snapshot,
+    rows: Vec<SourceRow>,
+    trend: Option<&Trend>,
+    alerts: Vec<alert::Alert>,
+    without: Option<String>,
+) -> Overview {
+    let unread = trend.map(|trend| trend.unread).filter(|unread| *unread > 0);
+    Overview {
+        layout,
+        news: News::of(snapshot, alerts),
+        figures: figure::figures(snapshot, trend),
+        without: without.or_else(|| {
+            unread.map(|unread| {
+                format!(
+                    "{} of the last two days are still being read.",
+                    words::count(unread as u64, "bin", "bins")
+                )
+            })
+        }),
+        rows,
+        timeline: trend.and_then(Timeline::of),
+        distribution: trend
+            .map(|trend| Distribution::of(&trend.distribution, trend.distribution_period))
+            .filter(|distribution| distribution.sources > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests;
