@@ -18,7 +18,7 @@ use std::thread;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::metering::{Command, Started, meter_thread};
 use self::recorder::Recorder;
@@ -77,15 +77,18 @@ async fn agent(
     let mut recorder = Recorder::new(&config, started);
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
     let (shutdown_sender, shutdown) = watch::channel(false);
-    let server = tokio::spawn(serve::serve(
-        listener,
-        serve_options,
+    let (events, _) = broadcast::channel(serve::EVENTS);
+    let for_changes = commands.clone();
+    let feed = serve::Feed {
         snapshots,
-        recorder.connections.clone(),
-        recorder.sources.clone(),
-        Archive::new(&config).map(Arc::new),
-        shutdown,
-    ));
+        connections: recorder.connections.clone(),
+        sources: recorder.sources.clone(),
+        archive: Archive::new(&config).map(Arc::new),
+        events: events.clone(),
+        // When nobody takes it, the agent is ending.
+        changed: Arc::new(move || drop(for_changes.send(Command::StoreChanged))),
+    };
+    let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
     tokio::pin!(stop, server);
 
     let mut server_ended = None;
@@ -93,7 +96,7 @@ async fn agent(
     loop {
         tokio::select! {
             received = news.recv() => match received {
-                Some(item) => recorder.record(item, &snapshot_sender),
+                Some(item) => recorder.record(item, &snapshot_sender, &events),
                 // The meter has ended: it was told to, or it failed.
                 None => break,
             },

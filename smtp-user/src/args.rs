@@ -21,7 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::report::check;
 use crate::{doctor, link, replay};
 
-pub use self::asking::{CheckArgs, StatusArgs};
+pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
@@ -112,6 +112,8 @@ pub enum Command {
     Verdict(VerdictCommand),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
+    /// Show who sends now, on the terminal
+    Top(TopArgs),
     /// Say how a running agent is
     Status(StatusArgs),
     /// Say how a running agent is, as a Nagios plug-in

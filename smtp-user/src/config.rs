@@ -155,6 +155,9 @@ section! {
         /// File with the read token: 16 to 4096 bytes, owned by root or the agent's user, closed to
         /// everybody else (chmod 600). Whoever does not come from loopback must send it.
         pub token_file: Option<PathBuf> = None;
+        /// File with the act token, under the same rules and with another token in it. Whoever changes
+        /// verdicts or known relays over HTTP must send it, also from loopback. Unset: nobody can.
+        pub act_token_file: Option<PathBuf> = None;
     }
 }
 

@@ -6,7 +6,7 @@
 
 /// The lowest number of connections of each row; a row ends where the next begins, the last never.
 /// The bounds are those of the system that smtpflow descends from.
-const FROM: [u64; 7] = [1, 11, 31, 71, 101, 201, 1001];
+pub(crate) const FROM: [u64; 7] = [1, 11, 31, 71, 101, 201, 1001];
 
 /// One row: the items with `from..=to` connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -32,3 +32,4 @@ pub mod report;
 pub mod serve;
 pub mod source_list;
 pub mod store;
+pub mod top;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use smtp_user::args::{self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel};
 use smtp_user::failure::Failure;
-use smtp_user::{agent, config, doctor, meter, reading, replay};
+use smtp_user::{agent, config, doctor, meter, reading, replay, top};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -62,6 +62,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Tune(args) => {
             let (place, trial, output) = args.options()?;
             print(&reading::tune(&place, &trial, output)?)?;
+        }
+        Command::Top(args) => {
+            if let Some(printed) = top::run(args.options()?)? {
+                print(&printed)?;
+            }
         }
         Command::Status(status) => {
             print(&reading::status(&status.agent.agent()?, status.json)?)?;

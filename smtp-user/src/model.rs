@@ -2,23 +2,27 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{Header, Totals};
 use smtp_common::packet::Address;
 
+mod bins;
 mod counts;
 mod flow;
 pub mod period;
+pub mod person;
 pub mod prefix;
 pub mod session;
 pub mod verdict;
 
+pub use self::bins::{Bin, Bins};
 pub use self::counts::{Counts, Folded, PairKey};
 pub use self::flow::Flow;
 use self::session::FlowSummary;
-use self::verdict::VerdictSummary;
+use self::verdict::{Verdict, VerdictNews, VerdictSummary};
 
 /// How an XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,6 +110,10 @@ pub struct Tally {
     pub segment_bytes: u64,
     /// Sum over all sources.
     pub sources: Totals,
+    /// The same by the family of their addresses.
+    pub families: ByFamily,
+    /// Sources by what they opened in a window.
+    pub bins: Bins,
     /// What found no place in the table.
     pub overflow: Totals,
     /// Counts of own hosts that went to the spill, because their set was full.
@@ -114,6 +122,15 @@ pub struct Tally {
     pub spill_refused: u64,
     /// The account of flows; all zero where they are not counted.
     pub flows: FlowTally,
+}
+
+/// Counts by the family of the source's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByFamily {
+    /// Of IPv4 addresses.
+    pub ipv4: Totals,
+    /// Of IPv6 addresses.
+    pub ipv6: Totals,
 }
 
 /// The meter's account of flows: where every segment is.
@@ -217,8 +234,21 @@ impl Tally {
 
     /// Adds where the segments are: the sources, and the flows if they are counted.
     pub fn place(&mut self, sources: &[Source], flows: Option<&[Flow]>) {
-        for source in sources {
-            self.sources.merge(&source.totals);
+        let mut families = ByFamily::default();
+        for Source { address, totals } in sources {
+            if address.is_mapped() {
+                families.ipv4.merge(totals);
+            } else {
+                families.ipv6.merge(totals);
+            }
+            self.bins.add(totals.connections, totals.c2s_bytes);
+        }
+        for (all, of_sources) in [
+            (&mut self.families.ipv4, families.ipv4),
+            (&mut self.families.ipv6, families.ipv6),
+        ] {
+            all.merge(&of_sources);
+            self.sources.merge(&of_sources);
         }
         let Some(flows) = flows else {
             return;
@@ -244,6 +274,8 @@ impl Tally {
             outcomes,
             segment_bytes,
             sources,
+            families: ByFamily { ipv4, ipv6 },
+            bins,
             overflow,
             spilled,
             spill_refused,
@@ -255,6 +287,9 @@ impl Tally {
         }
         *segment_bytes = segment_bytes.saturating_add(other.segment_bytes);
         sources.merge(&other.sources);
+        ipv4.merge(&other.families.ipv4);
+        ipv6.merge(&other.families.ipv6);
+        bins.merge(&other.bins);
         overflow.merge(&other.overflow);
         *spilled = spilled.saturating_add(other.spilled);
         *spill_refused = spill_refused.saturating_add(other.spill_refused);
@@ -345,8 +380,12 @@ pub struct Drain {
     pub duration: Duration,
     /// How long the flip alone took.
     pub flip: Duration,
+    /// How long its window was.
+    pub length: Duration,
     /// Sources in its window.
     pub sources: u64,
+    /// Connections opened in its window.
+    pub connections: u64,
     /// Lines of the table in use in its window, over all CPUs.
     pub lines_used: u64,
 }
@@ -367,6 +406,8 @@ pub struct Identity {
     pub window: Duration,
     /// Lines of the source table, over all CPUs, in one half.
     pub table_lines: u64,
+    /// Lines of the flow table, likewise; 0 where flows are not counted.
+    pub flow_lines: u64,
     /// Possible CPUs.
     pub cpus: u32,
     /// Bytes of kernel memory in all tables together.
@@ -404,7 +445,7 @@ pub struct StoreState {
 
 /// All that exporters read, but for the sources themselves ([`crate::source_list`]): made by the
 /// agent after every drain, shared, never changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// What does not change.
     pub identity: Identity,
@@ -416,6 +457,8 @@ pub struct Snapshot {
     pub drains: u64,
     /// Drains that failed so far; their counts stay in the kernel until one succeeds.
     pub drain_failures: u64,
+    /// Whether the last one was one of these.
+    pub drain_failing: bool,
     /// The account of all windows, see [`Identity::counting_since`].
     pub account: Tally,
     /// The account of the last window.
@@ -428,6 +471,17 @@ pub struct Snapshot {
     pub flows: FlowSummary,
     /// What was found about own hosts.
     pub verdicts: VerdictSummary,
+    /// The open verdicts, by their numbers.
+    pub open: Arc<[Verdict]>,
     /// The store; `None` where the agent runs without one.
     pub store: Option<StoreState>,
+}
+
+/// What has just happened, for those who wait for it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A window was drained: this is the snapshot after it.
+    Drained(Arc<Snapshot>),
+    /// The state of a verdict has changed.
+    Verdict(Arc<VerdictNews>),
 }

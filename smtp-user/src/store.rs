@@ -23,7 +23,7 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `check`: whether it is sound; `pending`: what waits; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
@@ -32,6 +32,7 @@ mod file;
 mod history;
 mod pass;
 mod pending;
+mod personal;
 mod reader;
 mod schema;
 #[cfg(test)]
@@ -52,6 +53,9 @@ use self::file::Place;
 use self::history::Run;
 pub use self::history::{Clock, Coarsened, Retention, Span};
 use self::pending::{LeftOut, Pending};
+pub use self::personal::Unchanged;
+#[cfg(test)]
+pub(crate) use self::personal::hold;
 pub use self::reader::Reader;
 pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;

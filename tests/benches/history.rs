@@ -41,6 +41,7 @@ impl Recorder {
                 ports: vec![25],
                 window: Duration::from_secs(10),
                 table_lines: 1 << 20,
+                flow_lines: 1 << 20,
                 cpus: 2,
                 table_bytes: 1 << 28,
             },
@@ -48,12 +49,14 @@ impl Recorder {
             last_drain: None,
             drains: 0,
             drain_failures: 0,
+            drain_failing: false,
             account: Default::default(),
             last_window: Default::default(),
             sources_kept: 0,
             untracked: Default::default(),
             flows: Default::default(),
             verdicts: Default::default(),
+            open: Default::default(),
             store: None,
         };
         let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
@@ -149,7 +152,7 @@ fn restarted(window: &Window) -> Recorder {
 fn ask(recorder: &Recorder) {
     let config = smtp_user::config::Serve {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        token_file: None,
+        ..smtp_user::config::Serve::default()
     };
     let (listener, options) = serve::bind(&config).unwrap_or_else(|failure| panic!("{failure}"));
     let listen = options.listen;
@@ -159,15 +162,12 @@ fn ask(recorder: &Recorder) {
         .build()
         .expect("a runtime");
     let (_shutdown, stop) = watch::channel(false);
-    runtime.spawn(serve::serve(
-        listener,
-        options,
+    let feed = serve::Feed::new(
         recorder.snapshots.subscribe(),
         recorder.connections.clone(),
         recorder.sources.clone(),
-        None,
-        stop,
-    ));
+    );
+    runtime.spawn(serve::serve(listener, options, feed, stop));
     for path in [
         "/metrics",
         "/api/v1/sources?limit=100",

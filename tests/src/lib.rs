@@ -3,6 +3,7 @@
 //! The tests need root, a mounted BPF file system and the packages that `cargo xtask test`
 //! installs. They panic where something is missing; none of them skips.
 
+pub mod campus;
 pub mod capture;
 pub mod cost;
 pub mod evaluation;
@@ -19,6 +20,7 @@ pub mod road;
 pub mod stream;
 pub mod targets;
 pub mod volley;
+pub mod watched;
 pub mod windows;
 pub mod wire;
 

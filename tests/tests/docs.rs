@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use smtp_common::counter::Skip;
 use smtp_user::config::Config;
 use smtp_user::report::why::why_fields;
-use smtp_user::serve::metrics::{METRICS, Type};
+use smtp_user::serve::metrics::METRICS;
 use smtp_user::{detect, serve};
 use xtask::cost::{Report, readme_table};
 
@@ -35,10 +35,7 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
 
 fn metrics() -> String {
     let rows = METRICS.iter().map(|metric| {
-        let kind = match metric.kind {
-            Type::Counter => "counter",
-            Type::Gauge => "gauge",
-        };
+        let kind = metric.kind.name();
         let name = if metric.labels.is_empty() {
             format!("`{}`", metric.name)
         } else {

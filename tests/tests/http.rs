@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use smtp_user::serve::metrics::METRICS;
+use smtp_user::serve::metrics::{METRICS, Metric};
 use smtp_user::serve::{ready_fields, sources_fields, status_fields};
 use xtask::command;
 use xtask::lab::{AgentOptions, GATEWAY_CLIENT_SIDE, Lab, Topology, http_get};
@@ -18,10 +18,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// The names of the samples of a metrics page.
-fn sampled(page: &str) -> BTreeSet<&str> {
+fn sampled(page: &str) -> BTreeSet<String> {
     page.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next())
+        .map(str::to_owned)
         .collect()
 }
 
@@ -85,7 +86,7 @@ fn a_scrape_has_every_documented_name_and_no_other() {
     .expect("a thread in the namespace");
     agent.wait_drained(LIMIT).expect("a drain");
 
-    let documented: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    let documented: BTreeSet<String> = METRICS.iter().flat_map(Metric::sample_names).collect();
     let text = agent.get("/metrics").expect("a page");
     assert_eq!(
         text.header("content-type"),

@@ -132,7 +132,7 @@ fn a_verdict_goes_on_over_a_kill_and_a_person_s_word_counts() {
             at: milliseconds(SystemTime::now()),
         },
     )
-    .unwrap_or_else(|failure| panic!("{failure}"));
+    .expect("changed");
     knock(&lab, 1);
     let muted = poll_until(LIMIT, || verdicts(&mut agent)["open"]["notice"] == 0);
     assert!(muted, "the agent does not see what a person has decided");

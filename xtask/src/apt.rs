@@ -27,6 +27,10 @@ pub enum Present {
     Program(&'static str),
     /// A Perl module.
     Perl(&'static str),
+    /// A Python module.
+    Python(&'static str),
+    /// A file.
+    File(&'static str),
 }
 
 /// A package and the part of it that is used.
@@ -49,13 +53,15 @@ impl Need {
     fn is_met(&self) -> bool {
         match self.part {
             Present::Program(program) => find(program).is_some(),
-            Present::Perl(module) => command::finish(
-                &mut tool("perl", ["-e", &format!("require {module}")]),
-                QUERY,
-            )
-            .is_ok_and(|finished| finished.status.success()),
+            Present::Perl(module) => runs("perl", ["-e", &format!("require {module}")]),
+            Present::Python(module) => runs("python3", ["-c", &format!("import {module}")]),
+            Present::File(path) => Path::new(path).exists(),
         }
     }
+}
+
+fn runs(program: &str, args: [&str; 2]) -> bool {
+    command::finish(&mut tool(program, args), QUERY).is_ok_and(|finished| finished.status.success())
 }
 
 /// What the laboratory needs: namespaces, mail servers, mail clients.
@@ -76,6 +82,32 @@ pub const LABORATORY: &[Need] = &[
 pub const ORACLES: &[Need] = &[
     Need::program("tshark", "tshark"),
     Need::program("tshark", "dumpcap"),
+];
+
+/// What the tests send alerts to. It reads its templates from where the package puts them.
+pub const MONITORING: &[Need] = &[Need::program(
+    "prometheus-alertmanager",
+    "prometheus-alertmanager",
+)];
+
+/// What looks at the page: a browser, a font for it, and a reader of what it prints. Chromium has no
+/// driver program here: it is told what to do through its own pipe.
+pub const BROWSER: &[Need] = &[
+    Need::program("chromium", "chromium"),
+    Need {
+        package: "fonts-dejavu-core",
+        part: Present::File("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
+    },
+    Need::program("poppler-utils", "pdftotext"),
+];
+
+/// What fetches the tools of [`tools`](crate::tools).
+pub const PYTHON: &[Need] = &[
+    Need::program("python3", "python3"),
+    Need {
+        package: "python3-venv",
+        part: Present::Python("ensurepip"),
+    },
 ];
 
 /// What the benchmark compares with, and what keeps it to a CPU.
@@ -130,23 +162,27 @@ pub fn provide(purpose: &str, needs: &[&[Need]]) -> Result<()> {
     Ok(())
 }
 
-/// Makes `promtool` available: the one on PATH, or else the one in Debian's package `prometheus`,
-/// which is unpacked below the target folder and not installed: the package would bring a service,
-/// a user and a dozen JavaScript libraries along.
-pub fn provide_promtool() -> Result<()> {
+/// What is used of Debian's package `prometheus`.
+const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
+
+/// Makes Prometheus and its `promtool` available: those on PATH, or else those in Debian's package
+/// `prometheus`, which is unpacked below the target folder and not installed: the package would bring
+/// a service, a user and a dozen JavaScript libraries along.
+pub fn provide_prometheus() -> Result<()> {
     let folder = workspace::own_folder()?.join("tools");
-    if find("promtool").is_some() || folder.join("promtool").exists() {
+    let is_there = |program| find(program).is_some() || folder.join(program).is_file();
+    if PROMETHEUS.into_iter().all(is_there) {
         return Ok(());
     }
     println!(
-        "the tests need promtool; unpacking it from Debian's package prometheus into {} \
-         (nothing is installed)",
+        "the tests need prometheus and promtool; unpacking them from Debian's package prometheus into \
+         {} (nothing is installed)",
         folder.display()
     );
-    let package = folder.join("prometheus");
+    let package = folder.join("package");
     fs::create_dir_all(&package)
         .with_context(|| format!("cannot make the folder {}", package.display()))?;
-    let log = workspace::log("promtool")?;
+    let log = workspace::log("prometheus")?;
     let mut download = apt_get(&["download", "prometheus"], false)?;
     download.current_dir(&package);
     if command::succeed(&mut download, &log, INSTALL).is_err() {
@@ -165,8 +201,10 @@ pub fn provide_promtool() -> Result<()> {
         &log,
         INSTALL,
     )?;
-    fs::rename(unpacked.join("usr/bin/promtool"), folder.join("promtool"))
-        .context("the package prometheus holds no usr/bin/promtool")?;
+    for program in PROMETHEUS {
+        fs::rename(unpacked.join("usr/bin").join(program), folder.join(program))
+            .with_context(|| format!("the package prometheus holds no usr/bin/{program}"))?;
+    }
     fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))
 }
 

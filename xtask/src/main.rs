@@ -11,6 +11,7 @@ mod evaluate;
 mod setup;
 mod test;
 mod toolchain;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;

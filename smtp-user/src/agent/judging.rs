@@ -6,6 +6,7 @@
 //! window is judged.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -13,17 +14,29 @@ use crate::config::Config;
 use crate::detect::{Court, REACH};
 use crate::failure::Failure;
 use crate::model::period::{Bucket, Period, Tier};
-use crate::model::verdict::{VerdictChange, VerdictState, VerdictSummary};
+use crate::model::verdict::{Verdict, VerdictChange, VerdictNews, VerdictState, VerdictSummary};
 use crate::model::{Folded, Window};
 use crate::store::{Clock, Store};
 
 const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
+
+/// What there is to show and to tell of verdicts.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub(super) summary: VerdictSummary,
+    pub(super) open: Arc<[Verdict]>,
+    pub(super) news: Vec<VerdictNews>,
+}
 
 pub(super) struct Judging {
     court: Court,
     clock: Clock,
     /// The state of the store, as far as others have written to it.
     data_version: Option<i64>,
+    /// The last event of a verdict in the store that was looked at.
+    last_event: Option<u64>,
+    /// What there is to tell.
+    news: Vec<VerdictNews>,
     /// Changes that are not in the store.
     unwritten: Vec<VerdictChange>,
     failing: bool,
@@ -40,6 +53,8 @@ impl Judging {
             court: Court::new(&config.detect, local, config.relay.clone()),
             clock: Clock::default(),
             data_version: None,
+            last_event: None,
+            news: Vec::new(),
             unwritten: Vec::new(),
             failing: false,
             opened: 0,
@@ -104,12 +119,24 @@ impl Judging {
             if self.data_version != Some(version) {
                 let (verdicts, next_id) = store.load_verdicts(docket.horizon(self.clock.end))?;
                 docket.load(verdicts, next_id);
+                // What happened before the start is no news.
+                let after = self.last_event.unwrap_or(u64::MAX);
+                let (news, last) = store.personal_events(after)?;
+                self.news.extend(news);
+                self.last_event = Some(last);
                 self.data_version = Some(version);
             }
             Ok(())
         });
         if let Err(failure) = read {
             self.fail(&failure);
+        }
+    }
+
+    /// Takes over what people have just decided.
+    pub(super) fn look(&mut self, store: Option<&Store>) {
+        if let Some(store) = store {
+            self.take_over(store);
         }
     }
 
@@ -152,6 +179,14 @@ impl Judging {
 
     fn note(&mut self, changes: Vec<VerdictChange>, store: Option<&mut Store>) {
         for change in &changes {
+            if let VerdictChange::Opened(verdict, event) | VerdictChange::Moved(verdict, event) =
+                change
+            {
+                self.news.push(VerdictNews {
+                    verdict: verdict.clone(),
+                    event: event.clone(),
+                });
+            }
             let (verdict, what) = match change {
                 VerdictChange::Opened(verdict, _) => (verdict, "flagged"),
                 VerdictChange::Moved(verdict, event) if event.to == VerdictState::New => {
@@ -197,7 +232,17 @@ impl Judging {
         }
     }
 
-    pub(super) fn summary(&self) -> VerdictSummary {
+    /// What the verdicts are now, with what has become of them since it was asked last.
+    pub(super) fn judged(&mut self) -> Judged {
+        let open = self.court.docket.open();
+        Judged {
+            summary: self.summary(),
+            open: open.into_iter().cloned().collect(),
+            news: std::mem::take(&mut self.news),
+        }
+    }
+
+    fn summary(&self) -> VerdictSummary {
         let Court { judge, docket } = &self.court;
         let mut summary = VerdictSummary {
             judged: judge.policy().judges(),

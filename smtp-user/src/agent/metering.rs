@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::judging::Judging;
+use super::judging::{Judged, Judging};
 use super::recorder::limits;
 use crate::config::Config;
 use crate::connections::{Followed, Follower};
@@ -19,7 +19,6 @@ use crate::history::History;
 use crate::link;
 use crate::meter::Meter as _;
 use crate::meter::xdp::{Options, XdpMeter};
-use crate::model::verdict::VerdictSummary;
 use crate::model::{Identity, ObservationPoint, StoreState, Tally, Window};
 use crate::source_list::SourceList;
 use crate::store::{Committed, Retention, Store};
@@ -36,6 +35,8 @@ pub(super) enum News {
     DrainFailed,
     /// Where packets are seen has changed.
     Points(Vec<ObservationPoint>),
+    /// People have decided something between two drains.
+    Judged(Judged),
 }
 
 /// What the meter's thread is told.
@@ -44,6 +45,8 @@ pub(super) enum Command {
     Stop,
     /// That interfaces have changed.
     LinksChanged,
+    /// That people have changed something in the store.
+    StoreChanged,
 }
 
 /// A window that was drained.
@@ -51,7 +54,7 @@ pub(super) struct Drained {
     pub(super) window: Window,
     pub(super) followed: Followed,
     pub(super) duration: Duration,
-    pub(super) verdicts: VerdictSummary,
+    pub(super) judged: Judged,
     pub(super) store: Option<StoreState>,
 }
 
@@ -62,7 +65,7 @@ pub(super) struct Started {
     /// With what the store has kept of earlier runs.
     pub(super) history: History,
     pub(super) sources: SourceList,
-    pub(super) verdicts: VerdictSummary,
+    pub(super) judged: Judged,
     pub(super) store: Option<StoreState>,
 }
 
@@ -111,13 +114,14 @@ pub(super) fn meter_thread(
             ports: config.meter.ports.clone(),
             window: config.meter.window,
             table_lines: meter.lines(),
+            flow_lines: meter.flow_lines(),
             cpus: meter.geometry().cpus,
             table_bytes: meter.table_bytes(),
         },
         points: meter.points(),
         history,
         sources,
-        verdicts: judging.summary(),
+        judged: judging.judged(),
         store: store.as_ref().map(Store::state),
     };
     // Nobody listens: then the agent is ending, and so does this thread, at its first wait.
@@ -142,6 +146,11 @@ pub(super) fn meter_thread(
                 changed = true;
                 (false, false)
             }
+            Ok(Command::StoreChanged) => {
+                judging.look(store.as_ref());
+                let _ = news.blocking_send(News::Judged(judging.judged()));
+                (false, false)
+            }
             Err(std_mpsc::RecvTimeoutError::Timeout) => (false, Instant::now() >= next),
             Ok(Command::Stop) | Err(std_mpsc::RecvTimeoutError::Disconnected) => (true, true),
         };
@@ -161,7 +170,7 @@ pub(super) fn meter_thread(
                     window,
                     followed,
                     duration,
-                    verdicts: judging.summary(),
+                    judged: judging.judged(),
                     store: store.as_ref().map(Store::state),
                 };
                 let _ = news.blocking_send(News::Drained(Box::new(drained)));

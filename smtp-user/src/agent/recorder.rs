@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
+use super::judging::Judged;
 use super::metering::{Drained, News, Started};
 use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
 use crate::model::session::FlowSummary;
-use crate::model::verdict::VerdictSummary;
-use crate::model::{Drain, Identity, ObservationPoint, Snapshot, StoreState, Tally};
+use crate::model::verdict::{Verdict, VerdictNews, VerdictSummary};
+use crate::model::{Drain, Event, Identity, ObservationPoint, Snapshot, StoreState, Tally};
 use crate::source_list::SharedSources;
 
 /// The bounds of what is kept of connections.
@@ -31,12 +32,14 @@ pub(super) struct Recorder {
     pub(super) connections: SharedConnections,
     flows: FlowSummary,
     verdicts: VerdictSummary,
+    open: Arc<[Verdict]>,
     pub(super) sources: SharedSources,
     sources_kept: u64,
     last_drain: Option<Drain>,
     last_window: Tally,
     pub(super) drains: u64,
     drain_failures: u64,
+    drain_failing: bool,
     store: Option<StoreState>,
 }
 
@@ -47,7 +50,7 @@ impl Recorder {
             points,
             history,
             sources,
-            verdicts,
+            judged,
             store,
         } = started;
         Self {
@@ -59,22 +62,40 @@ impl Recorder {
                 config.networks.local.clone(),
             )),
             flows: FlowSummary::default(),
-            verdicts,
+            verdicts: judged.summary,
+            open: judged.open,
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),
             last_drain: None,
             last_window: Tally::default(),
             drains: 0,
             drain_failures: 0,
+            drain_failing: false,
             store,
         }
     }
 
-    pub(super) fn record(&mut self, news: News, snapshots: &watch::Sender<Arc<Snapshot>>) {
+    pub(super) fn record(
+        &mut self,
+        news: News,
+        snapshots: &watch::Sender<Arc<Snapshot>>,
+        events: &broadcast::Sender<Event>,
+    ) {
         match news {
-            News::Drained(drained) => self.add(*drained, snapshots),
+            News::Drained(drained) => {
+                let verdicts = self.add(*drained, snapshots);
+                // Nobody may be listening.
+                let _ = events.send(Event::Drained(snapshots.borrow().clone()));
+                tell(verdicts, events);
+            }
+            News::Judged(judged) => {
+                let verdicts = self.take(judged);
+                snapshots.send_replace(Arc::new(self.snapshot()));
+                tell(verdicts, events);
+            }
             News::DrainFailed => {
                 self.drain_failures += 1;
+                self.drain_failing = true;
                 snapshots.send_replace(Arc::new(self.snapshot()));
             }
             News::Points(points) => {
@@ -84,12 +105,28 @@ impl Recorder {
         }
     }
 
-    fn add(&mut self, drained: Drained, snapshots: &watch::Sender<Arc<Snapshot>>) {
+    /// Takes over what verdicts are now; gives what there is to tell of them.
+    fn take(&mut self, judged: Judged) -> Vec<VerdictNews> {
+        let Judged {
+            summary,
+            open,
+            news,
+        } = judged;
+        self.verdicts = summary;
+        self.open = open;
+        news
+    }
+
+    fn add(
+        &mut self,
+        drained: Drained,
+        snapshots: &watch::Sender<Arc<Snapshot>>,
+    ) -> Vec<VerdictNews> {
         let Drained {
             window,
             followed,
             duration,
-            verdicts,
+            judged,
             store,
         } = drained;
         let error = window.tally.conservation_error();
@@ -100,13 +137,16 @@ impl Recorder {
             );
         }
         self.drains += 1;
+        self.drain_failing = false;
         self.store = store;
-        self.verdicts = verdicts;
+        let news = self.take(judged);
         self.last_drain = Some(Drain {
             at: SystemTime::now(),
             duration,
             flip: window.flip,
+            length: window.length,
             sources: window.sources.len() as u64,
+            connections: window.tally.sources.connections + window.tally.overflow.connections,
             lines_used: window.lines_used,
         });
         let sources = self.sources.clone();
@@ -120,6 +160,7 @@ impl Recorder {
         self.last_window = window.tally;
         // While the list and the connections are locked, so that whoever reads several sees the same window in them.
         snapshots.send_replace(Arc::new(self.snapshot()));
+        news
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -129,13 +170,22 @@ impl Recorder {
             last_drain: self.last_drain,
             drains: self.drains,
             drain_failures: self.drain_failures,
+            drain_failing: self.drain_failing,
             account: self.history.account().clone(),
             last_window: self.last_window.clone(),
             sources_kept: self.sources_kept,
             untracked: self.history.untracked(),
             flows: self.flows,
             verdicts: self.verdicts.clone(),
+            open: self.open.clone(),
             store: self.store.clone(),
         }
+    }
+}
+
+/// Tells those who listen what has become of verdicts.
+fn tell(news: Vec<VerdictNews>, events: &broadcast::Sender<Event>) {
+    for news in news {
+        let _ = events.send(Event::Verdict(Arc::new(news)));
     }
 }

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::load;
 use crate::client::{self, Agent, Url};
 use crate::failure::Failure;
 use crate::report::check::Limits;
 use crate::serve::auth::Token;
+use crate::top;
 
 /// Which agent.
 #[derive(Debug, Default, Args)]
@@ -101,6 +102,92 @@ impl CheckArgs {
             warning_verdicts: self.warning_verdicts,
             critical_verdicts: self.critical_verdicts,
         }
+    }
+}
+
+/// `smtpflow top`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Keys: c, p, b, s, a sort by connections, packets, bytes, servers, address; r reverses \
+                        the order; w, h, d, t show the last window, the last hour, the last day, all; q \
+                        or Ctrl-C ends. Packets and bytes are those sent to servers. Without a terminal, \
+                        one table is printed. NO_COLOR=1 in the environment keeps colours away."
+)]
+pub struct TopArgs {
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// What to sort by
+    #[arg(long, value_enum, value_name = "FIGURE", default_value = "connections")]
+    pub sort: SortChoice,
+    /// Of when counts are
+    #[arg(long, value_enum, value_name = "SPAN", default_value = "window")]
+    pub span: SpanChoice,
+    /// Most sources, 1 to 500 [default: as many as fit, or 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub rows: Option<u16>,
+    /// Print one table and end
+    #[arg(long)]
+    pub once: bool,
+    /// Write the agent's own JSON and end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What sources are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortChoice {
+    /// Connections opened
+    Connections,
+    /// Packets sent to servers
+    Packets,
+    /// Bytes sent to servers
+    Bytes,
+    /// Different servers
+    Servers,
+    /// The address
+    Address,
+}
+
+/// Of when counts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SpanChoice {
+    /// The last window
+    Window,
+    /// The last hour
+    Hour,
+    /// The last 24 hours
+    Day,
+    /// All that the agent has counted
+    All,
+}
+
+impl TopArgs {
+    /// What to do.
+    pub fn options(self) -> Result<top::Options, Failure> {
+        let key = match self.sort {
+            SortChoice::Connections => top::SortKey::Connections,
+            SortChoice::Packets => top::SortKey::Packets,
+            SortChoice::Bytes => top::SortKey::Bytes,
+            SortChoice::Servers => top::SortKey::Servers,
+            SortChoice::Address => top::SortKey::Address,
+        };
+        Ok(top::Options {
+            agent: self.agent.agent()?,
+            sort: top::Sort {
+                key,
+                reversed: false,
+            },
+            span: match self.span {
+                SpanChoice::Window => top::Span::Window,
+                SpanChoice::Hour => top::Span::Hour,
+                SpanChoice::Day => top::Span::Day,
+                SpanChoice::All => top::Span::All,
+            },
+            rows: self.rows.map(usize::from),
+            once: self.once,
+            json: self.json,
+        })
     }
 }
 

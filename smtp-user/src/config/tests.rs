@@ -58,6 +58,7 @@ path = "/srv/ledger.db"
 [serve]
 listen = "[::1]:80"
 token_file = "/etc/smtpflow/token"
+act_token_file = "/etc/smtpflow/act-token"
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -564,6 +565,7 @@ fn valid() -> impl Strategy<Value = Config> {
                 serve: Serve {
                     listen: (Ipv4Addr::LOCALHOST, port).into(),
                     token_file: None,
+                    act_token_file: None,
                 },
             },
         )

@@ -23,9 +23,8 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use super::{Finding, Settings};
-use crate::model::verdict::{
-    Rule, SMTPFLOW, Severity, Verdict, VerdictChange, VerdictEvent, VerdictState,
-};
+use crate::model::person::{MAX_WHY, SMTPFLOW};
+use crate::model::verdict::{Rule, Severity, Verdict, VerdictChange, VerdictEvent, VerdictState};
 
 /// How far `last_at` in the store may be behind, in milliseconds.
 pub const SAVED_EVERY: u64 = 300_000;
@@ -361,7 +360,7 @@ fn is_worse(rule: &Rule, other: &Rule) -> bool {
 
 /// As long as a reason may be.
 fn shorten(text: &str) -> String {
-    text.chars().take(crate::model::verdict::MAX_WHY).collect()
+    text.chars().take(MAX_WHY).collect()
 }
 
 #[cfg(test)]

@@ -42,6 +42,12 @@ impl Policy {
         self.relays.expired(now)
     }
 
+    /// The entry of a known relay that an address falls under in this hour, see
+    /// [`Policy::unjudged`].
+    pub fn relay_of(&self, address: IpAddr, hour: u64) -> Option<&Relay> {
+        self.relays.of(&address.into(), hour)
+    }
+
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.local.iter().any(|prefix| prefix.contains(&address))
     }

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::period::Period;
+use super::person::{check_who, check_why};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -160,6 +161,11 @@ impl VerdictState {
             Self::FalsePositive => matches!(to, Self::New),
         }
     }
+
+    /// The states that can follow on this one.
+    pub fn next(self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |to| self.may_become(*to))
+    }
 }
 
 impl std::fmt::Display for VerdictState {
@@ -179,13 +185,6 @@ impl std::str::FromStr for VerdictState {
         })
     }
 }
-
-/// Who changes verdicts where no person does.
-pub const SMTPFLOW: &str = "smtpflow";
-/// Most characters of the name of a person.
-pub const MAX_WHO: usize = 64;
-/// Most characters of a reason.
-pub const MAX_WHY: usize = 500;
 
 /// A finding about a source. There is at most one open verdict for each source and detector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -228,20 +227,17 @@ impl Verdict {
         who: &str,
         why: &str,
         at: u64,
-    ) -> Result<VerdictEvent, String> {
-        check_text("the name of who changes a verdict", who, MAX_WHO)?;
-        check_text("the reason for a change of a verdict", why, MAX_WHY)?;
+    ) -> Result<VerdictEvent, Unmoved> {
+        check_who(who).map_err(Unmoved::Text)?;
+        check_why(why).map_err(Unmoved::Text)?;
         let from = self.state;
         if !from.may_become(to) {
-            let next = VerdictState::ALL
-                .into_iter()
-                .filter(|to| from.may_become(*to));
-            let next: Vec<_> = next.map(VerdictState::name).collect();
-            return Err(format!(
+            let next: Vec<_> = from.next().map(VerdictState::name).collect();
+            return Err(Unmoved::State(format!(
                 "verdict {} is {from} and cannot become {to}: from {from} it can become {}",
                 self.id,
                 next.join(", ")
-            ));
+            )));
         }
         self.state = to;
         self.changed_at = at.max(self.opened_at);
@@ -259,20 +255,13 @@ impl Verdict {
     }
 }
 
-/// Text of a person ends up in logs, on pages and on terminals.
-fn check_text(what: &str, text: &str, most: usize) -> Result<(), String> {
-    let length = text.chars().count();
-    if text.trim().is_empty() || length > most {
-        return Err(format!(
-            "{what} is {length} characters long: expected 1 to {most}"
-        ));
-    }
-    if text.contains(char::is_control) {
-        return Err(format!(
-            "{what} has control characters: expected one line of text"
-        ));
-    }
-    Ok(())
+/// Why a verdict stays in its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmoved {
+    /// What was written about the change cannot be kept.
+    Text(String),
+    /// The state that was asked for cannot follow.
+    State(String),
 }
 
 /// A change in the life of a verdict.
@@ -290,6 +279,15 @@ pub struct VerdictEvent {
     pub to: VerdictState,
     /// Why.
     pub why: String,
+}
+
+/// That the state of a verdict has changed: what there is to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerdictNews {
+    /// The verdict as it was after the change, or later.
+    pub verdict: Verdict,
+    /// The change.
+    pub event: VerdictEvent,
 }
 
 /// What the store has to note of a verdict. Each can be noted twice.
@@ -461,30 +459,14 @@ mod tests {
                     assert_eq!((verdict.state, verdict.changed_at), (to, 30));
                     assert_eq!(verdict.reopened, u32::from(to == New));
                 } else {
-                    let error = moved.expect_err("refused");
+                    let Err(Unmoved::State(error)) = moved else {
+                        panic!("{from} becomes {to}: {moved:?}");
+                    };
                     let expected = format!("verdict 7 is {from} and cannot become {to}: ");
                     assert!(error.starts_with(&expected), "{error}");
                     assert_eq!(verdict.state, from);
                 }
             }
-        }
-    }
-
-    #[test]
-    fn text_of_people_is_bounded_and_of_one_line() {
-        let long = |number| "é".repeat(number);
-        for (who, why, fits) in [
-            (long(MAX_WHO), long(MAX_WHY), true),
-            (long(MAX_WHO + 1), long(1), false),
-            (long(1), long(MAX_WHY + 1), false),
-            (" ".to_owned(), long(1), false),
-            (long(1), String::new(), false),
-            ("a\u{1b}[2J".to_owned(), long(1), false),
-            (long(1), "a\nb".to_owned(), false),
-        ] {
-            let mut verdict = verdict(VerdictState::New);
-            let moved = verdict.move_to(VerdictState::Resolved, &who, &why, 30);
-            assert_eq!(moved.is_ok(), fits, "{who:?} {why:?}: {moved:?}");
         }
     }
 

@@ -331,7 +331,8 @@ fn table<'a>(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::verdict::{Figure, Holding, Rule, SMTPFLOW};
+    use crate::model::person::SMTPFLOW;
+    use crate::model::verdict::{Figure, Holding, Rule};
 
     pub const DAY: u64 = 86_400_000;
     const MONTH: Period = Period {

@@ -172,17 +172,22 @@ fn record(to: &mut String, table: &str, cells: impl Iterator<Item = String>) {
     to.push_str(table);
     for cell in cells {
         to.push(',');
-        if cell.contains([',', '"', '\n', '\r']) {
-            let _ = write!(to, "\"{}\"", cell.replace('"', "\"\""));
-        } else {
-            to.push_str(&cell);
-        }
+        csv_cell(to, &cell);
     }
     to.push_str("\r\n");
 }
 
+/// Writes a cell of CSV, in quotes where it needs them (RFC 4180, section 2).
+pub(crate) fn csv_cell(to: &mut String, cell: &str) {
+    if cell.contains([',', '"', '\n', '\r']) {
+        let _ = write!(to, "\"{}\"", cell.replace('"', "\"\""));
+    } else {
+        to.push_str(cell);
+    }
+}
+
 /// A text that no spreadsheet takes for a formula.
-fn no_formula(cell: &str) -> String {
+pub(crate) fn no_formula(cell: &str) -> String {
     let cell = printable(cell);
     if cell.starts_with(['=', '+', '-', '@']) && cell != "-" {
         format!("'{cell}")

@@ -59,6 +59,32 @@ impl HostReport {
         period: Period,
         local: &[IpNet],
     ) -> Result<Self, Failure> {
+        let report = Self::gather(reader, address, period, local)?;
+        if report.series.is_empty() && report.verdicts.is_empty() {
+            let kept = match reader.span() {
+                Some(span) => format!("history is kept of {}", time::period(&span)),
+                None => "no history is kept yet".to_owned(),
+            };
+            return Err(Failure::new(
+                Kind::Failed,
+                format!(
+                    "nothing was counted of {} from {}; {kept}, look further back with --since, as \
+                     --since 90d",
+                    report.address,
+                    time::period(&period)
+                ),
+            ));
+        }
+        Ok(report)
+    }
+
+    /// Reads what there is, which may be nothing.
+    pub fn gather(
+        reader: &Reader,
+        address: IpAddr,
+        period: Period,
+        local: &[IpNet],
+    ) -> Result<Self, Failure> {
         let address = address.to_canonical();
         let client = Address::from(address);
         let tier = if period.length() <= BY_HOURS {
@@ -83,30 +109,13 @@ impl HostReport {
             let events = reader.verdict_events(verdict.id)?;
             lives.push((verdict, events));
         }
-        if series.is_empty() && lives.is_empty() {
-            let kept = match reader.span() {
-                Some(span) => format!("history is kept of {}", time::period(&span)),
-                None => "no history is kept yet".to_owned(),
-            };
-            return Err(Failure::new(
-                Kind::Failed,
-                format!(
-                    "nothing was counted of {address} from {}; {kept}, look further back with \
-                     --since, as --since 90d",
-                    time::period(&period)
-                ),
-            ));
-        }
-        let mut totals = Counts::default();
-        for (_, counts) in &series {
-            totals.merge(counts);
-        }
         Ok(Self {
             address,
             scope: scope(local, address),
             period,
             counted_period: reader.snap(period),
-            totals,
+            // Not the sum of the series, whose first bucket may begin before the period.
+            totals: reader.source(client, period)?,
             servers: reader.servers_of(client, period)?,
             series,
             pairs,

@@ -30,7 +30,7 @@ use smtp_common::packet::Address;
 pub const SCHEMA: u32 = 1;
 
 /// Stands for sources and servers that are not kept one by one.
-const UNKEPT: Address = Address::from_ipv6([0; 16]);
+pub(crate) const UNKEPT: Address = Address::from_ipv6([0; 16]);
 
 /// What a report says where there is no list of own prefixes.
 const NOBODY_JUDGED: &str =

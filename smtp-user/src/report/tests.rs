@@ -391,6 +391,29 @@ fn a_host_is_shown_with_its_hours_servers_and_verdicts() {
 }
 
 #[test]
+fn the_totals_of_a_host_are_of_the_period_not_of_the_hours_that_it_touches() {
+    let reader = Scene::day().reader();
+    let period = Period {
+        from: START + 10 * HOUR + 30 * MINUTE,
+        to: START + 13 * HOUR,
+    };
+    let host = HostReport::read(&reader, ip(BOT), period, &local()).expect("a report");
+    assert_eq!(host.series.len(), 3);
+    assert_eq!(host.totals.totals.connections, 240);
+    let mut listed = 0;
+    reader
+        .sources(period, &mut |address, counts| {
+            if address == ip(BOT).into() {
+                listed += counts.totals.connections;
+            }
+        })
+        .expect("read");
+    assert_eq!(listed, host.totals.totals.connections, "as in the list");
+    let nobody = reader.source(ip("192.0.2.200").into(), period);
+    assert_eq!(nobody.expect("read"), Counts::default());
+}
+
+#[test]
 fn a_host_without_counts_is_an_error_that_says_what_is_kept() {
     let reader = Scene::day().reader();
     let period = Asked::Since(DAY).period(reader.now());

@@ -132,6 +132,11 @@ pub fn minutes(time: u64) -> String {
     civil(time).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
+/// The UTC day as people call it, as `Tue 24 Nov`.
+pub fn weekday(time: u64) -> String {
+    civil(time).strftime("%a %d %b").to_string()
+}
+
 /// The UTC day, as a number.
 pub const fn day(time: u64) -> u64 {
     Tier::Day.start_of(time) / 86_400_000

@@ -93,6 +93,49 @@ answer! {
     }
 }
 
+answer! {
+    /// A verdict in short.
+    pub(crate) struct JsonBrief {
+        /// Its number.
+        id: u64,
+        /// Whom it is about: an address, or the prefix that is judged as one.
+        subject: String,
+        /// The detector.
+        detector: String,
+        /// The worst that was found: notice, warning or critical.
+        severity: &'static str,
+        /// new, acknowledged, notified, resolved or false_positive.
+        state: &'static str,
+        /// Whether it is in one of the first three states.
+        open: bool,
+        /// When it was opened.
+        opened_at: String,
+        /// When its rule held last.
+        last_at: String,
+        /// When its state changed last.
+        changed_at: String,
+        /// What the rule says.
+        rule: String,
+    }
+}
+
+impl From<&Verdict> for JsonBrief {
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            id: verdict.id,
+            subject: show(&verdict.subject),
+            detector: verdict.detector.clone(),
+            severity: verdict.severity.name(),
+            state: verdict.state.name(),
+            open: verdict.state.is_open(),
+            opened_at: rfc3339(verdict.opened_at),
+            last_at: rfc3339(verdict.last_at),
+            changed_at: rfc3339(verdict.changed_at),
+            rule: verdict.rule.text.clone(),
+        }
+    }
+}
+
 impl From<&Rule> for JsonRule {
     fn from(rule: &Rule) -> Self {
         let Rule {
@@ -185,29 +228,48 @@ pub(crate) struct JsonLife {
     events: Vec<JsonEvent>,
 }
 
-/// A change in its life.
-#[derive(Serialize)]
-struct JsonEvent {
-    at: String,
-    who: String,
-    from: Option<&'static str>,
-    to: &'static str,
-    why: String,
+answer! {
+    /// A change in the life of a verdict.
+    pub(crate) struct JsonEvent {
+        /// When it was.
+        at: String,
+        /// Who made it: smtpflow, or a person.
+        who: String,
+        /// The state before; null when the verdict was opened.
+        from: Option<&'static str>,
+        /// The state after.
+        to: &'static str,
+        /// Why it was made.
+        why: String,
+    }
+}
+
+impl From<&VerdictEvent> for JsonEvent {
+    fn from(event: &VerdictEvent) -> Self {
+        let VerdictEvent {
+            verdict: _,
+            at,
+            who,
+            from,
+            to,
+            why,
+        } = event;
+        Self {
+            at: rfc3339(*at),
+            who: who.clone(),
+            from: from.map(VerdictState::name),
+            to: to.name(),
+            why: why.clone(),
+        }
+    }
 }
 
 impl JsonLife {
     /// Of this verdict.
     pub(crate) fn new(verdict: &Verdict, events: &[VerdictEvent]) -> Self {
-        let event = |event: &VerdictEvent| JsonEvent {
-            at: rfc3339(event.at),
-            who: event.who.clone(),
-            from: event.from.map(VerdictState::name),
-            to: event.to.name(),
-            why: event.why.clone(),
-        };
         Self {
             verdict: verdict.into(),
-            events: events.iter().map(event).collect(),
+            events: events.iter().map(JsonEvent::from).collect(),
         }
     }
 }

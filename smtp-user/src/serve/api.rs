@@ -163,8 +163,12 @@ answer! {
         duration_seconds: f64,
         /// How long the flip alone took.
         flip_seconds: f64,
+        /// How long its window was.
+        length_seconds: f64,
         /// Sources in its window.
         sources: u64,
+        /// Connections opened in its window.
+        connections: u64,
     }
 }
 
@@ -456,12 +460,14 @@ impl Status {
             last_drain,
             drains,
             drain_failures,
+            drain_failing: _,
             account,
             last_window: _,
             sources_kept,
             untracked,
             flows,
             verdicts,
+            open: _,
             store,
         } = snapshot;
         Self {
@@ -479,7 +485,9 @@ impl Status {
                 age_seconds: since(drain.at, now).as_secs_f64(),
                 duration_seconds: drain.duration.as_secs_f64(),
                 flip_seconds: drain.flip.as_secs_f64(),
+                length_seconds: drain.length.as_secs_f64(),
                 sources: drain.sources,
+                connections: drain.connections,
             }),
             drains: *drains,
             drain_failures: *drain_failures,

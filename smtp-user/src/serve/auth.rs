@@ -1,14 +1,23 @@
-//! Who may read.
+//! Who may read, and who may change.
 //!
 //! Contract: a client on loopback reads freely, as long as it names a loopback host: a page of
 //! somebody else's that a browser on this machine shows could otherwise read us through a name of
-//! its own that leads to 127.0.0.1 (DNS rebinding). Everybody else sends the token. `/healthz` says
-//! nothing and is for everybody. The token never appears in a message, a log or a `Debug` form.
+//! its own that leads to 127.0.0.1 (DNS rebinding). Everybody else sends the read token or the act
+//! token. `/healthz` says nothing and is for everybody.
+//!
+//! Whoever changes anything sends the act token, also from loopback. A browser sends what it was
+//! logged in with by itself, so it must say as well that the request is of one of our own pages. Whoever
+//! is no browser says nothing of that.
+//!
+//! A token comes as `Bearer TOKEN` (RFC 6750), or as the password of `Basic` (RFC 7617), whatever the
+//! user is called, so that a browser can log in. No token ever appears in a message, a log or a `Debug`
+//! form.
 //!
 //! Behind a proxy on this machine every client comes from loopback: then the proxy has to ask who
 //! they are.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,8 +26,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use axum::extract::Request;
-use axum::http::{StatusCode, Version, header, uri::Authority};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, uri::Authority};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use nix::fcntl::OFlag;
 use subtle::ConstantTimeEq as _;
 
@@ -31,7 +40,7 @@ const MIN_TOKEN: usize = 16;
 /// The longest token, in bytes: it has to fit into a request head.
 const MAX_TOKEN: usize = 4096;
 
-/// The read token.
+/// A token: the one that reads, or the one that changes as well.
 #[derive(Clone)]
 pub struct Token(Box<[u8]>);
 
@@ -104,15 +113,61 @@ impl Token {
         [b"Bearer ", &*self.0].concat()
     }
 
-    /// Whether an `Authorization` header carries this token; takes the same time for every guess of
-    /// the same length.
-    fn is_in(&self, authorization: &[u8]) -> bool {
-        let Some((scheme, rest)) = authorization.split_at_checked(7) else {
-            return false;
-        };
-        // The scheme is in any case (RFC 9110, section 11.1).
-        scheme.eq_ignore_ascii_case(b"bearer ") && rest.trim_ascii().ct_eq(&self.0).into()
+    /// Whether this is the token; takes the same time for every guess of the same length.
+    fn is(&self, guess: &[u8]) -> bool {
+        guess.ct_eq(&self.0).into()
     }
+
+    /// Whether two tokens are one.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+/// The token that an `Authorization` header carries.
+fn token_in(authorization: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let space = authorization.iter().position(|byte| *byte == b' ')?;
+    let (scheme, rest) = authorization.split_at(space);
+    let rest = rest.trim_ascii();
+    // The scheme is in any case (RFC 9110, section 11.1).
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(Cow::Borrowed(rest));
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return None;
+    }
+    let login = from_base64(rest)?;
+    let colon = login.iter().position(|byte| *byte == b':')?;
+    Some(Cow::Owned(login[colon + 1..].to_vec()))
+}
+
+/// Reads base64 with the standard alphabet and full padding (RFC 4648, section 4).
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let sextet = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    if padding > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for four in text[..text.len() - padding].chunks(4) {
+        let mut bits = 0;
+        for byte in four {
+            bits = bits << 6 | u32::from(sextet(*byte)?);
+        }
+        bits <<= 6 * (4 - four.len());
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
+    }
+    Some(bytes)
 }
 
 /// What a request says that it wants to talk to.
@@ -172,6 +227,33 @@ impl Host {
     }
 }
 
+/// What a client may do by the token that it has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// No more than anybody.
+    Stranger,
+    /// Read.
+    Reader,
+    /// Read and change.
+    Actor,
+}
+
+impl Role {
+    fn of(options: &Options, authorization: Option<&HeaderValue>) -> Self {
+        let shown = authorization.and_then(|value| token_in(value.as_bytes()));
+        let Some(shown) = shown else {
+            return Self::Stranger;
+        };
+        let is = |token: &Option<Token>| token.as_ref().is_some_and(|token| token.is(&shown));
+        // Both are looked at, whichever it is.
+        match (is(&options.token), is(&options.act_token)) {
+            (_, true) => Self::Actor,
+            (true, false) => Self::Reader,
+            (false, false) => Self::Stranger,
+        }
+    }
+}
+
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -179,57 +261,156 @@ pub enum Denied {
     Token,
     /// From loopback, but for a host that is not this machine.
     Host,
+    /// There is no token that anything could be changed with.
+    NoActToken,
+    /// The act token is missing or wrong.
+    ActToken,
+    /// The token that was sent only reads.
+    ReadToken,
+    /// A browser sends it for a page that is none of ours.
+    Origin,
 }
+
+/// Either way to send a token.
+const CHALLENGES: AppendHeaders<[(HeaderName, HeaderValue); 2]> = AppendHeaders([
+    (
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Bearer realm=\"smtpflow\""),
+    ),
+    (
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Basic realm=\"smtpflow\", charset=\"UTF-8\""),
+    ),
+]);
 
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {
+        let problem = |status, text: &str| Problem::new(status, text.to_owned());
         match self {
             Self::Token => (
-                [(header::WWW_AUTHENTICATE, "Bearer realm=\"smtpflow\"")],
-                Problem::new(
+                CHALLENGES,
+                problem(
                     StatusCode::UNAUTHORIZED,
-                    "send the read token: Authorization: Bearer TOKEN".to_owned(),
+                    "send the read token: Authorization: Bearer TOKEN, or log in with any user name \
+                     and the token as the password",
                 ),
             )
                 .into_response(),
-            Self::Host => Problem::new(
+            Self::Host => problem(
                 StatusCode::MISDIRECTED_REQUEST,
-                "this is not a host of that name: come as localhost, 127.0.0.1 or [::1], or send \
-                 the read token"
-                    .to_owned(),
+                "this is not a host of that name: come as localhost, 127.0.0.1 or [::1], or send a \
+                 token",
+            )
+            .into_response(),
+            Self::NoActToken => problem(
+                StatusCode::FORBIDDEN,
+                "nothing can be changed here, as this agent has no act token; name a file with one \
+                 (serve.act_token_file), or use smtpflow verdict and smtpflow relay on the gateway",
+            )
+            .into_response(),
+            Self::ActToken => (
+                CHALLENGES,
+                problem(
+                    StatusCode::UNAUTHORIZED,
+                    "to change anything, send the act token: Authorization: Bearer TOKEN, or log in \
+                     with any user name and the token as the password",
+                ),
+            )
+                .into_response(),
+            Self::ReadToken => problem(
+                StatusCode::FORBIDDEN,
+                "this token only reads; to change anything, send the act token",
+            )
+            .into_response(),
+            Self::Origin => problem(
+                StatusCode::FORBIDDEN,
+                "a browser sent this for a page of another origin; use this server's own pages",
             )
             .into_response(),
         }
     }
 }
 
-/// Whether a request may be answered.
-pub fn check(
+/// Whether a request that changes nothing may be answered.
+pub(super) fn may_read(
     options: &Options,
     peer: Option<IpAddr>,
-    path: &str,
-    host: &Host,
-    authorization: Option<&[u8]>,
+    request: &Request,
 ) -> Result<(), Denied> {
-    let has_token = options
-        .token
-        .as_ref()
-        .zip(authorization)
-        .is_some_and(|(token, authorization)| token.is_in(authorization));
-    if has_token {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    if Role::of(options, authorization) != Role::Stranger {
         return Ok(());
     }
     if peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
-        return if host.is_local(options) {
+        return if Host::of(request).is_local(options) {
             Ok(())
         } else {
             Err(Denied::Host)
         };
     }
-    if path == "/healthz" {
+    if request.uri().path() == "/healthz" {
         return Ok(());
     }
     Err(Denied::Token)
+}
+
+/// Whether a request may change something.
+pub(super) fn may_change(options: &Options, request: &Request) -> Result<(), Denied> {
+    if options.act_token.is_none() {
+        return Err(Denied::NoActToken);
+    }
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    match Role::of(options, authorization) {
+        Role::Stranger => Err(Denied::ActToken),
+        Role::Reader => Err(Denied::ReadToken),
+        Role::Actor if is_of_our_pages(request) => Ok(()),
+        Role::Actor => Err(Denied::Origin),
+    }
+}
+
+/// Whether a request is of a page of the same origin, or of no page at all.
+///
+/// What the browser says of it counts (Fetch Metadata, `Sec-Fetch-Site`), as it knows through which
+/// proxy it came. It says so only on HTTPS and to loopback; elsewhere its `Origin` (RFC 6454) has to be
+/// the host that it talks to.
+fn is_of_our_pages(request: &Request) -> bool {
+    let headers = request.headers();
+    let only = |name: &str| -> Option<Option<&str>> {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next()?;
+        Some(first.to_str().ok().filter(|_| values.next().is_none()))
+    };
+    if let Some(site) = only("sec-fetch-site") {
+        // `none` is of the user alone: no page has a part in it.
+        return matches!(site, Some("same-origin" | "none"));
+    }
+    let Some(origin) = only("origin") else {
+        return true;
+    };
+    let (Some(origin), Some(host)) = (origin, authority(request.uri().authority(), headers)) else {
+        return false;
+    };
+    let of_origin = match origin.split_once("://") {
+        Some(("http", authority)) => (authority, ":80"),
+        Some(("https", authority)) => (authority, ":443"),
+        _ => return false,
+    };
+    let without = |authority: &str| {
+        let authority = authority.to_ascii_lowercase();
+        match authority.strip_suffix(of_origin.1) {
+            Some(host) => host.to_owned(),
+            None => authority,
+        }
+    };
+    without(of_origin.0) == without(&host)
+}
+
+/// Host and port that a request names.
+fn authority(target: Option<&Authority>, headers: &HeaderMap) -> Option<String> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    target.map(Authority::as_str).or(host).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A made-up snapshot whose figures add up, for tests.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use smtp_common::counter::{Counter, Skip};
@@ -169,6 +170,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             ports: vec![25],
             window: Duration::from_secs(10),
             table_lines: 1 << 17,
+            flow_lines: 1 << 16,
             cpus: 2,
             table_bytes: 18 << 20,
         },
@@ -204,11 +206,14 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             at: now,
             duration: Duration::from_millis(12),
             flip: Duration::from_millis(5),
+            length: Duration::from_secs(10),
             sources: 2,
+            connections: 4,
             lines_used: 3,
         }),
         drains: 10,
         drain_failures: 0,
+        drain_failing: false,
         last_window: Tally::default(),
         account,
         sources_kept: sources.len() as u64,
@@ -223,6 +228,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             unjudged: 0,
             unwritten: 0,
         },
+        open: Arc::default(),
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
             since: now - Duration::from_secs(5000),

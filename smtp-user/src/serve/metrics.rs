@@ -19,8 +19,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use self::process::Process;
+use self::sample::{Buckets, Samples, Scrape, Value};
 pub use self::sample::{Metric, Type};
-use self::sample::{Samples, Scrape, Value};
 pub use self::table::METRICS;
 use super::App;
 use super::problem::Problem;
@@ -56,15 +56,16 @@ impl Collector for SnapshotCollector {
                     MetricType::Counter,
                 ),
                 Type::Gauge => (metric.name, MetricType::Gauge),
+                Type::Histogram => (metric.name, MetricType::Histogram),
             };
             let mut family = encoder.encode_descriptor(name, metric.help, None, kind)?;
             for (values, value) in samples.0 {
                 let labels: Vec<(&str, String)> =
                     metric.labels.iter().copied().zip(values).collect();
                 if labels.is_empty() {
-                    encode(metric.kind, value, &mut family)?;
+                    encode(metric.kind, &value, &mut family)?;
                 } else {
-                    encode(metric.kind, value, &mut family.encode_family(&labels)?)?;
+                    encode(metric.kind, &value, &mut family.encode_family(&labels)?)?;
                 }
             }
         }
@@ -72,16 +73,22 @@ impl Collector for SnapshotCollector {
     }
 }
 
-fn encode(kind: Type, value: Value, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+fn encode(kind: Type, value: &Value, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
     match (kind, value) {
         (Type::Counter, Value::Integer(value)) => {
-            encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
+            encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
         }
         (Type::Counter, Value::Float(value)) => {
-            encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
+            encoder.encode_counter::<NoLabelSet, _, f64>(value, None)
         }
-        (Type::Gauge, Value::Integer(value)) => encoder.encode_gauge(&value),
-        (Type::Gauge, Value::Float(value)) => encoder.encode_gauge(&value),
+        (Type::Gauge, Value::Integer(value)) => encoder.encode_gauge(value),
+        (Type::Gauge, Value::Float(value)) => encoder.encode_gauge(value),
+        (Type::Histogram, Value::Buckets(Buckets { sum, buckets })) => {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            encoder.encode_histogram::<NoLabelSet>(*sum as f64, count, buckets, None)
+        }
+        // A metric of the table with values of another type: the tests of the page would not pass.
+        (Type::Histogram, _) | (_, Value::Buckets(_)) => Err(fmt::Error),
     }
 }
 

@@ -1,22 +1,27 @@
-//! The HTTP server: page, metrics and API, all read-only.
+//! The HTTP server: page, metrics and API.
 //!
 //! Contract: every answer is made from one [`Snapshot`], and from the sources of the same window where
 //! it shows any, so its figures fit together; no request can hold up a drain. Clients cannot hold the server up either: headers have to be there within
 //! `HEADER_TIME`, an answer within `REQUEST_TIME`, a connection ends after `CONNECTION_TIME`,
 //! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address.
-//! Whoever does not come from loopback needs the token ([`auth`]).
+//! Whoever does not come from loopback needs a token, and whoever changes something the act token
+//! ([`auth`]).
 #![forbid(unsafe_code)]
 
 mod api;
 pub mod auth;
+mod change;
+mod events;
 pub mod metrics;
 mod page;
 mod problem;
+mod query;
 mod ready;
 mod session;
 mod source;
 mod sources;
 mod trend;
+mod verdicts;
 mod why;
 
 use std::collections::HashMap;
@@ -28,35 +33,38 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
-use self::auth::{Host, Token};
+use self::auth::Token;
+use self::events::{Streams, Way};
 use self::problem::Problem;
 use crate::answer as document;
 use crate::archive::Archive;
 use crate::config;
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
-use crate::model::Snapshot;
+use crate::model::{Event, Snapshot};
 use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::status_fields;
+pub use self::events::{EVENTS, drain_event_fields, verdict_event_fields};
 pub use self::ready::ready_fields;
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
+pub use self::verdicts::{verdict_fields, verdicts_fields};
 
 /// Most connections at a time; further ones wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -94,13 +102,29 @@ pub struct Options {
     pub listen: SocketAddr,
     /// What clients that do not come from loopback have to send.
     pub token: Option<Token>,
+    /// What clients that change something have to send. It reads as well.
+    pub act_token: Option<Token>,
 }
 
 /// Takes the port, before anything else is done that would have to be undone.
 pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
-    let config::Serve { listen, token_file } = config;
+    let config::Serve {
+        listen,
+        token_file,
+        act_token_file,
+    } = config;
     let token = token_file.as_deref().map(Token::load).transpose()?;
-    if token.is_none() && !listen.ip().to_canonical().is_loopback() {
+    let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
+    if let (Some(token), Some(act_token)) = (&token, &act_token)
+        && token.equals(act_token)
+    {
+        return Err(Failure::new(
+            Kind::BadConfig,
+            "the act token (serve.act_token_file) is the read token (serve.token_file), so that \
+             whoever may read could change; make another one: openssl rand -hex 32",
+        ));
+    }
+    if token.is_none() && act_token.is_none() && !listen.ip().to_canonical().is_loopback() {
         return Err(Failure::new(
             Kind::BadConfig,
             format!(
@@ -139,7 +163,46 @@ pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
     let listen = listener
         .local_addr()
         .context("cannot ask for the address of the listener")?;
-    Ok((listener, Options { listen, token }))
+    let options = Options {
+        listen,
+        token,
+        act_token,
+    };
+    Ok((listener, options))
+}
+
+/// What is served, and who is told of changes.
+pub struct Feed {
+    /// The newest figures.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The connections of the same window.
+    pub connections: SharedConnections,
+    /// The sources of the same window.
+    pub sources: SharedSources,
+    /// History, if there is a store.
+    pub archive: Option<Arc<Archive>>,
+    /// What happens; there should be room for [`EVENTS`].
+    pub events: broadcast::Sender<Event>,
+    /// Is called when something was changed in the store.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Feed {
+    /// Of these figures, which nobody tells changes of, without history.
+    pub fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        connections: SharedConnections,
+        sources: SharedSources,
+    ) -> Self {
+        Self {
+            snapshots,
+            connections,
+            sources,
+            archive: None,
+            events: broadcast::channel(EVENTS).0,
+            changed: Arc::new(|| {}),
+        }
+    }
 }
 
 /// What handlers share.
@@ -151,7 +214,10 @@ struct App {
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
     trends: Arc<trend::Trends>,
+    changed: Arc<dyn Fn() + Send + Sync>,
+    streams: Arc<Streams>,
     scans: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
 }
 
 impl App {
@@ -178,19 +244,24 @@ impl App {
         .map_err(|error| Problem::internal(&error))
     }
 
+    /// What history is read from.
+    fn archive(&self) -> Result<Arc<Archive>, Problem> {
+        self.archive.clone().ok_or_else(|| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "this agent keeps no history to answer from: it runs without a store \
+                 (store.enabled)"
+                    .to_owned(),
+            )
+        })
+    }
+
     /// Reads from history, where it holds up nobody.
     async fn look_up<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Archive) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Some(archive) = self.archive.clone() else {
-            return Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "this agent keeps no history to answer from: it runs without a store \
-                 (store.enabled)"
-                    .to_owned(),
-            ));
-        };
+        let archive = self.archive()?;
         let permit = self.scans.clone().acquire_owned().await;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -210,10 +281,7 @@ struct Peer(IpAddr);
 pub async fn serve(
     listener: TcpListener,
     options: Options,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    connections: SharedConnections,
-    sources: SharedSources,
-    archive: Option<Arc<Archive>>,
+    feed: Feed,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     listener
@@ -221,7 +289,7 @@ pub async fn serve(
         .context("cannot use the listener")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
-    let router = router(options, snapshots, connections, sources, archive);
+    let router = router(options, feed, shutdown.clone());
     accept(&listener, &router, &mut shutdown).await;
     Ok(())
 }
@@ -249,12 +317,10 @@ async fn accept(
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
                 // Without a place for its address it is closed by being dropped.
-                if let Some(client) = clients.enter(peer) {
+                if let Some(client) = clients.enter(peer, CONNECTIONS_PER_CLIENT) {
                     let (router, shutdown) = (router.clone(), shutdown.clone());
-                    connections.spawn(async move {
-                        connection(stream, peer, router, shutdown).await;
-                        drop((place, client));
-                    });
+                    let places = (place, client);
+                    connections.spawn(connection(stream, peer, places, router, shutdown));
                 }
             }
             Err(error) => {
@@ -270,17 +336,22 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end.
-async fn connection(
+/// Serves one connection to its end. It has its places as long as it is no stream of events: those
+/// have places of their own.
+async fn connection<Places>(
     stream: TcpStream,
     peer: IpAddr,
+    places: Places,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let way = Arc::new(Way::default());
+    let of_requests = way.clone();
     // Answers are written in one piece, so waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(of_requests.clone());
         router.clone().oneshot(request.map(Body::new))
     });
     let mut builder = http1::Builder::new();
@@ -291,13 +362,18 @@ async fn connection(
         .max_buf_size(HEAD_SIZE);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    tokio::select! {
+    let stream = tokio::select! {
         // Errors are the client's: gone, too slow, not HTTP.
         _ = served.as_mut() => return,
-        _ = shutdown.wait_for(|down| *down) => {}
-        () = sleep(CONNECTION_TIME) => {}
-    }
+        _ = shutdown.wait_for(|down| *down) => false,
+        () = sleep(CONNECTION_TIME) => false,
+        () = way.is_stream() => true,
+    };
     served.as_mut().graceful_shutdown();
+    if stream {
+        drop(places);
+        return events::outlast(served, &way, &mut shutdown).await;
+    }
     let _ = timeout(REQUEST_TIME, served).await;
 }
 
@@ -313,10 +389,11 @@ struct Client {
 }
 
 impl Clients {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Client> {
+    /// Gives a place if the address has less than so many.
+    fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Client> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        if *count >= CONNECTIONS_PER_CLIENT {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -344,13 +421,15 @@ impl Drop for Client {
 }
 
 /// All routes, behind the guard, with the security headers on every answer.
-fn router(
-    options: Options,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    connections: SharedConnections,
-    sources: SharedSources,
-    archive: Option<Arc<Archive>>,
-) -> Router {
+fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Router {
+    let Feed {
+        snapshots,
+        connections,
+        sources,
+        archive,
+        events,
+        changed,
+    } = feed;
     let app = App {
         options: Arc::new(options),
         snapshots,
@@ -358,7 +437,10 @@ fn router(
         sources,
         archive,
         trends: Arc::default(),
+        changed,
+        streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
+        changes: Arc::new(Semaphore::new(1)),
     };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -368,6 +450,12 @@ fn router(
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))
         .route("/api/v1/sources/{addr}/why", get(why::why))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/verdicts", get(verdicts::list))
+        .route(
+            "/api/v1/verdicts/{id}",
+            get(verdicts::one).post(verdicts::change),
+        )
         .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -375,37 +463,47 @@ fn router(
         .with_state(app)
 }
 
+/// Routes that change something, with the methods of each.
+const CHANGING: [(&str, &str); 1] = [("/api/v1/verdicts/{id}", "GET, HEAD, POST")];
+
 /// Lets a request through, or says why not; and does not wait for its answer for ever.
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+    let route = request.extensions().get::<MatchedPath>();
+    let allowed = CHANGING
+        .iter()
+        .find(|(path, _)| route.is_some_and(|route| route.as_str() == *path))
+        .map_or("GET, HEAD", |(_, methods)| methods);
+    let method = request.method().clone();
+    if !allowed.split(", ").any(|name| name == method.as_str()) {
         let problem = Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!(
-                "method {} is not allowed: everything here is read with GET",
-                request.method()
+                "{method} is not allowed for {}, but {allowed}",
+                request.uri().path()
             ),
         );
-        return ([(header::ALLOW, "GET, HEAD")], problem).into_response();
+        return ([(header::ALLOW, allowed)], problem).into_response();
     }
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let host = Host::of(&request);
-    let authorization = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes);
-    let path = request.uri().path();
-    if let Err(denied) = auth::check(&app.options, peer, path, &host, authorization) {
-        return denied.into_response();
+    let answer = async {
+        if method == Method::POST {
+            auth::may_change(&app.options, &request).map_err(IntoResponse::into_response)?;
+            let request = change::with_body(request)
+                .await
+                .map_err(IntoResponse::into_response)?;
+            return Ok(next.run(request).await);
+        }
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        auth::may_read(&app.options, peer, &request).map_err(IntoResponse::into_response)?;
+        Ok(next.run(request).await)
+    };
+    match timeout(REQUEST_TIME, answer).await {
+        Ok(Ok(answer) | Err(answer)) => answer,
+        Err(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests are under way; try again".to_owned(),
+        )
+        .into_response(),
     }
-    timeout(REQUEST_TIME, next.run(request))
-        .await
-        .unwrap_or_else(|_| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many requests are under way; try again".to_owned(),
-            )
-            .into_response()
-        })
 }
 
 /// Adds the security headers, and forbids caching where nothing else is said.

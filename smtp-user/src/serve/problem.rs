@@ -7,6 +7,8 @@ use axum::Json;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use super::query::Fault;
+
 /// Status and text of an answer that is none.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -35,6 +37,27 @@ impl Problem {
         }
     }
 
+    /// A filter that is not understood.
+    pub(super) fn filter(fault: &Fault) -> Self {
+        let Fault {
+            position,
+            term,
+            allowed,
+        } = fault;
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            body: serde_json::json!({
+                "error": format!(
+                    "filter: {term} is not understood from character {position} on; allowed: {allowed}"
+                ),
+                "parameter": "filter",
+                "value": term,
+                "allowed": allowed,
+                "position": position,
+            }),
+        }
+    }
+
     pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!("cannot make an answer: {error}");
         Self::new(
@@ -55,7 +78,8 @@ pub(super) async fn not_found(uri: Uri) -> Problem {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {}; there are /, /metrics, /healthz, /readyz, /api/v1/status, \
-             /api/v1/sources, /api/v1/sources/ADDRESS and /api/v1/sources/ADDRESS/why",
+             /api/v1/sources, /api/v1/sources/ADDRESS, /api/v1/sources/ADDRESS/why, \
+             /api/v1/verdicts, /api/v1/verdicts/ID and /api/v1/events",
             uri.path()
         ),
     )

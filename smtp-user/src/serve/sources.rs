@@ -1,68 +1,94 @@
-//! `/api/v1/sources`: who sends, sorted, filtered and in pages.
+//! `/api/v1/sources`: who sends, sorted, filtered and in pages, since counts add up or in a period.
 //!
 //! Contract: the order is total (ties are broken by address), so pages of one snapshot neither
-//! repeat nor miss a source. The cost is one pass over all sources and a sort of no more than twice
-//! what is skipped and shown, not of a million rows for the first hundred. What is not understood in a
-//! query is refused, never ignored.
+//! repeat nor miss a source. A list is made in two passes: the first looks at every source and keeps no
+//! more than twice what is skipped and shown; the second fills in the rows that were chosen. What is
+//! `all` or `window` is answered from memory alone, the rest from history without holding up whoever
+//! counts. What is not understood in a query is refused, never ignored.
 #![forbid(unsafe_code)]
 
-use std::cmp::Ordering;
+pub(super) mod flags;
+mod kept;
+mod table;
+
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Query as QueryPairs, State};
+use axum::extract::State;
 use axum::http::Uri;
-use axum::response::{IntoResponse as _, Response};
-use ipnet::IpNet;
-use smtp_common::flow::Totals;
+use axum::response::Response;
+use smtp_common::packet::Address;
 
+use self::flags::Flags;
+pub(super) use self::table::Rows;
+use self::table::{Background, Candidate, Columns, Origin, mean};
 use super::App;
-use super::api::{Counts, SCHEMA};
+use super::api::{Counts, SCHEMA, rfc3339 as text_of};
 use super::document::{answer, flatten};
 use super::problem::Problem;
+use super::query::{Chooser, List, Params, Span};
 use super::session::Conduct;
 use crate::connections::Connections;
-use crate::model::{Scope, SourceRow};
-use crate::source_list::{Listed, SourceList};
+use crate::detect::Policy;
+use crate::model::period::milliseconds;
+use crate::model::verdict::{Severity, Verdict, VerdictFilter, VerdictState};
+use crate::model::{Scope, Snapshot};
+use crate::report::verdicts::JsonPeriod;
+use crate::source_list::SourceList;
 
-/// Rows if nothing is said.
-const DEFAULT_LIMIT: usize = 100;
-/// Most rows in one answer.
-const MAX_LIMIT: usize = 10_000;
+/// Rows that history is searched for one by one.
+const MOST_FILLED: usize = 1000;
+
+answer! {
+    /// The entry of a known relay.
+    pub(super) struct RelayEntry {
+        /// Whom it excuses.
+        prefix: String,
+        /// Why it is known.
+        reason: String,
+        /// Who answers for it.
+        owner: String,
+    }
+}
 
 answer! {
     /// A source.
     pub(super) struct Source {
+        /// Its place in the list, from 1.
+        rank: usize,
         /// Its address.
         addr: IpAddr,
         /// local, remote, or unknown where no prefixes are configured.
         scope: Scope,
-        /// Counts of all windows, since counting_since of the status.
+        /// Counts of the period.
         total: Counts [Counts],
         /// Counts of the last window.
         window: Counts [Counts],
-        /// What its connections came to.
+        /// What its connections came to: since the agent started, or in the period.
         #[serde(flatten)]
         conduct: Conduct [Conduct],
-    }
-}
-
-impl Source {
-    fn new(row: &SourceRow, connections: &Connections) -> Self {
-        let SourceRow {
-            address,
-            scope,
-            total,
-            window,
-        } = row;
-        let client = connections.client((*address).into());
-        Self {
-            addr: *address,
-            scope: *scope,
-            total: total.into(),
-            window: window.into(),
-            conduct: Conduct::new(&client.sessions, client.servers),
-        }
+        /// Mean layer-3 length of the packets that it sent to a mail port; null without any.
+        bytes_per_packet: Option<f64>,
+        /// Connections in the period of the same length before; null where that is not kept or was not counted, for the periods all and window, and with a limit above 1000.
+        previous_connections: Option<u64>,
+        /// Of the last 24 UTC hours those with connections; null as hours is.
+        active_hours: Option<u64>,
+        /// Connections in each of the last 24 UTC hours, the oldest first; null for an hour in which nothing was counted. Null altogether for the periods all and window, and with a limit above 1000.
+        hours: Option<Vec<Option<u64>>>,
+        /// When the first bucket begins that history has it in, to the day for days that are over; null for the periods all and window, and with a limit above 1000.
+        first_seen: Option<String>,
+        /// When the last bucket begins that history has it in, likewise.
+        last_seen: Option<String>,
+        /// The entry of a known relay that it falls under, or null.
+        relay: Option<RelayEntry> [RelayEntry],
+        /// The state of its worst open verdict: new, acknowledged or notified; null without one.
+        state: Option<VerdictState>,
+        /// The worst severity of its open verdicts: notice, warning or critical; null without one.
+        severity: Option<Severity>,
+        /// The numbers of its open verdicts.
+        verdicts: Vec<u64>,
+        /// The largest value in shares of its limit over the figures of its open verdicts; 0 without one.
+        score: f64,
     }
 }
 
@@ -71,6 +97,10 @@ answer! {
     pub(super) struct Sources {
         /// Version of the form of this answer.
         schema: u32,
+        /// The period that was asked for; null for all.
+        period: Option<JsonPeriod> [JsonPeriod],
+        /// The period that was really counted, as finely as history is kept; null before the first drain.
+        counted_period: Option<JsonPeriod> [JsonPeriod],
         /// Sources that pass the filter.
         total: usize,
         /// Sources skipped before the first one shown.
@@ -87,304 +117,230 @@ pub fn sources_fields() -> Vec<(String, String)> {
     flatten(Sources::FIELDS)
 }
 
-/// A count that can be sorted and filtered by.
-type Count = (&'static str, fn(&Totals) -> u64);
-
-/// All of them, named as in the answer.
-const COUNTS: [Count; 8] = [
-    ("connections", |totals| totals.connections),
-    ("syn_retx", |totals| totals.syn_retx),
-    ("c2s_packets", |totals| totals.c2s_packets),
-    ("c2s_bytes", |totals| totals.c2s_bytes),
-    ("s2c_packets", |totals| totals.s2c_packets),
-    ("s2c_bytes", |totals| totals.s2c_bytes),
-    ("answered", |totals| totals.answered),
-    ("refused", |totals| totals.refused),
-];
-
-/// A count of a row: of all windows, or with `window.` before its name of the last window.
-#[derive(Clone, Copy, Debug)]
-struct Figure {
-    count: fn(&Totals) -> u64,
-    window: bool,
-}
-
-impl Figure {
-    fn parse(name: &str) -> Option<Self> {
-        let (window, name) = match name.strip_prefix("window.") {
-            Some(name) => (true, name),
-            None => (false, name),
-        };
-        let (_, count) = COUNTS.iter().find(|(known, _)| *known == name)?;
-        Some(Self {
-            count: *count,
-            window,
-        })
-    }
-
-    fn of(self, source: Listed<'_>) -> u64 {
-        if self.window {
-            (self.count)(&source.window())
-        } else {
-            (self.count)(source.total())
-        }
-    }
-
-    /// The names, for messages.
-    fn names() -> String {
-        let names: Vec<_> = COUNTS.iter().map(|(name, _)| *name).collect();
-        names.join(", ")
-    }
-}
-
-/// What the rows are sorted by.
-#[derive(Clone, Copy, Debug)]
-enum Key {
-    Address,
-    Figure(Figure),
-}
-
-/// A condition that a row must fulfil.
-#[derive(Clone, Copy, Debug)]
-enum Term {
-    Net(IpNet),
-    Scope(Scope),
-    Figure(Figure, Ordering, u64),
-}
-
-impl Term {
-    fn parse(term: &str) -> Option<Self> {
-        if let Some(net) = term.strip_prefix("net:") {
-            return match net.parse::<IpNet>() {
-                Ok(net) => Some(Self::Net(net)),
-                Err(_) => net.parse::<IpAddr>().ok().map(|ip| Self::Net(ip.into())),
-            };
-        }
-        if let Some(scope) = term.strip_prefix("scope:") {
-            return Some(Self::Scope(match scope {
-                "local" => Scope::Local,
-                "remote" => Scope::Remote,
-                "unknown" => Scope::Unknown,
-                _ => return None,
-            }));
-        }
-        let at = term.find(['>', '<', '='])?;
-        let ordering = match &term[at..=at] {
-            ">" => Ordering::Greater,
-            "<" => Ordering::Less,
-            _ => Ordering::Equal,
-        };
-        Some(Self::Figure(
-            Figure::parse(&term[..at])?,
-            ordering,
-            term[at + 1..].parse().ok()?,
-        ))
-    }
-
-    fn holds(self, source: Listed<'_>) -> bool {
-        match self {
-            Self::Net(net) => net.contains(&IpAddr::from(source.address())),
-            Self::Scope(scope) => source.scope() == scope,
-            Self::Figure(figure, ordering, value) => figure.of(source).cmp(&value) == ordering,
-        }
-    }
-}
-
-/// Which sources, in which order.
+/// Which sources, in which order, of which time.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
-    key: Key,
-    ascending: bool,
-    limit: usize,
-    offset: usize,
-    filter: Vec<Term>,
-}
-
-impl Default for Query {
-    fn default() -> Self {
-        Self {
-            key: Key::Figure(Figure {
-                count: |totals| totals.connections,
-                window: false,
-            }),
-            ascending: false,
-            limit: DEFAULT_LIMIT,
-            offset: 0,
-            filter: Vec::new(),
-        }
-    }
+    /// The time.
+    pub(super) span: Span,
+    /// The list.
+    pub(super) list: List<Rows>,
 }
 
 impl Query {
-    /// The first `limit` by connections.
-    pub(super) fn top(limit: usize) -> Self {
+    /// The first `limit` by connections of a time.
+    pub(super) fn top(span: Span, limit: usize) -> Self {
         Self {
-            limit,
-            ..Self::default()
+            span,
+            list: List::by("connections", limit),
         }
     }
 
-    fn parse(pairs: &[(String, String)]) -> Result<Self, Problem> {
-        let mut query = Self::default();
-        for (i, (name, value)) in pairs.iter().enumerate() {
-            let refuse = |allowed: &str| Problem::parameter(name, value, allowed);
-            if pairs[..i].iter().any(|(other, _)| other == name) {
-                return Err(refuse("each parameter once"));
-            }
-            match name.as_str() {
-                "sort" if value == "addr" => query.key = Key::Address,
-                "sort" => {
-                    query.key = Key::Figure(Figure::parse(value).ok_or_else(|| {
-                        refuse(&format!(
-                            "addr, {}, each but addr also with window. before it",
-                            Figure::names()
-                        ))
-                    })?);
-                }
-                "order" => {
-                    query.ascending = match value.as_str() {
-                        "asc" => true,
-                        "desc" => false,
-                        _ => return Err(refuse("asc, desc")),
-                    };
-                }
-                "limit" => {
-                    query.limit = value
-                        .parse()
-                        .ok()
-                        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-                        .ok_or_else(|| refuse(&format!("1 to {MAX_LIMIT}")))?;
-                }
-                "offset" => query.offset = value.parse().map_err(|_| refuse("0 and more"))?,
-                "filter" => {
-                    for term in value.split_whitespace() {
-                        query.filter.push(Term::parse(term).ok_or_else(|| {
-                            Problem::parameter(
-                                name,
-                                term,
-                                &format!(
-                                    "terms with spaces between them, all of which must hold: \
-                                     net:PREFIX, scope:local|remote|unknown, FIELD>N, FIELD<N, \
-                                     FIELD=N, where FIELD is one of {}, also with window. before it",
-                                    Figure::names()
-                                ),
-                            )
-                        })?);
-                    }
-                }
-                _ => {
-                    return Err(Problem::parameter(
-                        name,
-                        value,
-                        "the parameters sort, order, limit, offset, filter",
-                    ));
-                }
-            }
-        }
-        Ok(query)
-    }
-
-    /// What a source is sorted by, the first ones lowest. Ties are in the order of addresses,
-    /// whatever the direction.
-    fn rank(&self, source: Listed<'_>) -> u64 {
-        match self.key {
-            Key::Address => 0,
-            Key::Figure(figure) if self.ascending => figure.of(source),
-            Key::Figure(figure) => !figure.of(source),
-        }
-    }
-
-    /// The order of sources, each given as its rank and its number.
-    fn compare(&self, list: &SourceList, a: Ranked, b: Ranked) -> Ordering {
-        let address = |(_, number)| {
-            list.get(number)
-                .map(|source| IpAddr::from(source.address()))
-        };
-        a.0.cmp(&b.0).then_with(|| {
-            let by_address = address(a).cmp(&address(b));
-            if matches!(self.key, Key::Address) && !self.ascending {
-                by_address.reverse()
-            } else {
-                by_address
-            }
+    /// Reads the query of a target; where it says no period, it is this one.
+    pub(super) fn parse(uri: &Uri, span: Span) -> Result<Self, Problem> {
+        let mut params = Params::of(uri)?;
+        let asked = params.take("period", Span::ALLOWED, Span::parse)?;
+        let list = List::parse(&mut params, "connections")?;
+        params.finish()?;
+        Ok(Self {
+            span: asked.unwrap_or(span),
+            list,
         })
     }
 
-    /// The rows asked for, and how many pass the filter.
-    pub(super) fn select(&self, list: &SourceList) -> (Vec<SourceRow>, usize) {
-        let end = self.offset.saturating_add(self.limit);
-        // The first `end` of those seen are among these; whenever there are twice as many, the others
-        // go, and whoever comes behind the last of them need not come in.
-        let most = end.saturating_mul(2).max(1024);
-        let mut found: Vec<Ranked> = Vec::new();
-        let mut last = None;
-        let mut total = 0;
-        for source in list.iter() {
-            if !self.filter.iter().all(|term| term.holds(source)) {
-                continue;
-            }
-            total += 1;
-            let ranked = (self.rank(source), source.number());
-            if last.is_some_and(|last| self.compare(list, last, ranked).is_lt()) {
-                continue;
-            }
-            found.push(ranked);
-            if found.len() >= most {
-                found.select_nth_unstable_by(end - 1, |a, b| self.compare(list, *a, *b));
-                found.truncate(end);
-                last = found.last().copied();
-            }
-        }
-        let compare = |a: &Ranked, b: &Ranked| self.compare(list, *a, *b);
-        if found.len() > end {
-            found.select_nth_unstable_by(end - 1, compare);
-            found.truncate(end);
-        }
-        let start = self.offset.min(found.len());
-        if (1..found.len()).contains(&start) {
-            found.select_nth_unstable_by(start, compare);
-        }
-        let shown = &mut found[start..];
-        shown.sort_unstable_by(compare);
-        let rows = shown
-            .iter()
-            .filter_map(|(_, number)| Some(list.get(*number)?.to_row()))
-            .collect();
-        (rows, total)
+    /// Whether the rows are filled from history.
+    fn fills(&self) -> bool {
+        self.list.limit <= MOST_FILLED
     }
+}
 
-    fn answer(&self, list: &SourceList, connections: &Connections) -> Sources {
-        let (rows, total) = self.select(list);
-        Sources {
-            schema: SCHEMA,
-            total,
-            offset: self.offset,
-            limit: self.limit,
-            sources: rows
-                .iter()
-                .map(|row| Source::new(row, connections))
-                .collect(),
+/// Rows in the order of addresses, IPv4 before IPv6.
+type Place = (bool, [u8; 16]);
+
+fn place(address: Address) -> Place {
+    (!address.is_mapped(), address.octets())
+}
+
+fn address_at((_, octets): Place) -> Address {
+    Address::from_ipv6(octets)
+}
+
+/// What is filled in of a row that history knows more of.
+#[derive(Default)]
+struct Filled {
+    previous_connections: Option<u64>,
+    hours: Option<Vec<Option<u64>>>,
+    first_seen: Option<String>,
+    last_seen: Option<String>,
+}
+
+impl Source {
+    fn new(rank: usize, candidate: &Candidate<'_>, conduct: Conduct, filled: Filled) -> Self {
+        let (total, window) = match candidate.origin {
+            Origin::All(listed, _) => (*listed.total(), listed.window()),
+            Origin::Window(listed, _) => (listed.window(), listed.window()),
+            Origin::Kept(counts) => {
+                let list = candidate.background.sources.read();
+                let listed = list.of(candidate.address);
+                (
+                    counts.totals,
+                    listed.map(|listed| listed.window()).unwrap_or_default(),
+                )
+            }
+        };
+        let Filled {
+            previous_connections,
+            hours,
+            first_seen,
+            last_seen,
+        } = filled;
+        let background = candidate.background;
+        let flag = candidate.flag();
+        let relay = background
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.relay_of(candidate.ip(), background.now));
+        Self {
+            rank,
+            addr: candidate.ip(),
+            scope: candidate.scope,
+            total: (&total).into(),
+            window: (&window).into(),
+            conduct,
+            bytes_per_packet: mean(total.c2s_bytes, total.c2s_packets),
+            previous_connections,
+            active_hours: hours.as_ref().map(|hours| {
+                let active = hours.iter().flatten().filter(|count| **count != 0);
+                active.count() as u64
+            }),
+            hours,
+            first_seen,
+            last_seen,
+            relay: relay.map(|relay| RelayEntry {
+                prefix: relay.prefix.to_string(),
+                reason: relay.reason.clone(),
+                owner: relay.owner.clone(),
+            }),
+            state: flag.map(|flag| flag.state),
+            severity: flag.map(|flag| flag.severity),
+            verdicts: flag.map(|flag| flag.verdicts.clone()).unwrap_or_default(),
+            score: flag.map_or(0.0, |flag| flag.score),
         }
     }
 }
 
-/// The rank of a source, and its number in the list.
-type Ranked = (u64, u32);
+impl App {
+    /// The verdicts with which there is something to do.
+    pub(super) async fn open_verdicts(&self) -> Result<Vec<Verdict>, Problem> {
+        if self.archive.is_none() {
+            return Ok(Vec::new());
+        }
+        let states = VerdictState::ALL
+            .into_iter()
+            .filter(|state| state.is_open());
+        let filter = VerdictFilter {
+            states: states.collect(),
+            ..VerdictFilter::default()
+        };
+        self.look_up(move |archive| archive.read(|reader| reader.verdicts(&filter)))
+            .await
+    }
+
+    /// Who judges by which rules, if history is kept.
+    pub(super) fn policy(&self) -> Option<Policy> {
+        let archive = self.archive.as_ref()?;
+        Some(archive.policy().clone())
+    }
+}
+
+/// The sources that are asked for.
+pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Problem> {
+    let background = Background {
+        flags: Flags::new(&app.open_verdicts().await?),
+        policy: app.policy(),
+        now: milliseconds(std::time::SystemTime::now()),
+        sources: app.sources.clone(),
+        columns: Columns::default(),
+    };
+    let query = query.clone();
+    let answer = match query.span {
+        Span::All | Span::Window => {
+            let connections = app.connections.clone();
+            app.scan(move |snapshot, list| {
+                live(&query, snapshot, list, &connections.read(), &background)
+            })
+            .await?
+        }
+        Span::Last(_) | Span::Month(_) => {
+            app.look_up(move |archive| {
+                archive.read(|reader| kept::read(&query, reader, archive.local(), background))
+            })
+            .await?
+        }
+    };
+    Ok(Arc::new(answer))
+}
+
+/// From the list in memory.
+fn live(
+    query: &Query,
+    snapshot: &Snapshot,
+    list: &SourceList,
+    connections: &Connections,
+    background: &Background,
+) -> Sources {
+    let of_window = query.span == Span::Window;
+    let mut chooser = Chooser::new(&query.list);
+    for listed in list.iter() {
+        chooser.add(
+            &Candidate::live(listed, of_window, connections, background),
+            (place(listed.address()), listed.number()),
+        );
+    }
+    let (chosen, total) = chooser.finish();
+    let rows = chosen.iter().filter_map(|(_, number)| list.get(*number));
+    let sources = rows
+        .zip(query.list.offset + 1..)
+        .map(|(listed, rank)| {
+            let client = connections.client(listed.address());
+            let conduct = Conduct::new(&client.sessions, client.servers);
+            Source::new(
+                rank,
+                &Candidate::live(listed, of_window, connections, background),
+                conduct,
+                Filled::default(),
+            )
+        })
+        .collect();
+    let counted = snapshot.last_drain.map(|drain| {
+        let begin = match query.span {
+            Span::Window => drain.at.checked_sub(snapshot.identity.window),
+            _ => Some(snapshot.identity.counting_since),
+        };
+        let from = text_of(begin.unwrap_or(drain.at));
+        let to = text_of(drain.at);
+        (from, to)
+    });
+    let period = |(from, to): (String, String)| JsonPeriod { from, to };
+    Sources {
+        schema: SCHEMA,
+        period: match query.span {
+            Span::Window => counted.clone().map(period),
+            _ => None,
+        },
+        counted_period: counted.map(period),
+        total,
+        offset: query.list.offset,
+        limit: query.list.limit,
+        sources,
+    }
+}
 
 pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    let pairs = QueryPairs::<Vec<(String, String)>>::try_from_uri(&uri).map_err(|_| {
-        Problem::parameter(
-            "query",
-            uri.query().unwrap_or_default(),
-            "NAME=VALUE&NAME=VALUE, percent-encoded",
-        )
-    })?;
-    let query = Query::parse(&pairs)?;
-    let connections = app.connections.clone();
-    let answer = app
-        .scan(move |_, list| query.answer(list, &connections.read()))
-        .await?;
-    Ok(Json(answer).into_response())
+    let query = Query::parse(&uri, Span::All)?;
+    let answer = view(&app, &query).await?;
+    query
+        .list
+        .respond(&*answer, Source::FIELDS, &answer.sources)
 }
 
 #[cfg(test)]

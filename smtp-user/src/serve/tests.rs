@@ -9,10 +9,16 @@ use serde_json::Value;
 use super::*;
 use crate::model::PointState;
 
+mod acting;
+mod events;
+
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {
     address: SocketAddr,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    events: broadcast::Sender<Event>,
+    /// How often it was said that the store has changed.
+    changed: Arc<std::sync::atomic::AtomicUsize>,
     shutdown: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
     serving: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -24,11 +30,15 @@ impl Server {
     }
 
     fn start_with(archive: Option<Arc<Archive>>) -> Self {
-        let (listener, options) = bind(&config::Serve {
+        let config = config::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
-            token_file: None,
-        })
-        .expect("a free port");
+            ..config::Serve::default()
+        };
+        Self::start_as(&config, archive)
+    }
+
+    fn start_as(config: &config::Serve, archive: Option<Arc<Archive>>) -> Self {
+        let (listener, options) = bind(config).expect("a free port");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -38,18 +48,23 @@ impl Server {
         let list = SharedSources::new(fixture::list(&fixture::rows()));
         let (shutdown, stop) = watch::channel(false);
         let address = options.listen;
-        let serving = runtime.spawn(serve(
-            listener,
-            options,
-            receiver,
-            SharedConnections::new(fixture::connections()),
-            list,
+        let connections = SharedConnections::new(fixture::connections());
+        let changed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = changed.clone();
+        let feed = Feed {
             archive,
-            stop,
-        ));
+            changed: Arc::new(move || {
+                counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }),
+            ..Feed::new(receiver, connections, list)
+        };
+        let events = feed.events.clone();
+        let serving = runtime.spawn(serve(listener, options, feed, stop));
         Self {
             address,
             snapshots,
+            events,
+            changed,
             shutdown,
             runtime,
             serving,
@@ -127,6 +142,14 @@ fn answers_have_the_documented_fields_and_no_other() {
         paths(&server.json(path), "", &mut have);
         have.sort();
         let mut documented: Vec<String> = fields.iter().map(|(path, _)| path.clone()).collect();
+        // An object that is not there is null as a whole.
+        for null in have.clone() {
+            let inside = format!("{null}.");
+            let inner = documented.extract_if(.., |path| path.starts_with(&inside));
+            if inner.count() != 0 {
+                documented.push(null);
+            }
+        }
         documented.sort();
         assert_eq!(have, documented, "{path}");
         for (field, text) in fields {
@@ -442,7 +465,7 @@ fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
     let refused = |listen: &str| {
         bind(&config::Serve {
             listen: listen.parse().expect("an address"),
-            token_file: None,
+            ..config::Serve::default()
         })
         .expect_err(listen)
     };
@@ -498,5 +521,104 @@ fn why_is_answered_from_the_store_and_its_troubles_are_told() {
     let (status, _, body) = Server::start().get("/api/v1/sources/192.0.2.7/why");
     assert_eq!(status, 404, "{body}");
     assert!(body.contains("store.enabled"), "{body}");
+    drop(scene);
+}
+
+#[test]
+fn sources_of_a_period_come_from_history_with_what_it_knows_of_them() {
+    use crate::report::tests::{BOT, Scene};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.db");
+    let scene = Scene::in_file(&path);
+    let server = Server::start_with(archive(&path));
+    let all = server.json("/api/v1/sources?period=7d&limit=10000");
+    let rows = all["sources"].as_array().expect("a list");
+    assert_eq!(all["total"], rows.len());
+    assert!(rows.len() > 2, "{all}");
+    assert!(rows.iter().all(|row| row["hours"].is_null()), "{all}");
+
+    // Few and many are read in two ways.
+    let mut seen = Vec::new();
+    for limit in [1, 2, 100] {
+        seen.clear();
+        for offset in (0..rows.len()).step_by(limit) {
+            let page = format!("/api/v1/sources?period=7d&limit={limit}&offset={offset}");
+            let page = server.json(&page);
+            seen.extend(page["sources"].as_array().expect("a list").iter().cloned());
+        }
+        for (mine, other) in rows.iter().zip(&seen) {
+            for field in [
+                "rank", "addr", "total", "outcomes", "servers", "state", "verdicts",
+            ] {
+                assert_eq!(mine[field], other[field], "{field} of {}", mine["addr"]);
+            }
+        }
+        assert_eq!(rows.len(), seen.len());
+    }
+    let bot = seen.iter().find(|row| row["addr"] == BOT).expect("the bot");
+    assert_eq!(bot["scope"], "local");
+    assert!(bot["state"].is_string() && bot["score"].as_f64().is_some_and(|score| score > 1.0));
+    let hours = bot["hours"].as_array().expect("hours");
+    assert_eq!(hours.len(), 24);
+    let active = hours
+        .iter()
+        .filter(|hour| hour.as_u64().is_some_and(|count| count > 0));
+    assert_eq!(bot["active_hours"], active.count());
+    assert!(bot["first_seen"].as_str() <= bot["last_seen"].as_str());
+    // Nothing is kept of the week before.
+    assert!(bot["previous_connections"].is_null());
+
+    for (filter, expected) in [
+        ("state:open", vec![BOT]),
+        ("servers%3E1000000", vec![]),
+        ("active_hours%3E0+scope:local+state:open", vec![BOT]),
+        ("previous_connections%3E=0", vec![]),
+    ] {
+        let found = server.json(&format!("/api/v1/sources?period=7d&filter={filter}"));
+        let found: Vec<_> = found["sources"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|row| row["addr"].as_str().expect("text"))
+            .collect();
+        assert_eq!(found, expected, "{filter}");
+    }
+
+    // CSV has the same rows, and its columns are the fields.
+    let (_, head, csv) = server.get("/api/v1/sources?period=7d&limit=100&format=csv");
+    assert!(head.contains("content-type: text/csv"), "{head}");
+    let mut lines = csv.split("\r\n");
+    let columns: Vec<_> = lines.next().expect("a head").split(',').collect();
+    let fields: Vec<_> = sources_fields()
+        .into_iter()
+        .filter_map(|(path, _)| Some(path.strip_prefix("sources.")?.to_owned()))
+        .collect();
+    assert_eq!(columns, fields);
+    for row in &seen {
+        let cells: Vec<_> = lines.next().expect("a row").split(',').collect();
+        assert_eq!(cells.len(), columns.len());
+        for (column, cell) in columns.iter().zip(cells) {
+            let value = row.pointer(&format!("/{}", column.replace('.', "/")));
+            let value = match value.unwrap_or(&Value::Null) {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                Value::Array(items) => {
+                    let item = |item: &Value| match item {
+                        Value::Null => String::new(),
+                        other => other.to_string(),
+                    };
+                    items.iter().map(item).collect::<Vec<_>>().join(";")
+                }
+                other => other.to_string(),
+            };
+            assert_eq!(cell, value, "{column} of {row}");
+        }
+    }
+    assert_eq!(lines.next(), Some(""));
+    let (status, _, body) = Server::start().get("/api/v1/sources?period=1h");
+    assert_eq!(status, 404, "{body}");
     drop(scene);
 }

@@ -299,7 +299,7 @@ fn lives(reader: &Reader, since: u64) -> Result<Vec<Life>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::verdict::SMTPFLOW;
+    use crate::model::person::SMTPFLOW;
     use crate::report::cases::tests::verdict;
     use crate::report::tests::Scene;
 

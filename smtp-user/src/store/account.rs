@@ -6,7 +6,8 @@ use smtp_common::counter::Counter;
 use smtp_common::flow::Totals;
 
 use super::integer;
-use crate::model::{FlowTally, Tally};
+use crate::distribution::FROM;
+use crate::model::{Bin, Bins, ByFamily, FlowTally, Tally};
 
 const ADD: &str = "
     INSERT INTO account (name, value) VALUES (?1, ?2)
@@ -33,6 +34,8 @@ impl Account {
                     outcomes,
                     segment_bytes,
                     sources,
+                    families: ByFamily { ipv4, ipv6 },
+                    bins: Bins(bins),
                     overflow,
                     spilled,
                     spill_refused,
@@ -69,8 +72,20 @@ impl Account {
             };
             counts.push((name, count));
         }
+        for (from, bin) in FROM.iter().zip(bins) {
+            let Bin {
+                sources,
+                connections,
+                bytes,
+            } = bin;
+            counts.push((format!("bin.{from}.sources"), sources));
+            counts.push((format!("bin.{from}.connections"), connections));
+            counts.push((format!("bin.{from}.bytes"), bytes));
+        }
         for (group, totals) in [
             ("sources", sources),
+            ("ipv4", ipv4),
+            ("ipv6", ipv6),
             ("overflow", overflow),
             ("untracked", untracked),
             ("tracked", tracked),

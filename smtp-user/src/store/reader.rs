@@ -7,6 +7,7 @@
 //! [`Reader::damaged`].
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ use crate::model::{Counts, PairKey};
 
 /// How long a look waits for a file that somebody has locked.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// From more sources on than this, every record is read instead of searching for each.
+const ONE_BY_ONE: usize = if cfg!(test) { 3 } else { 256 };
 
 /// A connection of its own to the store.
 pub struct Reader {
@@ -205,18 +209,10 @@ impl Reader {
         tier: Tier,
         period: Period,
     ) -> Result<Vec<(Bucket, Counts)>, Failure> {
-        let key = Key {
-            client: rank(address),
-            server: 0,
-        };
         self.read(|connection| {
             let mut series = Vec::new();
             for (bucket, parts) in groups(connection, period, tier)? {
-                let of = shard(address);
-                let mut sources = merge(connection, &parts, of, Kind::Sources, key, &self.damage)?;
-                if sources.peek() == Some(key) {
-                    let mut row = Row::ZERO;
-                    sources.next(&mut row, &mut None)?;
+                if let Some(row) = self.one(connection, &parts, address)? {
                     series.push((bucket, row.counts()));
                 }
             }
@@ -268,6 +264,15 @@ impl Reader {
                 pairs.push((pair(key), row.counts()));
             })?;
             Ok(pairs)
+        })
+    }
+
+    /// The counts of a source in the period; zero if it has none.
+    pub fn source(&self, address: Address, period: Period) -> Result<Counts, Failure> {
+        self.read(|connection| {
+            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
+            let row = self.one(connection, &parts, address)?;
+            Ok(row.map_or_else(Counts::default, |row| row.counts()))
         })
     }
 
@@ -359,15 +364,143 @@ impl Reader {
         })
     }
 
+    /// The counts of these sources in the period, in their order; zero for one that has none.
+    pub fn counts_of(&self, addresses: &[Address], period: Period) -> Result<Vec<Counts>, Failure> {
+        let mut found = vec![Counts::default(); addresses.len()];
+        if addresses.len() > ONE_BY_ONE {
+            let places = places(addresses);
+            self.sources(period, &mut |address, counts| {
+                if let Some(place) = places.get(&address) {
+                    found[*place] = *counts;
+                }
+            })?;
+            return Ok(found);
+        }
+        self.read(|connection| {
+            let parts = cover(connection, snap(connection, period)?, Tier::Day)?;
+            for (address, counts) in addresses.iter().zip(&mut found) {
+                if let Some(row) = self.one(connection, &parts, *address)? {
+                    *counts = row.counts();
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The connections of these sources in each hour that the period touches, by the start of the
+    /// hour; hours without any are absent.
+    pub fn hours_of(
+        &self,
+        addresses: &[Address],
+        period: Period,
+    ) -> Result<Vec<BTreeMap<u64, u64>>, Failure> {
+        let mut found = vec![BTreeMap::new(); addresses.len()];
+        let mut add = |place: usize, bucket: Bucket, connections: u64| {
+            if connections != 0 {
+                // An hour that came twice is one.
+                *found[place].entry(bucket.start).or_default() += connections;
+            }
+        };
+        if addresses.len() > ONE_BY_ONE {
+            let places = places(addresses);
+            self.hours(period, &mut |bucket, address, counts| {
+                if let Some(place) = places.get(&address) {
+                    add(*place, bucket, counts.totals.connections);
+                }
+            })?;
+            return Ok(found);
+        }
+        self.read(|connection| {
+            for (bucket, parts) in groups(connection, period, Tier::Hour)? {
+                for (place, address) in addresses.iter().enumerate() {
+                    if let Some(row) = self.one(connection, &parts, *address)? {
+                        add(place, bucket, row.counts().totals.connections);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// When the first and the last bucket begin that have a source, as finely as they are needed to
+    /// answer for all that is kept: days, and hours, bins and windows of the running one.
+    pub fn seen(&self, addresses: &[Address]) -> Result<Vec<Option<(u64, u64)>>, Failure> {
+        let Some(span) = self.span() else {
+            return Ok(vec![None; addresses.len()]);
+        };
+        self.read(|connection| {
+            let mut parts = cover(connection, snap(connection, span)?, Tier::Day)?;
+            parts.sort_unstable_by_key(|part| part.bucket.start);
+            let has = |part: &Stored, address| {
+                let part = std::slice::from_ref(part);
+                Ok::<_, rusqlite::Error>(self.one(connection, part, address)?.is_some())
+            };
+            addresses
+                .iter()
+                .map(|address| {
+                    let mut first = None;
+                    for part in &parts {
+                        if has(part, *address)? {
+                            first = Some(part.bucket.start);
+                            break;
+                        }
+                    }
+                    let Some(first) = first else {
+                        return Ok(None);
+                    };
+                    for part in parts.iter().rev() {
+                        if has(part, *address)? {
+                            return Ok(Some((first, part.bucket.start)));
+                        }
+                    }
+                    Ok(None)
+                })
+                .collect()
+        })
+    }
+
+    /// The record of a source in these buckets together.
+    fn one(
+        &self,
+        connection: &Connection,
+        parts: &[Stored],
+        source: Address,
+    ) -> rusqlite::Result<Option<Row>> {
+        let key = Key {
+            client: rank(source),
+            server: 0,
+        };
+        let of = shard(source);
+        let mut sources = merge(connection, parts, of, Kind::Sources, key, &self.damage)?;
+        if sources.peek() != Some(key) {
+            return Ok(None);
+        }
+        let mut row = Row::ZERO;
+        sources.next(&mut row, &mut None)?;
+        Ok(Some(row))
+    }
+
     /// The verdicts to which the filter applies, the latest first.
     pub fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, Failure> {
         self.read(|connection| verdicts::list(connection, filter))
+    }
+
+    /// A verdict and what has happened to it, the earliest first; `None` if there is none of this
+    /// number.
+    pub fn verdict(&self, id: u64) -> Result<Option<(Verdict, Vec<VerdictEvent>)>, Failure> {
+        self.read(|connection| verdicts::life(connection, id))
     }
 
     /// What has happened to a verdict, the earliest first.
     pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
         self.read(|connection| verdicts::events(connection, id))
     }
+}
+
+/// The place of each in the list.
+fn places(addresses: &[Address]) -> HashMap<Address, usize> {
+    addresses.iter().copied().zip(0..).collect()
 }
 
 const fn pair(key: Key) -> PairKey {

@@ -66,9 +66,7 @@ fn window(epoch: u64, sources: &[(u32, u64)]) -> Window {
         spill_refused: 1,
         ..Tally::default()
     };
-    for source in &sources {
-        tally.sources.merge(&source.totals);
-    }
+    tally.place(&sources, None);
     let segments = tally.sources.packets() + tally.overflow.packets();
     tally.segment_bytes = tally.sources.bytes() + tally.overflow.bytes();
     tally.outcomes[Counter::Segment.index()] = segments;

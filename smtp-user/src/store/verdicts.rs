@@ -5,23 +5,22 @@
 //! the state that it knew. The file itself refuses a second open verdict of a subject and detector.
 
 use std::path::Path;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use rusqlite::types::{FromSqlError, Type, Value};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction,
-    TransactionBehavior, params, params_from_iter,
+    Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
+    params_from_iter,
 };
 
-use super::{Store, Trouble, integer, schema};
+use super::personal::{self, Unchanged};
+use super::{Store, integer};
 use crate::failure::{Failure, Kind};
+use crate::model::person::{SMTPFLOW, check_person};
 use crate::model::verdict::{
-    Severity, SizeClass, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictState,
+    Severity, SizeClass, Unmoved, Verdict, VerdictChange, VerdictEvent, VerdictFilter, VerdictNews,
+    VerdictState,
 };
-
-/// How long a person's change waits for the agent to end a commit.
-const BUSY: Duration = Duration::from_secs(5);
 
 /// The names are those of `Severity::name` and its like; `rule` is JSON as in the API.
 pub(super) const TABLES: &str = "
@@ -75,6 +74,12 @@ impl Store {
     /// What has happened to a verdict, the earliest first.
     pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
         events(&self.connection, id).map_err(|error| self.unreadable(&error))
+    }
+
+    /// What people have changed since the event of this number, the earliest first, with the verdicts as
+    /// they are now, and the number of the last event of all.
+    pub fn personal_events(&self, after: u64) -> Result<(Vec<VerdictNews>, u64), Failure> {
+        personal_events(&self.connection, after).map_err(|error| self.unreadable(&error))
     }
 
     /// Notes changes in one transaction. Each can be noted twice, so after an error all are to be given
@@ -163,6 +168,19 @@ pub(super) fn list(
     Ok(verdicts)
 }
 
+/// A verdict and what has happened to it, the earliest first; `None` if there is none of this number.
+pub(super) fn life(
+    connection: &Connection,
+    id: u64,
+) -> rusqlite::Result<Option<(Verdict, Vec<VerdictEvent>)>> {
+    let found = connection
+        .query_row(&format!("{VERDICTS} WHERE id = ?1"), [integer(id)], verdict)
+        .optional()?;
+    found
+        .map(|verdict| Ok((verdict, events(connection, id)?)))
+        .transpose()
+}
+
 /// Every prefix that contains this one, as they are written.
 fn containing(subject: IpNet) -> Vec<String> {
     let mut wider = Some(subject.trunc());
@@ -183,17 +201,44 @@ pub(super) fn events(connection: &Connection, id: u64) -> rusqlite::Result<Vec<V
     let mut rows = select.query([integer(id)])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        let from: Option<String> = row.get(3)?;
-        events.push(VerdictEvent {
-            verdict: row.get(0)?,
-            at: row.get(1)?,
-            who: row.get(2)?,
-            from: from.map(|from| parsed(3, from.parse())).transpose()?,
-            to: parsed(4, row.get::<_, String>(4)?.parse())?,
-            why: row.get(5)?,
-        });
+        events.push(event(row)?);
     }
     Ok(events)
+}
+
+/// One row of `verdict, at, who, from_state, to_state, why`.
+fn event(row: &Row<'_>) -> rusqlite::Result<VerdictEvent> {
+    let from: Option<String> = row.get(3)?;
+    Ok(VerdictEvent {
+        verdict: row.get(0)?,
+        at: row.get(1)?,
+        who: row.get(2)?,
+        from: from.map(|from| parsed(3, from.parse())).transpose()?,
+        to: parsed(4, row.get::<_, String>(4)?.parse())?,
+        why: row.get(5)?,
+    })
+}
+
+fn personal_events(
+    connection: &Connection,
+    after: u64,
+) -> rusqlite::Result<(Vec<VerdictNews>, u64)> {
+    let last: Option<u64> =
+        connection.query_row("SELECT max(id) FROM verdict_event", [], |row| row.get(0))?;
+    let mut select = connection.prepare(
+        "SELECT verdict, at, who, from_state, to_state, why FROM verdict_event
+         WHERE id > ?1 AND id <= ?2 AND who <> ?3 ORDER BY id",
+    )?;
+    let mut rows = select.query(params![integer(after), last.map_or(0, integer), SMTPFLOW])?;
+    let mut news = Vec::new();
+    while let Some(row) = rows.next()? {
+        let event = event(row)?;
+        let verdict = connection
+            .prepare_cached(&format!("{VERDICTS} WHERE id = ?1"))?
+            .query_row([integer(event.verdict)], verdict)?;
+        news.push(VerdictNews { verdict, event });
+    }
+    Ok((news, last.unwrap_or(0)))
 }
 
 fn write(connection: &mut Connection, changes: &[VerdictChange]) -> rusqlite::Result<()> {
@@ -388,112 +433,43 @@ pub struct PersonalChange<'a> {
 /// # Errors
 ///
 /// The file is none of ours, or cannot be written; there is no such verdict; the state cannot follow
-/// on the one that it has; another verdict is open in its place.
-pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdict, Failure> {
-    let mut connection = open(path)?;
-    let name = path.display();
-    let unwritten = |error: &rusqlite::Error| {
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy) => Kind::Unavailable,
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Kind::NoPermission,
-            _ => Kind::Failed,
-        };
-        Failure::new(
-            kind,
-            format!(
-                "cannot change verdict {} in the store {name}: {error}",
-                change.id
-            ),
-        )
-    };
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| unwritten(&error))?;
-    let found = transaction
-        .query_row(
-            &format!("{VERDICTS} WHERE id = ?1"),
-            [integer(change.id)],
-            verdict,
-        )
-        .optional()
-        .map_err(|error| unwritten(&error))?;
-    let Some(mut verdict) = found else {
-        return Err(Failure::new(
-            Kind::Failed,
-            format!(
-                "there is no verdict {} in the store {name}; `smtpflow verdicts` lists them",
-                change.id
-            ),
-        ));
-    };
-    let event = verdict
-        .move_to(change.to, change.who, change.why, change.at)
-        .map_err(|error| Failure::new(Kind::Usage, error))?;
-    if !update_state(&transaction, &verdict, &event).map_err(|error| unwritten(&error))? {
-        return Err(Failure::new(
-            Kind::Failed,
-            format!(
-                "verdict {} cannot become {}: another verdict of {} by {} is open",
-                verdict.id, change.to, verdict.subject, verdict.detector
-            ),
-        ));
-    }
-    note(&transaction, &event)
-        .and_then(|()| transaction.commit())
-        .map_err(|error| unwritten(&error))?;
-    Ok(verdict)
-}
-
-/// Opens the file of an agent that may be running, to write to it.
-fn open(path: &Path) -> Result<Connection, Failure> {
-    let failure = |kind: Kind, why: String| {
-        Failure::new(
-            kind,
-            format!(
-                "cannot open the store {}: {why}; name the agent's file with --store (store.path)",
-                path.display()
-            ),
-        )
-    };
-    // SQLite says no more than that it cannot.
-    if let Err(error) = std::fs::File::options().read(true).write(true).open(path) {
-        let kind = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Kind::NoPermission,
-            _ => Kind::Failed,
-        };
-        return Err(failure(kind, error.to_string()));
-    }
-    let opened = || {
-        let connection = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE
-                | OpenFlags::SQLITE_OPEN_NOFOLLOW
-                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        connection.busy_timeout(BUSY)?;
-        connection.execute_batch("PRAGMA trusted_schema = OFF;")?;
-        let application: i64 =
-            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let tables: i64 = connection.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE name IN ('verdict', 'verdict_event')",
-            [],
-            |row| row.get(0),
-        )?;
-        Ok((connection, application, tables))
-    };
-    let (connection, application, tables) =
-        opened().map_err(|error: rusqlite::Error| Trouble::from_sqlite(&error).failure(path))?;
-    if application != schema::APPLICATION {
-        return Err(failure(
-            Kind::Failed,
-            "it is no file of smtpflow".to_owned(),
-        ));
-    }
-    if tables != 2 {
-        let why = "no agent of this version has written to it yet, so it holds no verdicts";
-        return Err(failure(Kind::Failed, why.to_owned()));
-    }
-    Ok(connection)
+/// on the one that it has; another verdict is open in its place; `who` or `why` is no text that can be
+/// kept.
+pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdict, Unchanged> {
+    check_person(change.who).map_err(Unchanged::Invalid)?;
+    personal::write(
+        path,
+        &format!("change verdict {}", change.id),
+        |transaction| {
+            let found = transaction
+                .query_row(
+                    &format!("{VERDICTS} WHERE id = ?1"),
+                    [integer(change.id)],
+                    verdict,
+                )
+                .optional()?;
+            let Some(mut verdict) = found else {
+                return Ok(Err(Unchanged::Absent(format!(
+                    "there is no verdict {} in the store {}; `smtpflow verdicts` lists them",
+                    change.id,
+                    path.display()
+                ))));
+            };
+            let event = match verdict.move_to(change.to, change.who, change.why, change.at) {
+                Ok(event) => event,
+                Err(Unmoved::Text(error)) => return Ok(Err(Unchanged::Invalid(error))),
+                Err(Unmoved::State(error)) => return Ok(Err(Unchanged::Conflict(error))),
+            };
+            if !update_state(transaction, &verdict, &event)? {
+                return Ok(Err(Unchanged::Conflict(format!(
+                    "verdict {} cannot become {}: another verdict of {} by {} is open",
+                    verdict.id, change.to, verdict.subject, verdict.detector
+                ))));
+            }
+            note(transaction, &event)?;
+            Ok(Ok(verdict))
+        },
+    )
 }
 
 #[cfg(test)]

@@ -55,7 +55,12 @@ pub fn relays(population: &Population) -> Vec<Relay> {
 
 /// A configuration with the operator's prefixes and his list of known relays.
 pub fn configuration(population: &Population) -> String {
-    let prefixes: Vec<_> = local().iter().map(|net| format!("\"{net}\"")).collect();
+    configuration_for(population, &local())
+}
+
+/// The same, of an operator who has these prefixes.
+pub fn configuration_for(population: &Population, local: &[IpNet]) -> String {
+    let prefixes: Vec<_> = local.iter().map(|net| format!("\"{net}\"")).collect();
     let mut text = format!("[networks]\nlocal = [{}]\n", prefixes.join(", "));
     for relay in relays(population) {
         let Relay {

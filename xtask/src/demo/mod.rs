@@ -6,6 +6,7 @@
 //! any difference makes the demo fail. Everything is removed at the end, on Ctrl-C, and, if this
 //! process was killed, at the next start.
 
+mod past;
 mod table;
 mod traffic;
 
@@ -31,6 +32,9 @@ pub struct DemoArgs {
     /// Stop after this many seconds [default: at Ctrl-C, at most an hour]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
+    /// Begin with so many days of a campus' traffic behind the clients, and let it go on beside them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=60))]
+    days: Option<u64>,
 }
 
 /// Namespaces of the demo start with this.
@@ -50,14 +54,14 @@ const DRAINED: Duration = Duration::from_secs(30);
 /// How often the table is drawn: on a terminal in place, elsewhere one below the other.
 const REDRAW: Duration = Duration::from_secs(1);
 const REPRINT: Duration = Duration::from_secs(10);
-/// Rows of the live table, and all that the last comparison may need.
+/// Rows of the live table.
 const ROWS: &str = "/api/v1/sources?sort=connections&order=desc&limit=12";
-const ALL_ROWS: &str = "/api/v1/sources?sort=connections&order=desc&limit=1000";
 
 /// Runs the demo. Fails when a count is not what was sent.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     apt::require_root("`cargo xtask demo`", "cargo xtask demo")?;
     let binary = build::build(&BuildArgs { release: false })?;
+    let campus = args.days.map(|_| past::build()).transpose()?;
     apt::provide("the demo", &[apt::LABORATORY])?;
 
     let lab = Lab::gateway(
@@ -71,7 +75,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     if !lab.leftovers().is_empty() {
         println!("left by an earlier run, removed: {}", lab.leftovers());
     }
-    let hosts = traffic::hosts(&lab)?;
+    let mut hosts = traffic::hosts(&lab)?;
     println!(
         "laboratory: {} clients - gateway - {} server addresses, IPv4 and IPv6, \
          VLAN {VLAN} towards the servers",
@@ -91,10 +95,15 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
         sinks.len(),
         lab.server_v4(CLOSED)
     );
-    let newsletter = hosts.iter().find(|host| host.is_known());
-    let newsletter = newsletter.context("nobody sends the newsletter")?.address();
-    let mut agent = start_agent(&lab, binary, newsletter)?;
+    let past = match (&campus, args.days) {
+        (Some(campus), Some(days)) => Some(past::make(&lab, campus, days, &hosts)?),
+        _ => None,
+    };
+    let mut agent = start_agent(&lab, binary, past.as_ref(), &hosts)?;
     println!("the page: http://{}/", agent.listen());
+    for host in &mut hosts {
+        host.begin(&mut agent)?;
+    }
 
     let names = names(&lab, &hosts);
     let traffic = Traffic::new(&lab, &hosts, &sinks);
@@ -110,18 +119,18 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     finish(&lab, &mut agent, &names, &hosts)
 }
 
-fn start_agent(lab: &Lab, binary: PathBuf, newsletter: IpAddr) -> Result<Agent> {
-    // The clients' networks: they are judged, and the newsletter's sender is known.
+fn start_agent(
+    lab: &Lab,
+    binary: PathBuf,
+    past: Option<&past::Past>,
+    hosts: &[Host],
+) -> Result<Agent> {
     let config = lab.folder().join("smtpflow.toml");
-    std::fs::write(
-        &config,
-        format!(
-            "[networks]\nlocal = [\"{CLIENTS_V4}\", \"{CLIENTS_V6}\"]\n\
-             [[relay]]\nprefix = \"{newsletter}/32\"\nreason = \"sends the newsletter\"\n\
-             owner = \"news@example.net\"\n"
-        ),
-    )
-    .with_context(|| format!("cannot write {}", config.display()))?;
+    let text = match past {
+        Some(past) => past.config.clone(),
+        None => configuration(hosts)?,
+    };
+    std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     let options = AgentOptions {
         binary,
         window: WINDOW.to_owned(),
@@ -129,10 +138,29 @@ fn start_agent(lab: &Lab, binary: PathBuf, newsletter: IpAddr) -> Result<Agent> 
         extra: vec!["--config".to_owned(), config.display().to_string()],
         ..AgentOptions::new(lab)?
     };
+    let options = match past {
+        Some(past) => AgentOptions {
+            interfaces: [options.interfaces, vec![past::INTERFACE.to_owned()]].concat(),
+            store: Some(past.store.clone()),
+            ..options
+        },
+        None => options,
+    };
     let mut agent = lab.agent(&options)?;
     agent.wait_ready(READY)?;
     lab.gateway_offloads_off()?;
     Ok(agent)
+}
+
+/// The clients' networks: they are judged, and the newsletter's sender is known.
+fn configuration(hosts: &[Host]) -> Result<String> {
+    let newsletter = hosts.iter().find(|host| host.is_known());
+    let newsletter = newsletter.context("nobody sends the newsletter")?.address();
+    Ok(format!(
+        "[networks]\nlocal = [\"{CLIENTS_V4}\", \"{CLIENTS_V6}\"]\n\
+         [[relay]]\nprefix = \"{newsletter}/32\"\nreason = \"sends the newsletter\"\n\
+         owner = \"news@example.net\"\n"
+    ))
 }
 
 /// Draws the table until time is up or the user asks to stop.
@@ -178,9 +206,10 @@ fn finish(
     println!("\nthe clients have stopped; waiting for the last window");
     agent.wait_drained(DRAINED)?;
     let status = agent.json("/api/v1/status")?;
-    let sources = agent.json(ALL_ROWS)?;
-    let mut why = Vec::new();
+    let sources = agent.json(ROWS)?;
+    let (mut why, mut comparisons) = (Vec::new(), Vec::new());
     for host in hosts {
+        comparisons.push(host.compare(agent)?);
         let answer = agent.json(&format!("/api/v1/sources/{}/why", host.address()))?;
         why.push(answer["answer"].as_str().unwrap_or_default().to_owned());
     }
@@ -197,13 +226,13 @@ fn finish(
 
     let mut exact = true;
     let mut spammer = String::new();
-    for host in hosts {
+    for (host, comparison) in hosts.iter().zip(comparisons) {
         let Comparison {
             exact: same,
             sent,
             counted,
             text,
-        } = host.compare(&sources);
+        } = comparison;
         exact &= same;
         println!("{text}");
         if host.spams() {

@@ -11,9 +11,8 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use xtask::command;
-use xtask::lab::{Client, Lab, Messages};
+use xtask::lab::{Agent, Client, Lab, Messages};
 
 use super::{CLOSED, MTA};
 
@@ -71,6 +70,15 @@ pub struct Host {
     connections: AtomicU64,
     refused: AtomicU64,
     problem: Mutex<Option<String>>,
+    /// What was counted of it before it began.
+    past: Counted,
+}
+
+/// What the agent has counted of a host.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counted {
+    connections: u64,
+    refused: u64,
 }
 
 /// A host's figures beside the agent's.
@@ -104,6 +112,7 @@ pub fn hosts(lab: &Lab) -> Result<Vec<Host>> {
             connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             problem: Mutex::new(None),
+            past: Counted::default(),
         })
     })
     .collect()
@@ -134,18 +143,42 @@ impl Host {
         self.habit == Habit::Newsletter
     }
 
-    /// Compares with the agent's answer to `/api/v1/sources`.
-    pub fn compare(&self, sources: &Value) -> Comparison {
+    /// The kind of host that it is in labelled traffic.
+    pub fn kind(&self) -> &'static str {
+        match self.habit {
+            Habit::Letter if self.v6 => "busy",
+            Habit::Letter => "ordinary",
+            Habit::Newsletter => "newsletter",
+            Habit::Spam => "slow",
+            Habit::Knock => "refused",
+        }
+    }
+
+    /// What the agent has counted of it.
+    fn counted(&self, agent: &mut Agent) -> Result<Counted> {
+        let address = self.address();
+        let length = if self.v6 { 128 } else { 32 };
+        let sources = agent.json(&format!("/api/v1/sources?filter=net:{address}/{length}"))?;
+        let total = &sources["sources"][0]["total"];
+        let count = |field: &str| total[field].as_u64().unwrap_or(0);
+        Ok(Counted {
+            connections: count("connections"),
+            refused: count("refused"),
+        })
+    }
+
+    /// Notes what was counted of it before it does anything.
+    pub fn begin(&mut self, agent: &mut Agent) -> Result<()> {
+        self.past = self.counted(agent)?;
+        Ok(())
+    }
+
+    /// Compares with what the agent has counted since then.
+    pub fn compare(&self, agent: &mut Agent) -> Result<Comparison> {
         let address = self.address().to_string();
-        let row = sources["sources"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|row| row["addr"] == address.as_str());
-        let counted = |field: &str| {
-            row.and_then(|row| row["total"][field].as_u64())
-                .unwrap_or(0)
-        };
+        let all = self.counted(agent)?;
+        let counted = all.connections - self.past.connections;
+        let counted_refused = all.refused - self.past.refused;
         let sent = self.connections.load(Ordering::Relaxed);
         let refused = self.refused.load(Ordering::Relaxed);
         let problem = self
@@ -153,29 +186,24 @@ impl Host {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone();
-        let exact =
-            counted("connections") == sent && counted("refused") == refused && problem.is_none();
+        let exact = counted == sent && counted_refused == refused && problem.is_none();
         let name = &self.client.name;
         let mut text = format!(
-            "{} {name:<8} {address:<16} made {sent} sessions, counted {}",
+            "{} {name:<8} {address:<16} made {sent} sessions, counted {counted}",
             if exact { "exact " } else { "WRONG " },
-            counted("connections"),
         );
-        if refused > 0 || counted("refused") > 0 {
-            text.push_str(&format!(
-                "; refused {refused}, counted {}",
-                counted("refused")
-            ));
+        if refused > 0 || counted_refused > 0 {
+            text.push_str(&format!("; refused {refused}, counted {counted_refused}"));
         }
         if let Some(problem) = problem {
             text.push_str(&format!("; {problem}"));
         }
-        Comparison {
+        Ok(Comparison {
             exact,
             sent,
-            counted: counted("connections"),
+            counted,
             text,
-        }
+        })
     }
 }
 

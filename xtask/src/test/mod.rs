@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
-use crate::{apt, bench, setup, workspace};
+use crate::{apt, bench, setup, tools, workspace};
 use report::Counts;
 
 /// Arguments of `test`.
@@ -358,8 +358,18 @@ fn path_with_tools() -> Result<std::ffi::OsString> {
 
 /// The stage `packages`.
 fn packages() -> Result<()> {
-    apt::provide("the tests", &[apt::LABORATORY, apt::ORACLES])?;
-    apt::provide_promtool()
+    apt::provide(
+        "the tests",
+        &[
+            apt::LABORATORY,
+            apt::ORACLES,
+            apt::MONITORING,
+            apt::BROWSER,
+            apt::PYTHON,
+        ],
+    )?;
+    apt::provide_prometheus()?;
+    tools::provide()
 }
 
 fn seconds(time: Duration) -> String {

@@ -29,7 +29,7 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_gettime};
-use smtp_common::flow::Totals;
+use smtp_common::flow::{FLOW_WAYS, Totals};
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, WAYS};
 
@@ -182,6 +182,11 @@ impl XdpMeter {
     /// Lines of the source table in one half, over all CPUs.
     pub const fn lines(&self) -> u64 {
         self.tables.geometry.cpus as u64 * self.tables.geometry.sets as u64 * WAYS as u64
+    }
+
+    /// Lines of the flow table, likewise.
+    pub const fn flow_lines(&self) -> u64 {
+        self.tables.geometry.cpus as u64 * self.tables.geometry.flow_sets as u64 * FLOW_WAYS as u64
     }
 
     /// Bytes of kernel memory in all tables together.

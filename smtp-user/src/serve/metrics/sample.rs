@@ -14,6 +14,19 @@ pub enum Type {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Observations in buckets; all of its samples only grow.
+    Histogram,
+}
+
+impl Type {
+    /// As in the exposition format.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
 }
 
 /// A metric.
@@ -27,6 +40,20 @@ pub struct Metric {
     /// The labels that each sample has.
     pub labels: &'static [&'static str],
     pub(super) samples: fn(&Scrape<'_>, &mut Samples),
+}
+
+impl Metric {
+    /// The names of its samples: its own, or the three of a histogram.
+    pub fn sample_names(&self) -> Vec<String> {
+        let suffixes: &[&str] = match self.kind {
+            Type::Counter | Type::Gauge => &[""],
+            Type::Histogram => &["_bucket", "_sum", "_count"],
+        };
+        suffixes
+            .iter()
+            .map(|suffix| format!("{}{suffix}", self.name))
+            .collect()
+    }
 }
 
 /// What samples are made from.
@@ -64,10 +91,26 @@ impl Scrape<'_> {
 pub(super) struct Samples(pub(super) Vec<(Vec<String>, Value)>);
 
 /// The value of a sample.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Value {
     Integer(u64),
     Float(f64),
+    Buckets(Buckets),
+}
+
+/// The value of a histogram.
+#[derive(Clone)]
+pub(super) struct Buckets {
+    /// Sum of all observations.
+    pub(super) sum: u64,
+    /// The largest observation of each bucket, and how many are in it and in no earlier one.
+    pub(super) buckets: Vec<(f64, u64)>,
+}
+
+impl From<Buckets> for Value {
+    fn from(buckets: Buckets) -> Self {
+        Self::Buckets(buckets)
+    }
 }
 
 impl From<u64> for Value {
@@ -105,6 +148,17 @@ pub(super) const fn counter(
         kind: Type::Counter,
         labels,
         samples,
+    }
+}
+
+pub(super) const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&Scrape<'_>, &mut Samples),
+) -> Metric {
+    Metric {
+        kind: Type::Histogram,
+        ..counter(name, help, &[], samples)
     }
 }
 

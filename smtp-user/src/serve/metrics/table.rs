@@ -7,26 +7,22 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use smtp_common::counter::Skip;
+use smtp_common::flow::Totals;
 
-use super::sample::{Metric, counter, gauge};
+use super::sample::{Buckets, Metric, Scrape, counter, gauge, histogram};
 use crate::detect::DETECTORS;
+use crate::distribution::Distribution;
 use crate::model::session::{COMMANDS, Outcome, REPLIES};
 use crate::model::verdict::Severity;
-use crate::model::{AttachMode, PointState};
+use crate::model::{AttachMode, Bin, ByFamily, PointState};
 
 /// Every metric, in the order of the page.
 pub const METRICS: &[Metric] = &[
     gauge(
         "smtpflow_build_info",
-        "Always 1; the version is a label.",
-        &["version"],
-        |_, to| to.with(&[env!("CARGO_PKG_VERSION")], 1),
-    ),
-    gauge(
-        "smtpflow_start_time_seconds",
-        "When the agent started, in seconds since 1970.",
-        &[],
-        |scrape, to| to.one(unix_seconds(scrape.identity().started_at)),
+        "Always 1; the version is a label, and the revision that it was built from.",
+        &["version", "revision"],
+        |_, to| to.with(&[env!("CARGO_PKG_VERSION"), REVISION], 1),
     ),
     gauge(
         "smtpflow_window_seconds",
@@ -146,6 +142,75 @@ pub const METRICS: &[Metric] = &[
         "Resets from mail ports that answered a SYN.",
         &[],
         |scrape, to| to.one(scrape.all().refused),
+    ),
+    counter(
+        "smtpflow_connections_by_family_total",
+        "Connections of sources by the family of the client's address; those that overflowed are in none.",
+        &["family"],
+        |scrape, to| {
+            for (family, totals) in families(scrape) {
+                to.with(&[family], totals.connections);
+            }
+        },
+    ),
+    counter(
+        "smtpflow_segments_by_family_total",
+        "Segments of sources, likewise.",
+        &["family", "direction"],
+        |scrape, to| {
+            for (family, totals) in families(scrape) {
+                to.with(&[family, "c2s"], totals.c2s_packets);
+                to.with(&[family, "s2c"], totals.s2c_packets);
+            }
+        },
+    ),
+    counter(
+        "smtpflow_segment_bytes_by_family_total",
+        "Layer-3 bytes of these segments.",
+        &["family", "direction"],
+        |scrape, to| {
+            for (family, totals) in families(scrape) {
+                to.with(&[family, "c2s"], totals.c2s_bytes);
+                to.with(&[family, "s2c"], totals.s2c_bytes);
+            }
+        },
+    ),
+    histogram(
+        "smtpflow_source_window_connections",
+        "Connections of a source in a window: one observation for each source with any, in each window.",
+        |scrape, to| {
+            let bins = scrape.tally().bins.0;
+            let sum = bins.iter().map(|bin| bin.connections);
+            to.one(Buckets {
+                sum: sum.fold(0, u64::saturating_add),
+                buckets: Distribution::empty()
+                    .rows
+                    .iter()
+                    .zip(bins)
+                    .map(|(row, bin)| (row.to.map_or(f64::INFINITY, |to| to as f64), bin.sources))
+                    .collect(),
+            });
+        },
+    ),
+    counter(
+        "smtpflow_window_connections_total",
+        "Connections by how many of them their source opened in the same window.",
+        &["bin"],
+        |scrape, to| {
+            for (bin, counts) in bins(scrape) {
+                to.with(&[&bin], counts.connections);
+            }
+        },
+    ),
+    counter(
+        "smtpflow_window_bytes_total",
+        "Layer-3 bytes from client to server, likewise.",
+        &["bin"],
+        |scrape, to| {
+            for (bin, counts) in bins(scrape) {
+                to.with(&[&bin], counts.bytes);
+            }
+        },
     ),
     gauge(
         "smtpflow_conservation_error",
@@ -295,16 +360,23 @@ pub const METRICS: &[Metric] = &[
         |scrape, to| to.one(scrape.snapshot.flows.untracked_clients.connections()),
     ),
     gauge(
-        "smtpflow_table_lines",
-        "Lines in one half of the table of sources, over all CPUs.",
-        &[],
-        |scrape, to| to.one(scrape.identity().table_lines),
+        "smtpflow_map_capacity",
+        "Lines in one half of a table of the kernel, over all CPUs; each CPU has its own part.",
+        &["map"],
+        |scrape, to| {
+            to.with(&["sources"], scrape.identity().table_lines);
+            to.with(&["flows"], scrape.identity().flow_lines);
+        },
     ),
     gauge(
-        "smtpflow_table_lines_used",
-        "Lines of these that were in use in the last window.",
-        &[],
-        |scrape, to| to.one(scrape.drained(0, |drain| drain.lines_used)),
+        "smtpflow_map_entries",
+        "Lines of these that were in use in the last window; flows are counted once, whatever CPUs saw them.",
+        &["map"],
+        |scrape, to| {
+            let sources = scrape.drained(0, |drain| drain.lines_used);
+            to.with(&["sources"], sources);
+            to.with(&["flows"], scrape.snapshot.flows.window);
+        },
     ),
     gauge(
         "smtpflow_table_memory_bytes",
@@ -394,6 +466,34 @@ pub const METRICS: &[Metric] = &[
         |scrape, to| to.one(scrape.stored(0, |store| store.damaged_chunks)),
     ),
     gauge(
+        "smtpflow_collector_success",
+        "1 if a part of what is scraped was had at the last try: the kernel's tables, the commit to the store, /proc.",
+        &["collector"],
+        |scrape, to| {
+            let snapshot = scrape.snapshot;
+            let drained = snapshot.last_drain.is_some() && !snapshot.drain_failing;
+            to.with(&["drain"], u64::from(drained));
+            if let Some(store) = &snapshot.store {
+                to.with(&["store"], u64::from(store.failure.is_none()));
+            }
+            to.with(&["process"], u64::from(scrape.process.complete));
+        },
+    ),
+    gauge(
+        "smtpflow_collector_duration_seconds",
+        "How long that took.",
+        &["collector"],
+        |scrape, to| {
+            let drained = scrape.drained(0.0, |drain| drain.duration.as_secs_f64());
+            to.with(&["drain"], drained);
+            if let Some(store) = &scrape.snapshot.store {
+                let duration = store.commit_duration.unwrap_or_default();
+                to.with(&["store"], duration.as_secs_f64());
+            }
+            to.with(&["process"], scrape.process.duration.as_secs_f64());
+        },
+    ),
+    gauge(
         "smtpflow_judging",
         "1 if own hosts are judged, 0 if there is no list of own prefixes.",
         &[],
@@ -452,6 +552,18 @@ pub const METRICS: &[Metric] = &[
         &[],
         |scrape, to| to.one(scrape.process.resident_bytes),
     ),
+    gauge(
+        "process_virtual_memory_bytes",
+        "Address space of the agent, most of which is never touched.",
+        &[],
+        |scrape, to| to.one(scrape.process.virtual_bytes),
+    ),
+    gauge(
+        "process_start_time_seconds",
+        "When the agent started, in seconds since 1970.",
+        &[],
+        |scrape, to| to.one(scrape.process.start_seconds),
+    ),
     counter(
         "process_cpu_seconds_total",
         "CPU time of the agent itself.",
@@ -464,7 +576,33 @@ pub const METRICS: &[Metric] = &[
         &[],
         |scrape, to| to.one(scrape.process.open_fds),
     ),
+    gauge(
+        "process_max_fds",
+        "Most file descriptors that it may open.",
+        &[],
+        |scrape, to| to.one(scrape.process.max_fds),
+    ),
 ];
+
+/// What a build is made from, where the one who builds says so.
+const REVISION: &str = match option_env!("SMTPFLOW_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+fn families(scrape: &Scrape<'_>) -> [(&'static str, Totals); 2] {
+    let ByFamily { ipv4, ipv6 } = scrape.tally().families;
+    [("ipv4", ipv4), ("ipv6", ipv6)]
+}
+
+/// The bins with their names, such as `1-10` and `1001-`.
+fn bins(scrape: &Scrape<'_>) -> impl Iterator<Item = (String, Bin)> {
+    let rows = Distribution::empty().rows.into_iter();
+    rows.zip(scrape.tally().bins.0).map(|(row, bin)| {
+        let to = row.to.map(|to| to.to_string()).unwrap_or_default();
+        (format!("{}-{to}", row.from), bin)
+    })
+}
 
 fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH)

@@ -14,12 +14,21 @@ fn pages() -> (String, String) {
     (open, plain)
 }
 
+/// The lines of a page that are samples.
+fn samples(page: &str) -> impl Iterator<Item = &str> {
+    page.lines().filter(|line| !line.starts_with('#'))
+}
+
 /// The names of the samples of a page.
-fn sampled(page: &str) -> BTreeSet<&str> {
-    page.lines()
-        .filter(|line| !line.starts_with('#'))
+fn sampled(page: &str) -> BTreeSet<String> {
+    samples(page)
         .filter_map(|line| line.split(['{', ' ']).next())
+        .map(str::to_owned)
         .collect()
+}
+
+fn documented() -> BTreeSet<String> {
+    METRICS.iter().flat_map(Metric::sample_names).collect()
 }
 
 #[test]
@@ -27,8 +36,8 @@ fn every_metric_of_the_table_is_on_the_page_and_no_other() {
     let (open, plain) = pages();
     let names: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), METRICS.len(), "a name stands there twice");
-    assert_eq!(sampled(&open), names);
-    assert_eq!(sampled(&plain), names);
+    assert_eq!(sampled(&open), documented());
+    assert_eq!(sampled(&plain), documented());
 }
 
 #[test]
@@ -92,13 +101,14 @@ fn the_number_of_series_does_not_depend_on_the_traffic() {
         .map(|i| fixture::row(i, u64::from(i)))
         .collect();
     let page = open_metrics(Arc::new(fixture::snapshot(&rows))).expect("a page");
-    let series = page.lines().filter(|line| !line.starts_with('#')).count();
+    let series = samples(&page).count();
     assert!(series <= 300, "{series} series");
     let few = pages().0;
-    assert_eq!(
-        series,
-        few.lines().filter(|line| !line.starts_with('#')).count()
-    );
+    assert_eq!(series, samples(&few).count());
+    for row in &rows[..1000] {
+        let address = row.address.to_string();
+        assert!(!page.contains(&address), "{address} is on the page");
+    }
 }
 
 #[test]
@@ -106,7 +116,7 @@ fn before_the_first_drain_every_metric_is_there_as_well() {
     let mut snapshot = fixture::snapshot(&[]);
     snapshot.last_drain = None;
     let page = open_metrics(Arc::new(snapshot)).expect("a page");
-    assert_eq!(sampled(&page).len(), METRICS.len());
+    assert_eq!(sampled(&page), documented());
     assert!(page.contains("smtpflow_last_drain_timestamp_seconds 0.0\n"));
 }
 
@@ -125,6 +135,60 @@ fn a_lost_interface_keeps_its_series() {
         "smtpflow_interface_up{interface=\"eth0\"} 0",
         "smtpflow_interface_up{interface=\"eth1\"} 1",
         "smtpflow_interface_changes_total{interface=\"eth0\"} 0",
+    ] {
+        assert!(page.lines().any(|l| l == line), "no {line} in:\n{page}");
+    }
+}
+
+#[test]
+fn the_distribution_is_a_histogram_with_a_share_of_connections_and_bytes() {
+    let mut snapshot = fixture::snapshot(&[]);
+    for (connections, bytes) in [(1, 40), (10, 400), (11, 440), (150, 6000), (5000, 9000)] {
+        snapshot.account.bins.add(connections, bytes);
+    }
+    let open = open_metrics(Arc::new(snapshot)).expect("a page");
+    let plain = plain_text(&open);
+    assert!(plain.contains("# TYPE smtpflow_source_window_connections histogram\n"));
+    for page in [&open, &plain] {
+        let found: Vec<&str> = samples(page)
+            .filter_map(|line| line.strip_prefix("smtpflow_source_window_connections_"))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "sum 5172.0",
+                "count 5",
+                "bucket{le=\"10.0\"} 2",
+                "bucket{le=\"30.0\"} 3",
+                "bucket{le=\"70.0\"} 3",
+                "bucket{le=\"100.0\"} 3",
+                "bucket{le=\"200.0\"} 4",
+                "bucket{le=\"1000.0\"} 4",
+                "bucket{le=\"+Inf\"} 5",
+            ]
+        );
+        for line in [
+            "smtpflow_window_connections_total{bin=\"1-10\"} 11",
+            "smtpflow_window_connections_total{bin=\"101-200\"} 150",
+            "smtpflow_window_connections_total{bin=\"1001-\"} 5000",
+            "smtpflow_window_bytes_total{bin=\"11-30\"} 440",
+            "smtpflow_window_bytes_total{bin=\"31-70\"} 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "no {line} in:\n{page}");
+        }
+    }
+}
+
+#[test]
+fn what_could_not_be_had_at_the_last_try_is_no_success() {
+    let mut snapshot = fixture::snapshot(&[]);
+    snapshot.drain_failing = true;
+    snapshot.store.as_mut().expect("a store").failure = Some("disk full".to_owned());
+    let page = open_metrics(Arc::new(snapshot)).expect("a page");
+    for line in [
+        "smtpflow_collector_success{collector=\"drain\"} 0",
+        "smtpflow_collector_success{collector=\"store\"} 0",
+        "smtpflow_collector_success{collector=\"process\"} 1",
     ] {
         assert!(page.lines().any(|l| l == line), "no {line} in:\n{page}");
     }

@@ -84,7 +84,7 @@ fn rfc3339(milliseconds: u64) -> String {
 #[filter_fn]
 pub(super) fn host(address: &IpAddr, _: &dyn Values) -> Result<Safe<String>> {
     Ok(Safe(format!(
-        "<a class=\"host\" href=\"/hosts/{address}\">{address}</a>"
+        "<a class=\"host\" href=\"/host/{address}\">{address}</a>"
     )))
 }
 

@@ -29,15 +29,18 @@
 //! `<main>` are followed without a full load, unless they have `data-full`. What has `data-keep` is left alone.
 #![forbid(unsafe_code)]
 
+mod distribution;
 mod files;
-#[expect(dead_code, reason = "the screens of hosts and of the system come next")]
 mod filters;
+mod host;
+mod life;
+mod link;
 mod overview;
+mod report;
+mod rows;
+mod sources;
+mod span;
 mod state;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the heat strip of the sources comes next")
-)]
 mod svg;
 mod words;
 
@@ -60,18 +63,32 @@ use crate::model::period::milliseconds;
 pub(super) enum Screen {
     /// What is going on.
     Overview,
+    /// Who sends.
+    Sources,
+    /// How many opened how many connections.
+    Distribution,
+    /// A month.
+    Report,
     /// None of them.
     Other,
 }
 
 impl Screen {
     /// In the order of the navigation.
-    const NAVIGATION: [Self; 1] = [Self::Overview];
+    const NAVIGATION: &[Self] = &[
+        Self::Overview,
+        Self::Sources,
+        Self::Distribution,
+        Self::Report,
+    ];
 
     /// As in the navigation.
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Sources => "Sources",
+            Self::Distribution => "Distribution",
+            Self::Report => "Report",
             Self::Other => "",
         }
     }
@@ -80,13 +97,22 @@ impl Screen {
     const fn path(self) -> &'static str {
         match self {
             Self::Overview | Self::Other => "/",
+            Self::Sources => "/sources",
+            Self::Distribution => "/distribution",
+            Self::Report => "/report",
         }
     }
 }
 
 /// All routes of the page.
 pub(super) fn routes() -> Router<App> {
-    files::routes().route("/", get(overview::page))
+    files::routes()
+        .route("/", get(overview::page))
+        .route("/sources", get(sources::page))
+        .route("/host/{addr}", get(host::page))
+        .route("/distribution", get(distribution::page))
+        .route("/report", get(report::current))
+        .route("/report/{month}", get(report::page))
 }
 
 /// What is around every screen: the state of the gateway, the navigation, the foot.
@@ -140,10 +166,6 @@ impl Layout {
     }
 
     /// With the name of what the screen is of, such as an address, in the title.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the screens of one host and one month come next")
-    )]
     pub(super) fn of(mut self, what: impl Into<String>) -> Self {
         self.of = Some(what.into());
         self
@@ -161,8 +183,13 @@ impl Layout {
         parts.join(" \u{b7} ")
     }
 
+    /// When this was made, in milliseconds since 1970.
+    const fn now(&self) -> u64 {
+        self.now
+    }
+
     const fn navigation(&self) -> &'static [Screen] {
-        &Screen::NAVIGATION
+        Screen::NAVIGATION
     }
 }
 

@@ -8,19 +8,23 @@ mod alert;
 mod figure;
 mod timeline;
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
 use super::super::App;
 use super::super::problem::Problem;
-use super::super::sources::Query;
+use super::super::query::Span;
+use super::super::sources::{self, Query, Sources};
 use super::super::trend::Trend;
+use super::rows::Row;
 use super::svg::{Svg, bars};
 use super::{Layout, Screen, filters, show, words};
 use crate::distribution::percent;
+use crate::model::Snapshot;
 use crate::model::period::Period;
-use crate::model::{Snapshot, SourceRow};
 use crate::report::distribution::ItemDistribution;
 
 use self::alert::News;
@@ -29,6 +33,7 @@ use self::timeline::Timeline;
 
 /// Rows of the table.
 const ROWS: usize = 20;
+const HOUR: u64 = 3_600_000;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -38,7 +43,8 @@ struct Overview {
     figures: Vec<Figure>,
     /// Why there is no past to show, or what is missing of it.
     without: Option<String>,
-    rows: Vec<SourceRow>,
+    /// The sources with the most connections, of the last hour or since counting began.
+    top: Option<Arc<Sources>>,
     timeline: Option<Timeline>,
     distribution: Option<Distribution>,
 }
@@ -54,8 +60,7 @@ struct Distribution {
 struct DistributionRow {
     range: String,
     sources: u64,
-    source_percent: String,
-    connection_percent: String,
+    connections: u64,
     chart: Svg,
 }
 
@@ -77,8 +82,7 @@ impl Distribution {
                     &format!("{sources} % of sources, {connections} % of connections"),
                 ),
                 sources: row.items,
-                source_percent: sources,
-                connection_percent: connections,
+                connections: row.connections,
             }
         };
         Self {
@@ -90,14 +94,26 @@ impl Distribution {
     }
 }
 
+impl Overview {
+    fn rows(&self) -> Vec<Row<'_>> {
+        let sources = self.top.iter().flat_map(|top| &top.sources);
+        sources.map(Row::of).collect()
+    }
+}
+
 pub(super) async fn page(State(app): State<App>) -> Response {
     show(&app, make(&app).await)
 }
 
 async fn make(app: &App) -> Result<Overview, Problem> {
-    let (snapshot, rows) = app
-        .scan(|snapshot, list| (snapshot.clone(), Query::top(ROWS).select(list).0))
-        .await?;
+    let snapshot = app.snapshot();
+    let span = if app.archive.is_some() {
+        Span::Last(HOUR)
+    } else {
+        Span::All
+    };
+    // What cannot be read is told below.
+    let top = sources::view(app, &Query::top(span, ROWS)).await.ok();
     let past = if app.archive.is_none() {
         Err("This agent keeps no history (store.enabled), so there is no past to show.".to_owned())
     } else {
@@ -115,15 +131,15 @@ async fn make(app: &App) -> Result<Overview, Problem> {
     };
     let layout = Layout::new(&snapshot, Screen::Overview);
     Ok(match past {
-        Ok((trend, alerts)) => overview(layout, &snapshot, rows, Some(&trend), alerts, None),
-        Err(without) => overview(layout, &snapshot, rows, None, Vec::new(), Some(without)),
+        Ok((trend, alerts)) => overview(layout, &snapshot, top, Some(&trend), alerts, None),
+        Err(without) => overview(layout, &snapshot, top, None, Vec::new(), Some(without)),
     })
 }
 
 fn overview(
     layout: Layout,
     snapshot: &Snapshot,
-    rows: Vec<SourceRow>,
+    top: Option<Arc<Sources>>,
     trend: Option<&Trend>,
     alerts: Vec<alert::Alert>,
     without: Option<String>,
@@ -141,7 +157,7 @@ fn overview(
                 )
             })
         }),
-        rows,
+        top,
         timeline: trend.and_then(Timeline::of),
         distribution: trend
             .map(|trend| Distribution::of(&trend.distribution, trend.distribution_period))

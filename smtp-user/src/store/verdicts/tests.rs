@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::model::period::Period;
-use crate::model::verdict::{Figure, Holding, Rule, SMTPFLOW};
+use crate::model::person::SMTPFLOW;
+use crate::model::verdict::{Figure, Holding, Rule};
 
 struct Folder {
     folder: tempfile::TempDir,
@@ -215,6 +216,37 @@ fn a_person_changes_a_verdict_while_the_agent_has_the_file() {
 }
 
 #[test]
+fn what_people_have_changed_is_told_apart_from_what_the_agent_has() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    let changes = [
+        opened(&verdict(1, "192.0.2.1/32", "volume")),
+        opened(&verdict(2, "192.0.2.2/32", "volume")),
+    ];
+    store.write_verdicts(&changes).expect("written");
+    let (news, last) = store.personal_events(0).expect("read");
+    assert_eq!((news.as_slice(), last), (&[][..], 2));
+    change_verdict(&folder.path(), &by_person(2, VerdictState::Acknowledged)).expect("changed");
+    change_verdict(&folder.path(), &by_person(2, VerdictState::Resolved)).expect("changed");
+    let (news, last) = store.personal_events(last).expect("read");
+    assert_eq!(last, 4);
+    let told: Vec<_> = news
+        .iter()
+        .map(|news| (news.event.verdict, news.event.to, news.verdict.state))
+        .collect();
+    // The verdict is as it is now.
+    assert_eq!(
+        told,
+        [
+            (2, VerdictState::Acknowledged, VerdictState::Resolved),
+            (2, VerdictState::Resolved, VerdictState::Resolved)
+        ]
+    );
+    assert_eq!(store.personal_events(last).expect("read"), (vec![], 4));
+    assert_eq!(store.personal_events(u64::MAX).expect("read"), (vec![], 4));
+}
+
+#[test]
 fn a_change_that_is_refused_changes_nothing_and_says_why() {
     let folder = Folder::new();
     let mut store = folder.open();
@@ -223,7 +255,8 @@ fn a_change_that_is_refused_changes_nothing_and_says_why() {
         .expect("written");
     let path = folder.path();
     let refused = |change: &PersonalChange<'_>| {
-        let failure = change_verdict(&path, change).expect_err("refused");
+        let unchanged = change_verdict(&path, change).expect_err("refused");
+        let failure = Failure::from(unchanged);
         (failure.kind, failure.to_string())
     };
     let (kind, text) = refused(&by_person(1, VerdictState::New));
@@ -255,7 +288,7 @@ fn a_file_of_somebody_else_is_named_and_left_alone() {
     let folder = Folder::new();
     let path = folder.path();
     let change = by_person(1, VerdictState::Resolved);
-    let failure = change_verdict(&path, &change).expect_err("nothing is there");
+    let failure = Failure::from(change_verdict(&path, &change).expect_err("nothing is there"));
     assert!(
         failure.to_string().contains(&path.display().to_string()),
         "{failure}"
@@ -265,9 +298,9 @@ fn a_file_of_somebody_else_is_named_and_left_alone() {
     foreign
         .execute_batch("CREATE TABLE verdict (id)")
         .expect("a table");
-    let failure = change_verdict(&path, &change).expect_err("foreign");
+    let failure = Failure::from(change_verdict(&path, &change).expect_err("foreign"));
     assert!(
-        failure.to_string().contains("no file of smtpflow"),
+        failure.to_string().contains("of another program"),
         "{failure}"
     );
 }

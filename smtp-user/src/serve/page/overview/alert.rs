@@ -12,9 +12,10 @@ use crate::archive::Archive;
 use crate::failure::Failure;
 use crate::model::Snapshot;
 use crate::model::period::Period;
+use crate::model::person::SMTPFLOW;
 use crate::model::prefix::show;
 use crate::model::session::Servers;
-use crate::model::verdict::{SMTPFLOW, Severity, Verdict, VerdictFilter, VerdictState};
+use crate::model::verdict::{Severity, Verdict, VerdictFilter, VerdictState};
 use crate::report::cases::Class;
 use crate::store::Reader;
 
@@ -33,7 +34,7 @@ pub(super) struct Alert {
     pub(super) severity: Severity,
     /// Its connections in the last hour and to how many servers; `None` for a prefix.
     pub(super) hour: Option<(u64, Servers)>,
-    /// The worst rule, and how far it is beyond its limit.
+    /// The worst rule, and the value with which it held.
     pub(super) rule: String,
     pub(super) figure: Option<String>,
     /// Further detectors that flagged it.
@@ -57,6 +58,8 @@ pub(super) struct News {
     pub(super) alerts: Vec<Alert>,
     /// Flagged hosts that are not among these.
     pub(super) more: usize,
+    /// Whether the headline is about the first of them alone.
+    alone: bool,
 }
 
 impl News {
@@ -101,6 +104,8 @@ impl News {
                 )),
             ),
         };
+        let of_worst = |alert: &&Alert| worst.is_some_and(|(class, _)| class == alert.class);
+        let alone = alerts.iter().filter(of_worst).count() == 1;
         let more = alerts.len().saturating_sub(MOST);
         alerts.truncate(MOST);
         Self {
@@ -110,7 +115,13 @@ impl News {
             note,
             alerts,
             more,
+            alone,
         }
+    }
+
+    /// The one that the headline is about.
+    pub(super) fn one(&self) -> Option<&Alert> {
+        self.alerts.first().filter(|_| self.alone)
     }
 }
 
@@ -192,12 +203,13 @@ impl Alert {
             severity: worst.severity,
             hour: None,
             rule: worst.rule.text.clone(),
+            // The limit is in the words of the rule.
             figure: worst.rule.figures.first().map(|figure| {
-                let (value, limit) = (
-                    words::figure(figure.value, &figure.unit),
-                    words::figure(figure.limit, &figure.unit),
-                );
-                format!("{value}, limit {limit}")
+                let value = words::figure(figure.value, &figure.unit);
+                match figure.unit.as_str() {
+                    "share" => value,
+                    unit => format!("{value} {unit}"),
+                }
             }),
             others,
             since: lives

@@ -1,7 +1,11 @@
 //! The four figures, each with its last day and the day before.
 #![forbid(unsafe_code)]
 
-use super::super::super::trend::{Bin, DAY, Trend};
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::super::super::trend::{BIN, Bin, DAY, Trend};
 use super::super::svg::{Svg, spark};
 use super::super::words;
 use crate::model::Snapshot;
@@ -30,12 +34,11 @@ pub(super) fn figures(snapshot: &Snapshot, trend: Option<&Trend>) -> Vec<Figure>
 
 /// Of bins.
 fn measured(trend: &Trend, (place, bin): (usize, Bin)) -> Vec<Figure> {
+    // Who was there in half a bin says nothing beside whole ones.
+    let known = |bin: &&Bin| bin.up >= BIN / 2;
     let values = |value: fn(&Bin) -> f64| -> Values {
-        trend
-            .bins
-            .iter()
-            .map(|bin| bin.as_ref().map(value))
-            .collect()
+        let bins = trend.bins.iter().map(Option::as_ref);
+        bins.map(|bin| bin.filter(known).map(value)).collect()
     };
     let before = trend.bins[place - DAY];
     let figure = |name, value: fn(&Bin) -> f64, what: &str| {
@@ -84,10 +87,10 @@ fn last_window(snapshot: &Snapshot) -> Vec<Figure> {
 fn judged(snapshot: &Snapshot, trend: Option<&Trend>) -> [Figure; 2] {
     let summary = &snapshot.verdicts;
     let open: u64 = summary.open.iter().sum();
-    let by_severity = || {
+    let by_severity = |numbers: [u64; Severity::ALL.len()]| {
         let parts: Vec<_> = Severity::ALL
             .iter()
-            .zip(summary.open)
+            .zip(numbers)
             .rev()
             .filter(|(_, number)| *number > 0)
             .map(|(severity, number)| format!("{} {}", words::grouped(number), severity.name()))
@@ -97,11 +100,11 @@ fn judged(snapshot: &Snapshot, trend: Option<&Trend>) -> [Figure; 2] {
     let unjudged = "nobody is judged";
     let Some(trend) = trend else {
         let (number, note) = if summary.judged {
-            (words::grouped(open), by_severity())
+            (words::grouped(open), by_severity(summary.open))
         } else {
             ("\u{2013}".to_owned(), unjudged.to_owned())
         };
-        return ["Flagged", "Open cases"].map(|name| Figure {
+        return ["Hosts flagged", "Open cases"].map(|name| Figure {
             name,
             number: number.clone(),
             note: note.clone(),
@@ -112,8 +115,15 @@ fn judged(snapshot: &Snapshot, trend: Option<&Trend>) -> [Figure; 2] {
         .lives
         .iter()
         .filter(|life| life.verdict.state.is_open());
-    let hosts: std::collections::HashSet<_> =
-        lives.clone().map(|life| life.verdict.subject).collect();
+    let mut hosts: HashMap<IpNet, Severity> = HashMap::new();
+    for life in lives.clone() {
+        let worst = hosts
+            .entry(life.verdict.subject)
+            .or_insert(Severity::Notice);
+        *worst = life.verdict.severity.max(*worst);
+    }
+    let worst = Severity::ALL
+        .map(|severity| hosts.values().filter(|worst| **worst == severity).count() as u64);
     let in_state = |state| {
         lives
             .clone()
@@ -149,7 +159,7 @@ fn judged(snapshot: &Snapshot, trend: Option<&Trend>) -> [Figure; 2] {
         Figure {
             name: "Hosts flagged",
             number: words::grouped(hosts.len()),
-            note: note(by_severity()),
+            note: note(by_severity(worst)),
             chart: Some(chart("Hosts flagged", &values(|open| open.0))),
         },
         Figure {

@@ -126,6 +126,9 @@ impl Lane {
         let (mut latest, mut marks, mut told) = (0, Vec::new(), Vec::new());
         let mut detectors = Vec::new();
         let mut points = Vec::new();
+        let mut lives = lives.to_vec();
+        // The worst is painted over the others.
+        lives.sort_by_key(|life| life.verdict.severity);
         for life in lives {
             let verdict = &life.verdict;
             severity = severity.max(verdict.severity);

@@ -1,0 +1,294 @@
+//! `/host/ADDR`: one host, what it did, and why it is flagged or not.
+//!
+//! Contract: the answer comes first, then each rule with its figures, then what they are made of. All
+//! of it is read from the store in one look, so the figures fit together. A host of which nothing was
+//! counted has a page as well: it says so. Gaps are gaps, never zero.
+#![forbid(unsafe_code)]
+
+mod conduct;
+mod heat;
+mod rules;
+mod series;
+
+use std::net::IpAddr;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::Response;
+use smtp_common::packet::Address;
+
+use self::conduct::{Connection, Outcome, Said, Server};
+use self::heat::Heat;
+use self::rules::RuleRow;
+use self::series::Series;
+use super::life::{Act, Life};
+use super::span::{self, Choice};
+use super::{Layout, Screen, filters, show};
+use crate::archive::Archive;
+use crate::failure::Failure;
+use crate::model::period::{Period, Tier};
+use crate::model::prefix;
+use crate::model::verdict::{Unjudged, Verdict, VerdictState};
+use crate::model::{Counts, Scope};
+use crate::report::UNKEPT;
+use crate::report::host::HostReport;
+use crate::report::why::why;
+use crate::serve::App;
+use crate::serve::problem::Problem;
+use crate::store::Reader;
+
+/// Servers that are named.
+const SERVERS: usize = 20;
+/// Longer periods are shown by days.
+const BY_HOURS: u64 = 8 * 86_400_000;
+/// The periods to choose from.
+const PERIODS: [(&str, &str); 3] = [("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days")];
+
+/// What the store knows of it.
+struct Host {
+    scope: Scope,
+    /// Whom it is judged with, where that is not it alone.
+    judged_with: Option<String>,
+    /// The worst open verdict, or none.
+    worst: Option<(&'static str, &'static str)>,
+    open: Vec<u64>,
+    /// The entry of a known relay that excuses it.
+    excused: Option<Excuse>,
+    answer: String,
+    judged: bool,
+    rules: Vec<RuleRow>,
+    period: Period,
+    counted: Period,
+    figures: Vec<Figure>,
+    series: Series,
+    heat: Heat,
+    outcomes: Vec<Outcome>,
+    followed: u64,
+    unfollowed: u64,
+    said: Vec<Said>,
+    accepted: u64,
+    servers: Vec<Server>,
+    /// Of all that are kept one by one.
+    servers_kept: usize,
+    unkept: Option<Server>,
+    lives: Vec<Life>,
+}
+
+struct Excuse {
+    entry: String,
+    why: String,
+    owner: String,
+}
+
+/// A sum of the period, beside that of the period before.
+struct Figure {
+    name: &'static str,
+    value: String,
+    before: String,
+}
+
+#[derive(Template)]
+#[template(path = "host.html")]
+struct Page {
+    layout: Layout,
+    address: IpAddr,
+    known: Known,
+    choices: Vec<Choice>,
+    connections: Vec<Connection>,
+    acts: &'static [(VerdictState, Act)],
+}
+
+/// What there is to show.
+enum Known {
+    /// The agent keeps no history, or it cannot be read.
+    Nothing(String),
+    Host(Box<Host>),
+}
+
+/// `GET /host/{addr}`
+pub(super) async fn page(
+    State(app): State<App>,
+    Path(address): Path<String>,
+    uri: Uri,
+) -> Response {
+    show(&app, make(&app, &address, &uri).await)
+}
+
+async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
+    let address: IpAddr = address.parse().map_err(|_| {
+        Problem::parameter("addr", address, "an IPv4 or IPv6 address as text, no name")
+    })?;
+    let address = address.to_canonical();
+    let asked = span::of(uri, &PERIODS)?;
+    let known = match app
+        .look_up(move |archive| Host::read(archive, address, asked.length))
+        .await
+    {
+        Ok(host) => Known::Host(Box::new(host)),
+        Err(problem) => Known::Nothing(
+            problem.body["error"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        ),
+    };
+    let connections = app.connections.clone();
+    let connections = app
+        .scan(move |_, _| connections.read().recent_of(address.into()))
+        .await?;
+    Ok(Page {
+        layout: Layout::new(&app.snapshot(), Screen::Other).of(address.to_string()),
+        address,
+        known,
+        choices: span::choices(&PERIODS, asked.value),
+        connections: connections.iter().map(Connection::from).collect(),
+        acts: &super::life::ACTS,
+    })
+}
+
+impl Host {
+    fn read(archive: &Archive, address: IpAddr, length: u64) -> Result<Self, Failure> {
+        archive.read(|reader| {
+            let why = why(reader, archive.policy(), address)?;
+            let now = reader.now();
+            let period = Period {
+                from: now.saturating_sub(length),
+                to: now,
+            };
+            let report = HostReport::gather(reader, address, period, archive.local())?;
+            let before = Period {
+                from: period.from.saturating_sub(length),
+                to: period.from,
+            };
+            let before = Before::read(reader, address, before)?;
+            let own: Vec<&Verdict> = report.verdicts.iter().map(|(verdict, _)| verdict).collect();
+            let client = Address::from(address);
+            let settings = archive.policy().settings();
+            let month = heat::period(now);
+            let limits = (settings.volume.notice, settings.volume.warning);
+            let heat = Heat::new(
+                &reader.series(client, Tier::Hour, month)?,
+                &reader.coverage(Tier::Hour, month)?,
+                now,
+                (limits.0.into(), limits.1.into()),
+            );
+            let tier = if length <= BY_HOURS {
+                Tier::Hour
+            } else {
+                Tier::Day
+            };
+            let series = Series::read(reader, client, tier, period, settings, &own)?;
+            let open = || own.iter().filter(|verdict| verdict.state.is_open());
+            let worst = open().max_by_key(|verdict| (verdict.severity, verdict.last_at));
+            let alone = why.subject.prefix_len() == why.subject.max_prefix_len();
+            let sessions = &report.totals.sessions;
+            let all = report.totals.totals.connections;
+            let most = report
+                .pairs
+                .first()
+                .map_or(0, |(_, counts)| counts.totals.connections);
+            let kept = || report.pairs.iter().filter(|(key, _)| key.server != UNKEPT);
+            let unkept = report.pairs.iter().find(|(key, _)| key.server == UNKEPT);
+            Ok(Self {
+                scope: report.scope,
+                judged_with: (!alone).then(|| prefix::show(&why.subject)),
+                worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
+                open: open().map(|verdict| verdict.id).collect(),
+                excused: match &why.unjudged {
+                    Some(Unjudged::Excused { entry, why, owner }) => Some(Excuse {
+                        entry: entry.to_string(),
+                        why: why.clone(),
+                        owner: owner.clone(),
+                    }),
+                    _ => None,
+                },
+                judged: why.unjudged.is_none(),
+                answer: why.answer,
+                rules: rules::rows(&why.rules),
+                period,
+                counted: report.counted_period,
+                figures: figures(&report, &before),
+                series,
+                heat,
+                outcomes: conduct::outcomes(sessions, &before.counts.sessions),
+                followed: sessions.outcomes.sum(),
+                unfollowed: sessions.unfollowed,
+                said: conduct::said(sessions),
+                accepted: sessions.accepted,
+                servers: kept()
+                    .take(SERVERS)
+                    .map(|(key, counts)| Server::new(key, true, counts, all, most))
+                    .collect(),
+                servers_kept: kept().count(),
+                unkept: unkept.map(|(key, counts)| Server::new(key, false, counts, all, most)),
+                lives: report
+                    .verdicts
+                    .iter()
+                    .map(|(verdict, events)| Life::new(verdict, events, now))
+                    .collect(),
+            })
+        })
+    }
+}
+
+/// What is known of the period before.
+struct Before {
+    /// Whether packets were counted in any of it.
+    counted: bool,
+    counts: Counts,
+    servers: u64,
+}
+
+impl Before {
+    fn read(reader: &Reader, address: IpAddr, period: Period) -> Result<Self, Failure> {
+        Ok(Self {
+            counted: !reader.coverage(Tier::Hour, period)?.is_empty(),
+            counts: reader.source(address.into(), period)?,
+            servers: reader.servers_of(address.into(), period)?.count,
+        })
+    }
+}
+
+fn figures(report: &HostReport, before: &Before) -> Vec<Figure> {
+    use super::words::{bytes, grouped};
+    let figure = |name, value: String, earlier: String| Figure {
+        name,
+        value,
+        before: if before.counted {
+            earlier
+        } else {
+            "not counted".to_owned()
+        },
+    };
+    let mean = |counts: &Counts| {
+        counts
+            .mean_size()
+            .map_or_else(|| "\u{2013}".to_owned(), |mean| format!("{mean:.0} B"))
+    };
+    let servers = if report.servers.exact {
+        grouped(report.servers.count)
+    } else {
+        format!("~{}", grouped(report.servers.count))
+    };
+    let (now, then) = (&report.totals, &before.counts);
+    vec![
+        figure(
+            "Connections",
+            grouped(now.totals.connections),
+            grouped(then.totals.connections),
+        ),
+        figure("Servers contacted", servers, grouped(before.servers)),
+        figure(
+            "Messages accepted",
+            grouped(now.sessions.accepted),
+            grouped(then.sessions.accepted),
+        ),
+        figure("Mean packet to servers", mean(now), mean(then)),
+        figure(
+            "Bytes to servers",
+            bytes(now.totals.c2s_bytes),
+            bytes(then.totals.c2s_bytes),
+        ),
+    ]
+}

@@ -1,0 +1,158 @@
+//! The connections of thirty days by UTC day and hour: whether a host does it every night shows at a
+//! glance.
+//!
+//! Contract: an hour in which packets were not counted is a gap, never 0. A cell is darker beyond the
+//! limits of the detector `volume`, and has its number as text.
+
+use std::collections::HashMap;
+
+use crate::model::Counts;
+use crate::model::period::{Bucket, Coverage, Period, Tier};
+use crate::report::time;
+use crate::serve::page::words::grouped;
+
+const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
+const DAY: u64 = Tier::Day.length().expect("a day has a length");
+/// Days that are shown, with the one that is not over.
+const DAYS: u64 = 30;
+/// So many times the limit of a warning is the darkest.
+const DARKEST: u64 = 5;
+
+/// See the module.
+pub(super) struct Heat {
+    /// The latest day first.
+    pub(super) days: Vec<Day>,
+    /// The limits between the shades.
+    pub(super) limits: [u64; 3],
+    /// Hours over the limits of a notice and of a warning, and hours that were counted.
+    pub(super) over: [u64; 2],
+    pub(super) counted: u64,
+}
+
+pub(super) struct Day {
+    pub(super) name: String,
+    pub(super) cells: Vec<Cell>,
+}
+
+pub(super) struct Cell {
+    /// h0 to h4, gap, or empty for what is still to come.
+    pub(super) class: &'static str,
+    pub(super) text: String,
+    pub(super) title: String,
+}
+
+/// The period that is shown.
+pub(super) fn period(now: u64) -> Period {
+    Period {
+        from: Tier::Day
+            .start_of(now.saturating_sub(1))
+            .saturating_sub((DAYS - 1) * DAY),
+        to: now,
+    }
+}
+
+/// How long packets were counted in each hour: an hour that came twice because the clock was set back
+/// is of two buckets.
+pub(super) fn by_start(coverage: &[Coverage]) -> HashMap<u64, u64> {
+    let mut up: HashMap<u64, u64> = HashMap::new();
+    for bucket in coverage {
+        let more = u64::try_from(bucket.up.as_millis()).unwrap_or(u64::MAX);
+        let of = up.entry(bucket.bucket.start).or_default();
+        *of = of.saturating_add(more);
+    }
+    up
+}
+
+impl Heat {
+    /// Of the hours of [`period`].
+    pub(super) fn new(
+        hours: &[(Bucket, Counts)],
+        coverage: &[Coverage],
+        now: u64,
+        (notice, warning): (u64, u64),
+    ) -> Self {
+        let up = by_start(coverage);
+        let mut connections: HashMap<u64, u64> = HashMap::new();
+        for (bucket, counts) in hours {
+            *connections.entry(bucket.start).or_default() += counts.totals.connections;
+        }
+        let limits = [notice, warning, warning.saturating_mul(DARKEST)];
+        let mut heat = Self {
+            days: Vec::new(),
+            limits,
+            over: [0; 2],
+            counted: 0,
+        };
+        let Period { from, to } = period(now);
+        for start in (from..to).step_by(DAY as usize) {
+            let cells = (0..24).map(|hour| {
+                let at = start + hour * HOUR;
+                if at >= to {
+                    return Cell::blank();
+                }
+                let Some(up) = up.get(&at).filter(|up| **up > 0) else {
+                    return Cell::gap(hour);
+                };
+                let count = connections.get(&at).copied().unwrap_or(0);
+                heat.counted += 1;
+                heat.over[0] += u64::from(count > notice);
+                heat.over[1] += u64::from(count > warning);
+                let share = *up as f64 / (to - at).min(HOUR) as f64;
+                Cell::counted(hour, count, share, &limits)
+            });
+            let cells = cells.collect();
+            heat.days.push(Day {
+                name: time::weekday(start),
+                cells,
+            });
+        }
+        heat.days.reverse();
+        heat
+    }
+}
+
+impl Cell {
+    const fn blank() -> Self {
+        Self {
+            class: "",
+            text: String::new(),
+            title: String::new(),
+        }
+    }
+
+    fn gap(hour: u64) -> Self {
+        Self {
+            class: "gap",
+            text: String::new(),
+            title: format!("{hour:02}:00 not counted"),
+        }
+    }
+
+    fn counted(hour: u64, count: u64, share: f64, limits: &[u64; 3]) -> Self {
+        const CLASSES: [&str; 4] = ["h1", "h2", "h3", "h4"];
+        let class = match count {
+            0 => "h0",
+            _ => CLASSES[limits.iter().filter(|limit| count > **limit).count()],
+        };
+        let mut title = format!("{hour:02}:00 {}", grouped(count));
+        if share < Coverage::FULL {
+            title.push_str(&format!(", counted for {:.0} %", share * 100.0));
+        }
+        Self {
+            class,
+            text: short(count),
+            title,
+        }
+    }
+}
+
+/// At most four characters.
+fn short(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1..1000 => count.to_string(),
+        1000..10_000 => format!("{}.{}k", count / 1000, count % 1000 / 100),
+        10_000..1_000_000 => format!("{}k", count / 1000),
+        _ => format!("{}M", count / 1_000_000),
+    }
+}

@@ -1,0 +1,300 @@
+//! Changes over HTTP, over real sockets on loopback and in a real store.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::report::tests::Scene;
+
+const READ: &str = "0123456789abcdef0123456789abcdef";
+const ACT: &str = "fedcba9876543210fedcba9876543210";
+
+/// A server on a store with a spam bot and its verdicts, which takes changes.
+struct Acting {
+    server: Server,
+    _scene: Scene,
+    folder: tempfile::TempDir,
+}
+
+/// A file with a token.
+fn token(folder: &std::path::Path, name: &str, token: &str) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, token).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+    path
+}
+
+impl Acting {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        let scene = Scene::in_file(&path);
+        let config = config::Serve {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            token_file: Some(token(folder.path(), "read", READ)),
+            act_token_file: Some(token(folder.path(), "act", ACT)),
+        };
+        Self {
+            server: Server::start_as(&config, archive(&path)),
+            _scene: scene,
+            folder,
+        }
+    }
+
+    /// Sends JSON with the act token; gives status and answer.
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_text(path, &body.to_string(), "")
+    }
+
+    fn post_text(&self, path: &str, body: &str, headers: &str) -> (u16, Value) {
+        let (status, _, answer) = self.server.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {ACT}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n{headers}\
+             Connection: close\r\n\r\n{body}",
+            self.server.address,
+            body.len()
+        ));
+        (status, serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.server.json(path)
+    }
+}
+
+#[test]
+fn a_verdict_goes_through_its_life_over_http() {
+    let acting = Acting::start();
+    let list = acting.get("/api/v1/verdicts");
+    let total = list["total"].as_u64().expect("a number");
+    assert!(total >= 2, "{list}");
+    let new = list["verdicts"]
+        .as_array()
+        .and_then(|verdicts| verdicts.iter().find(|verdict| verdict["state"] == "new"))
+        .expect("a new verdict");
+    let path = format!("/api/v1/verdicts/{}", new["id"]);
+    let before = acting.get(&path);
+    assert_eq!(
+        before["may_become"],
+        serde_json::json!(["acknowledged", "notified", "resolved", "false_positive"])
+    );
+    let change = |state: &str, who: &str, why: &str| {
+        let body = serde_json::json!({ "state": state, "who": who, "why": why });
+        acting.post(&path, &body)
+    };
+    let (status, answer) = change("acknowledged", "anna", "the owner was called");
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer, acting.get(&path));
+    assert_eq!(answer["verdict"]["state"], "acknowledged");
+    let told = || {
+        acting
+            .server
+            .changed
+            .load(std::sync::atomic::Ordering::SeqCst)
+    };
+    assert_eq!(told(), 1, "the agent is not told");
+    let events = answer["events"].as_array().expect("events");
+    assert_eq!(
+        events.len(),
+        before["events"].as_array().expect("events").len() + 1
+    );
+    let last = events.last().expect("an event");
+    assert_eq!(
+        (&last["who"], &last["from"], &last["to"], &last["why"]),
+        (
+            &"anna".into(),
+            &"new".into(),
+            &"acknowledged".into(),
+            &"the owner was called".into()
+        )
+    );
+    // The one that changed last comes first.
+    let list = acting.get("/api/v1/verdicts");
+    assert_eq!(list["verdicts"][0]["id"], new["id"]);
+
+    for (state, who, why, expected, text) in [
+        (
+            "acknowledged",
+            "anna",
+            "again",
+            409,
+            "cannot become acknowledged",
+        ),
+        ("new", "anna", "again", 409, "cannot become new"),
+        (
+            "open",
+            "anna",
+            "x",
+            422,
+            "expected one of new, acknowledged",
+        ),
+        ("resolved", "", "x", 422, "who"),
+        ("resolved", "smtpflow", "x", 422, "the name of a person"),
+        ("resolved", "anna", " ", 422, "why"),
+        ("resolved", "anna", "a\nb", 422, "one line"),
+        ("resolved", "anna\u{1b}[2J", "x", 422, "one line"),
+    ] {
+        let (status, answer) = change(state, who, why);
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert_eq!(status, expected, "{state} {who:?} {why:?}: {answer}");
+        assert!(error.contains(text), "{error}");
+    }
+    assert_eq!(told(), 1, "the agent is told of a change that was refused");
+    let after = acting.get(&path);
+    assert_eq!(
+        after, answer,
+        "a change that was refused has changed something"
+    );
+}
+
+#[test]
+fn answers_about_verdicts_have_the_documented_fields_and_no_other() {
+    let acting = Acting::start();
+    for (path, fields) in [
+        ("/api/v1/verdicts", verdicts_fields()),
+        ("/api/v1/verdicts/1", verdict_fields()),
+    ] {
+        let mut have = Vec::new();
+        paths(&acting.get(path), "", &mut have);
+        have.sort();
+        let mut documented: Vec<String> = fields.into_iter().map(|(path, _)| path).collect();
+        documented.sort();
+        assert_eq!(have, documented, "{path}");
+    }
+}
+
+#[test]
+fn what_is_no_change_is_refused() {
+    let acting = Acting::start();
+    let good = r#"{"state": "resolved", "who": "anna", "why": "x"}"#;
+    for (path, body, expected, text) in [
+        (
+            "/api/v1/verdicts/999999",
+            good,
+            404,
+            "there is no verdict 999999",
+        ),
+        (
+            "/api/v1/verdicts/first",
+            good,
+            400,
+            "the number of a verdict",
+        ),
+        ("/api/v1/verdicts/-1", good, 400, "the number of a verdict"),
+        ("/api/v1/verdicts/1?state=new", good, 400, "no parameters"),
+        ("/api/v1/verdicts/1", "", 400, "EOF"),
+        ("/api/v1/verdicts/1", "{", 400, "EOF"),
+        ("/api/v1/verdicts/1", "state=new", 400, "line 1 column 1"),
+        (
+            "/api/v1/verdicts/1",
+            r#"{"state": "new", "who": "anna"}"#,
+            400,
+            "`why`",
+        ),
+        (
+            "/api/v1/verdicts/1",
+            r#"{"state": "new", "who": "a", "why": "b", "id": 2}"#,
+            400,
+            "unknown field `id`",
+        ),
+        ("/api/v1/verdicts", good, 405, "GET, HEAD"),
+        ("/", good, 405, "GET, HEAD"),
+        ("/nothing", good, 405, "GET, HEAD"),
+    ] {
+        let (status, answer) = acting.post_text(path, body, "");
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert_eq!(status, expected, "{path} {body}: {answer}");
+        assert!(error.contains(text), "{path} {body}: {error}");
+    }
+    let (status, head, body) = acting
+        .server
+        .send("PUT /api/v1/verdicts/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(status, 405, "{body}");
+    assert!(head.contains("allow: get, head, post"), "{head}");
+    let missing = acting.server.get("/api/v1/verdicts/999999");
+    assert_eq!(missing.0, 404, "{}", missing.2);
+}
+
+#[test]
+fn a_body_is_of_one_kind_and_of_bounded_size_and_time() {
+    let acting = Acting::start();
+    let send = |headers: &str, body: &str| {
+        let (status, _, answer) = acting.server.send(&format!(
+            "POST /api/v1/verdicts/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {ACT}\r\n{headers}\r\n{body}"
+        ));
+        (status, answer)
+    };
+    for kind in [
+        "",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        "Content-Type: application/jsonp\r\n",
+    ] {
+        let (status, answer) = send(&format!("{kind}Content-Length: 2\r\n"), "{}");
+        assert_eq!(status, 415, "{kind}: {answer}");
+    }
+    let json = "Content-Type: Application/JSON; charset=utf-8\r\n";
+    let (status, answer) = send(&format!("{json}Content-Length: 2\r\n"), "{}");
+    assert_eq!(status, 400, "{answer}");
+    let long = "x".repeat((16 << 10) + 1);
+    let (status, answer) = send(&format!("{json}Content-Length: {}\r\n", long.len()), &long);
+    assert_eq!(status, 413, "{answer}");
+    let chunked = format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+    let (status, answer) = send(&format!("{json}Transfer-Encoding: chunked\r\n"), &chunked);
+    assert_eq!(status, 413, "{answer}");
+    // Somebody who never sends the rest does not stay.
+    let start = Instant::now();
+    let (status, answer) = send(&format!("{json}Content-Length: 10\r\n"), "{");
+    assert_eq!(status, 408, "{answer}");
+    assert!(start.elapsed() < REQUEST_TIME, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_file_that_somebody_writes_to_is_waited_for_and_then_told() {
+    let acting = Acting::start();
+    let other = crate::store::hold(&acting.folder.path().join("store.db"));
+    let body = serde_json::json!({ "state": "resolved", "who": "anna", "why": "x" });
+    let start = Instant::now();
+    let (status, answer) = acting.post("/api/v1/verdicts/1", &body);
+    assert_eq!(status, 503, "{answer}");
+    let error = answer["error"].as_str().unwrap_or_default();
+    assert!(error.contains("try again"), "{error}");
+    assert!(start.elapsed() < REQUEST_TIME, "{:?}", start.elapsed());
+    drop(other);
+    let (status, answer) = acting.post("/api/v1/verdicts/1", &body);
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[test]
+fn nothing_is_changed_without_an_act_token_or_a_store() {
+    let body = r#"{"state": "resolved", "who": "anna", "why": "x"}"#;
+    let request = format!(
+        "POST /api/v1/verdicts/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nAuthorization: Bearer {ACT}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (status, _, answer) = Server::start().send(&request);
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("serve.act_token_file"), "{answer}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config::Serve {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        act_token_file: Some(token(folder.path(), "act", ACT)),
+        ..config::Serve::default()
+    };
+    let (status, _, answer) = Server::start_as(&config, None).send(&request);
+    assert_eq!(status, 404, "{answer}");
+    assert!(answer.contains("store.enabled"), "{answer}");
+
+    // Whoever may read could change.
+    config.token_file = Some(token(folder.path(), "read", &format!("{ACT}\n")));
+    let failure = bind(&config).expect_err("one token for both");
+    assert_eq!(failure.kind, Kind::BadConfig);
+    let text = failure.to_string();
+    assert!(
+        text.contains("serve.act_token_file") && !text.contains(ACT),
+        "{text}"
+    );
+}

@@ -1,0 +1,161 @@
+//! A campus under watch: a real agent that goes on with weeks of history, real frames on its interface,
+//! and a browser that looks at its page.
+//!
+//! Contract: everything has the name of the test and goes with it. The past is made once for all tests
+//! of a file, and copied.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use xtask::browser::{Browser, Page};
+use xtask::lab::{Agent, AgentOptions, GATEWAY_CLIENT_SIDE, Lab, ensure_bpffs};
+
+use crate::campus::Campus;
+
+/// The longest wait for anything here.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// How many days are behind the agent.
+pub const DAYS: u64 = 30;
+/// Who has this may read.
+pub const READ_TOKEN: &str = "read-read-read-read-read-read-01";
+/// Who has this may change something.
+pub const ACT_TOKEN: &str = "act-act-act-act-act-act-act-act-02";
+
+/// A campus, its past in a file, and the text of its configuration.
+struct Past {
+    campus: Campus,
+    store: PathBuf,
+}
+
+/// The past of all tests of a program.
+fn past() -> &'static Past {
+    static PAST: OnceLock<Past> = OnceLock::new();
+    PAST.get_or_init(|| {
+        let folder = tools().with_file_name("past");
+        fs::create_dir_all(&folder).expect("a folder");
+        // Who opens a store refuses one that others could read.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("its mode");
+        let store = folder.join(format!("{}.db", std::process::id()));
+        let begun = std::time::Instant::now();
+        let campus = Campus::new(DAYS);
+        let verdicts = campus
+            .write_past(&store)
+            .unwrap_or_else(|failure| panic!("{failure}"));
+        println!(
+            "{DAYS} days in {:.1} s: {verdicts} verdicts",
+            begun.elapsed().as_secs_f64()
+        );
+        Past { campus, store }
+    })
+}
+
+/// The folder of the tools that `cargo xtask test` fetches.
+pub fn tools() -> PathBuf {
+    output_folder().join("tools")
+}
+
+/// The folder for what is kept of a test.
+pub fn output_folder() -> PathBuf {
+    let me = std::env::current_exe().expect("this program is somewhere");
+    // target/PROFILE/deps/PROGRAM
+    let target = me.ancestors().nth(3).expect("in a target folder");
+    target.join("xtask")
+}
+
+/// See the module.
+pub struct Watched<'a> {
+    /// The laboratory.
+    pub lab: &'a Lab,
+    /// Who is in it.
+    pub campus: &'static Campus,
+    /// How the agent runs.
+    pub options: AgentOptions,
+    /// The agent.
+    pub agent: Agent,
+    /// The browser.
+    pub browser: Browser,
+}
+
+impl Watched<'_> {
+    /// A page of the agent.
+    pub fn page(&self) -> Page<'_> {
+        let page = self.browser.page(self.agent.listen());
+        page.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Starts the agent again, with the same options.
+    pub fn restart(&mut self) {
+        self.agent = self.lab.agent(&self.options).expect("the agent starts");
+        self.agent.wait_ready(LIMIT).expect("the agent is ready");
+    }
+}
+
+/// Lets an agent watch the campus, in windows of a second, while `look` looks. `more` is added to the
+/// configuration. `prefix` is that of the laboratory.
+pub fn watch(prefix: &str, more: &str, look: impl FnOnce(&mut Watched<'_>)) {
+    ensure_bpffs().expect("bpffs");
+    let past = past();
+    let lab = Lab::new(prefix).expect("a laboratory");
+    for name in ["campus", "gateway"] {
+        lab.add_namespace(name).expect("a namespace");
+    }
+    lab.link(("campus", "eth0"), ("gateway", GATEWAY_CLIENT_SIDE), None)
+        .expect("a link");
+    let mut options = AgentOptions::new(&lab).expect("options");
+    options.interfaces = vec![GATEWAY_CLIENT_SIDE.to_owned()];
+    options.window = "1s".to_owned();
+    let store = options.store.clone().expect("a store");
+    let folder = store.parent().expect("a folder");
+    fs::create_dir_all(folder).expect("a folder");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("its mode");
+    fs::copy(&past.store, &store).expect("a copy of the past");
+    let config = lab.folder().join("smtpflow.toml");
+    let serve = format!(
+        "[serve]\n{}",
+        token_file(lab.folder(), "token_file", READ_TOKEN)
+    );
+    fs::write(&config, past.campus.configuration() + more + &serve).expect("a configuration");
+    options.extra = vec!["--config".to_owned(), config.display().to_string()];
+    let mut agent = lab.agent(&options).expect("the agent starts");
+    agent.wait_ready(LIMIT).expect("the agent is ready");
+    let browser =
+        Browser::start(&lab.folder().join("browser")).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut watched = Watched {
+        lab: &lab,
+        campus: &past.campus,
+        options,
+        agent,
+        browser,
+    };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let (lab, stop) = (&lab, &stop);
+        scope.spawn(move || {
+            lab.within("campus", || past.campus.send("eth0", stop))
+                .expect("a thread in the namespace");
+        });
+        look(&mut watched);
+    });
+}
+
+/// Stops the traffic, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A file with a token, and the line of the configuration that names it.
+fn token_file(folder: &Path, key: &str, token: &str) -> String {
+    let file = folder.join(key);
+    fs::write(&file, format!("{token}\n")).expect("a token");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its mode");
+    format!("{key} = \"{}\"\n", file.display())
+}
