@@ -3,6 +3,7 @@
 //! The tests need root, a mounted BPF file system and the packages that `cargo xtask test`
 //! installs. They panic where something is missing; none of them skips.
 
+pub mod accessibility;
 pub mod campus;
 pub mod capture;
 pub mod cost;

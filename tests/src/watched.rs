@@ -4,6 +4,7 @@
 //! Contract: everything has the name of the test and goes with it. The past is made once for all tests
 //! of a file, and copied.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use xtask::browser::{Browser, Page};
 use xtask::lab::{Agent, AgentOptions, GATEWAY_CLIENT_SIDE, Lab, ensure_bpffs};
 
@@ -53,6 +55,26 @@ fn past() -> &'static Past {
     })
 }
 
+/// What must be, or a panic with the error and all its causes.
+pub trait Good<T> {
+    /// See the trait.
+    fn good(self) -> T;
+}
+
+impl<T> Good<T> for anyhow::Result<T> {
+    #[track_caller]
+    fn good(self) -> T {
+        self.unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
+/// Nothing went wrong in this page since this was asked before.
+#[track_caller]
+pub fn fault_free(page: &Page<'_>, what: &str) {
+    let faults = page.faults().good();
+    assert!(faults.is_empty(), "{what}:\n{}", faults.join("\n"));
+}
+
 /// The folder of the tools that `cargo xtask test` fetches.
 pub fn tools() -> PathBuf {
     output_folder().join("tools")
@@ -75,7 +97,7 @@ pub struct Watched<'a> {
     /// How the agent runs.
     pub options: AgentOptions,
     /// The agent.
-    pub agent: Agent,
+    pub agent: RefCell<Agent>,
     /// The browser.
     pub browser: Browser,
 }
@@ -83,20 +105,25 @@ pub struct Watched<'a> {
 impl Watched<'_> {
     /// A page of the agent.
     pub fn page(&self) -> Page<'_> {
-        let page = self.browser.page(self.agent.listen());
-        page.unwrap_or_else(|error| panic!("{error:#}"))
+        self.browser.page(self.options.listen).good()
+    }
+
+    /// What the API answers.
+    pub fn json(&self, path: &str) -> Value {
+        self.agent.borrow_mut().json(path).good()
     }
 
     /// Starts the agent again, with the same options.
-    pub fn restart(&mut self) {
-        self.agent = self.lab.agent(&self.options).expect("the agent starts");
-        self.agent.wait_ready(LIMIT).expect("the agent is ready");
+    pub fn restart(&self) {
+        let mut agent = self.lab.agent(&self.options).good();
+        agent.wait_ready(LIMIT).good();
+        self.agent.replace(agent);
     }
 }
 
 /// Lets an agent watch the campus, in windows of a second, while `look` looks. `more` is added to the
 /// configuration. `prefix` is that of the laboratory.
-pub fn watch(prefix: &str, more: &str, look: impl FnOnce(&mut Watched<'_>)) {
+pub fn watch(prefix: &str, more: &str, look: impl FnOnce(&Watched<'_>)) {
     ensure_bpffs().expect("bpffs");
     let past = past();
     let lab = Lab::new(prefix).expect("a laboratory");
@@ -114,21 +141,23 @@ pub fn watch(prefix: &str, more: &str, look: impl FnOnce(&mut Watched<'_>)) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("its mode");
     fs::copy(&past.store, &store).expect("a copy of the past");
     let config = lab.folder().join("smtpflow.toml");
-    let serve = format!(
-        "[serve]\n{}",
-        token_file(lab.folder(), "token_file", READ_TOKEN)
-    );
+    let serve = [
+        "[serve]\n".to_owned(),
+        token_file(lab.folder(), "token_file", READ_TOKEN),
+        token_file(lab.folder(), "act_token_file", ACT_TOKEN),
+    ]
+    .concat();
     fs::write(&config, past.campus.configuration() + more + &serve).expect("a configuration");
     options.extra = vec!["--config".to_owned(), config.display().to_string()];
     let mut agent = lab.agent(&options).expect("the agent starts");
     agent.wait_ready(LIMIT).expect("the agent is ready");
     let browser =
         Browser::start(&lab.folder().join("browser")).unwrap_or_else(|error| panic!("{error:#}"));
-    let mut watched = Watched {
+    let watched = Watched {
         lab: &lab,
         campus: &past.campus,
         options,
-        agent,
+        agent: RefCell::new(agent),
         browser,
     };
     let stop = AtomicBool::new(false);
@@ -139,7 +168,7 @@ pub fn watch(prefix: &str, more: &str, look: impl FnOnce(&mut Watched<'_>)) {
             lab.within("campus", || past.campus.send("eth0", stop))
                 .expect("a thread in the namespace");
         });
-        look(&mut watched);
+        look(&watched);
     });
 }
 

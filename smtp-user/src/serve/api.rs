@@ -9,14 +9,19 @@ use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::{Map, Value};
 use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::Totals;
 
 use super::App;
-use super::document::{Field, answer, field, flatten};
+use super::document::{Field, Schema, Schemas, answer, counts, field, flatten};
+use super::openapi::Operation;
+use super::problem::Problem;
+use super::query::Params;
 use super::session::Flows;
 use crate::model::verdict::{Severity, VerdictSummary};
 use crate::model::{AttachMode, ObservationPoint, PointState, Snapshot, StoreState, Tally};
@@ -274,6 +279,17 @@ impl Skipped {
     };
 }
 
+impl Schema for Skipped {
+    fn schema(all: &mut Schemas) -> Value {
+        let about = &["Frames that were not counted, by reason."];
+        all.object::<Self>("Skipped", module_path!(), about)
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
+}
+
 answer! {
     /// The file that keeps the counts.
     pub(super) struct Store {
@@ -359,6 +375,20 @@ impl BySeverity {
         field("warning", &["Probably abuse."]),
         field("critical", &["Abuse that goes on."]),
     ];
+}
+
+impl Schema for BySeverity {
+    fn schema(all: &mut Schemas) -> Value {
+        all.object::<Self>(
+            "BySeverity",
+            module_path!(),
+            &["Open verdicts by severity."],
+        )
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        counts(Self::FIELDS, all)
+    }
 }
 
 answer! {
@@ -536,6 +566,18 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.3}"))
 }
 
-pub(super) async fn status(State(app): State<App>) -> Response {
-    Json(Status::new(&app.snapshot(), SystemTime::now())).into_response()
+pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Params::of(&uri)?.finish()?;
+    Ok(Json(Status::new(&app.snapshot(), SystemTime::now())).into_response())
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/status",
+            "status",
+            "How the agent is, and what it has counted in all",
+        )
+        .json::<Status>(),
+    ]
 }

@@ -30,7 +30,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::{Counts, SCHEMA, all_segments, rfc3339};
 use super::document::{answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
+use super::query::Params;
 use super::{App, Client, Clients, Peer, REQUEST_TIME};
 use crate::model::verdict::VerdictNews;
 use crate::model::{Event, Snapshot};
@@ -86,6 +88,14 @@ answer! {
         /// What has happened to it.
         event: JsonEvent [JsonEvent],
     }
+}
+
+/// What can be asked here.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/api/v1/events", "events", "What happens, as it happens")
+            .text("text/event-stream"),
+    ]
 }
 
 /// Path and meaning of every field of the data of an event `drain`.
@@ -153,9 +163,7 @@ pub(super) async fn events(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return Err(Problem::parameter("query", query, "no parameters"));
-    }
+    Params::of(&uri)?.finish()?;
     let streams = &app.streams;
     let place = streams.places.clone().try_acquire_owned().ok();
     let client = streams.clients.enter(peer, STREAMS_PER_CLIENT);

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use super::openapi;
 use super::query::Fault;
 
 /// Status and text of an answer that is none.
@@ -74,13 +75,17 @@ impl IntoResponse for Problem {
 }
 
 pub(super) async fn not_found(uri: Uri) -> Problem {
+    let mut paths: Vec<_> = openapi::operations()
+        .iter()
+        .map(|operation| operation.path)
+        .collect();
+    paths.dedup();
     Problem::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {}; there are /, /metrics, /healthz, /readyz, /api/v1/status, \
-             /api/v1/sources, /api/v1/sources/ADDRESS, /api/v1/sources/ADDRESS/why, \
-             /api/v1/verdicts, /api/v1/verdicts/ID and /api/v1/events",
-            uri.path()
+            "there is no {}; there are /, {}",
+            uri.path(),
+            paths.join(", ")
         ),
     )
 }

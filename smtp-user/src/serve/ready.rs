@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::App;
 use super::api::{LATE_WINDOWS, SCHEMA, since};
 use super::document::{answer, flatten};
+use super::openapi::Operation;
 use crate::model::{ObservationPoint, PointState, Snapshot};
 
 answer! {
@@ -129,4 +130,16 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(ready)).into_response()
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/readyz",
+            "readyz",
+            "Whether the agent counts, drains and keeps",
+        )
+        .answered::<Ready>(200, "All conditions hold.")
+        .answered::<Ready>(503, "One does not."),
+    ]
 }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use axum::Json;
-use axum::extract::{Path, Query as QueryPairs, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use smtp_common::packet::Address;
@@ -15,16 +15,15 @@ use smtp_common::packet::Address;
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339};
 use super::document::{answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
+use super::query::{DEFAULT_LIMIT, MAX_LIMIT, Params};
 use super::session::{Commands, Conduct, Replies, Traffic};
 use crate::connections::{ConnectionRow, Connections, PairRow};
 use crate::model::session::{COMMANDS, Outcome, Outcomes, REPLIES, flag_names};
+use crate::model::verdict::Verdict;
 use crate::model::{Scope, SourceRow};
-
-/// Pairs if nothing is said.
-const DEFAULT_LIMIT: usize = 100;
-/// Most pairs in one answer.
-const MAX_LIMIT: usize = 10_000;
+use crate::report::verdicts::JsonBrief;
 
 answer! {
     /// A client and a server.
@@ -175,13 +174,15 @@ answer! {
         limit: usize,
         /// These pairs, by connections, then by packets.
         pairs: Vec<Pair> [Pair],
+        /// Its open verdicts, or those of the prefix that it is judged with, the lowest number first.
+        verdicts: Vec<JsonBrief> [JsonBrief],
         /// Its last connections as a client, the latest first, at most 32.
         connections: Vec<RecentConnection> [RecentConnection],
     }
 }
 
 impl OneSource {
-    fn new(row: &SourceRow, connections: &Connections, limit: usize) -> Self {
+    fn new(row: &SourceRow, connections: &Connections, open: &[Verdict], limit: usize) -> Self {
         let address = Address::from(row.address);
         let client = connections.client(address);
         let (pairs, pairs_total) = connections.pairs_of(address, limit);
@@ -196,6 +197,11 @@ impl OneSource {
             pairs_total,
             limit,
             pairs: pairs.iter().map(Pair::from).collect(),
+            verdicts: open
+                .iter()
+                .filter(|verdict| verdict.subject.contains(&row.address))
+                .map(JsonBrief::from)
+                .collect(),
             connections: recent.iter().map(RecentConnection::from).collect(),
         }
     }
@@ -206,16 +212,12 @@ pub fn source_fields() -> Vec<(String, String)> {
     flatten(OneSource::FIELDS)
 }
 
-fn limit_of(pairs: &[(String, String)]) -> Result<usize, Problem> {
-    match pairs {
-        [] => Ok(DEFAULT_LIMIT),
-        [(name, value)] if name == "limit" => value
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| Problem::parameter(name, value, &format!("1 to {MAX_LIMIT}"))),
-        [.., (name, value)] => Err(Problem::parameter(name, value, "the parameter limit, once")),
-    }
+/// The address in a path.
+pub(super) fn address(text: &str) -> Result<IpAddr, Problem> {
+    let address: Result<IpAddr, _> = text.parse();
+    address
+        .map(|address| address.to_canonical())
+        .map_err(|_| Problem::parameter("addr", text, "an IPv4 or IPv6 address as text, no name"))
 }
 
 pub(super) async fn source(
@@ -223,18 +225,17 @@ pub(super) async fn source(
     Path(address): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let address: IpAddr = address.parse().map_err(|_| {
-        Problem::parameter("addr", &address, "an IPv4 or IPv6 address as text, no name")
-    })?;
-    let address = address.to_canonical();
-    let pairs = QueryPairs::<Vec<(String, String)>>::try_from_uri(&uri)
-        .map_err(|_| Problem::parameter("query", uri.query().unwrap_or_default(), "limit=N"))?;
-    let limit = limit_of(&pairs)?;
+    let address = self::address(&address)?;
+    let mut params = Params::of(&uri)?;
+    let limit = params.number("limit", (1, MAX_LIMIT))?;
+    params.finish()?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     let connections = app.connections.clone();
     let answer = app
-        .scan(move |_, list| {
+        .scan(move |snapshot, list| {
             let row = list.of(address.into())?.to_row();
-            Some(OneSource::new(&row, &connections.read(), limit))
+            let connections = connections.read();
+            Some(OneSource::new(&row, &connections, &snapshot.open, limit))
         })
         .await?;
     match answer {
@@ -247,4 +248,17 @@ pub(super) async fn source(
             ),
         )),
     }
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources/{addr}",
+            "source",
+            "One source, its pairs and its last connections",
+        )
+        .address()
+        .number("limit", "Most pairs.", (1, MAX_LIMIT), DEFAULT_LIMIT)
+        .json::<OneSource>(),
+    ]
 }

@@ -24,18 +24,21 @@ pub(super) use self::table::Rows;
 use self::table::{Background, Candidate, Columns, Origin, mean};
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339 as text_of};
-use super::document::{answer, flatten};
+use super::document::{Time, answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
-use super::query::{Chooser, List, Params, Span};
+use super::query::{Chooser, Format, List, Params, Span};
 use super::session::Conduct;
 use crate::connections::Connections;
 use crate::detect::Policy;
 use crate::model::period::milliseconds;
-use crate::model::verdict::{Severity, Verdict, VerdictFilter, VerdictState};
+use crate::model::verdict::{Severity, VerdictState};
 use crate::model::{Scope, Snapshot};
 use crate::report::verdicts::JsonPeriod;
-use crate::source_list::SourceList;
+use crate::source_list::{Listed, SourceList};
 
+/// About how many bytes a row takes in memory.
+const ROW: usize = 1200;
 /// Rows that history is searched for one by one.
 const MOST_FILLED: usize = 1000;
 
@@ -76,9 +79,9 @@ answer! {
         /// Connections in each of the last 24 UTC hours, the oldest first; null for an hour in which nothing was counted. Null altogether for the periods all and window, and with a limit above 1000.
         hours: Option<Vec<Option<u64>>>,
         /// When the first bucket begins that history has it in, to the day for days that are over; null for the periods all and window, and with a limit above 1000.
-        first_seen: Option<String>,
+        first_seen: Option<Time>,
         /// When the last bucket begins that history has it in, likewise.
-        last_seen: Option<String>,
+        last_seen: Option<Time>,
         /// The entry of a known relay that it falls under, or null.
         relay: Option<RelayEntry> [RelayEntry],
         /// The state of its worst open verdict: new, acknowledged or notified; null without one.
@@ -147,6 +150,11 @@ impl Query {
         })
     }
 
+    /// The same for the same question.
+    fn key(&self) -> String {
+        format!("sources {} {}", self.span, self.list.canonical())
+    }
+
     /// Whether the rows are filled from history.
     fn fills(&self) -> bool {
         self.list.limit <= MOST_FILLED
@@ -169,8 +177,8 @@ fn address_at((_, octets): Place) -> Address {
 struct Filled {
     previous_connections: Option<u64>,
     hours: Option<Vec<Option<u64>>>,
-    first_seen: Option<String>,
-    last_seen: Option<String>,
+    first_seen: Option<Time>,
+    last_seen: Option<Time>,
 }
 
 impl Source {
@@ -183,7 +191,7 @@ impl Source {
                 let listed = list.of(candidate.address);
                 (
                     counts.totals,
-                    listed.map(|listed| listed.window()).unwrap_or_default(),
+                    listed.map(Listed::window).unwrap_or_default(),
                 )
             }
         };
@@ -229,33 +237,21 @@ impl Source {
 }
 
 impl App {
-    /// The verdicts with which there is something to do.
-    pub(super) async fn open_verdicts(&self) -> Result<Vec<Verdict>, Problem> {
-        if self.archive.is_none() {
-            return Ok(Vec::new());
-        }
-        let states = VerdictState::ALL
-            .into_iter()
-            .filter(|state| state.is_open());
-        let filter = VerdictFilter {
-            states: states.collect(),
-            ..VerdictFilter::default()
-        };
-        self.look_up(move |archive| archive.read(|reader| reader.verdicts(&filter)))
-            .await
-    }
-
     /// Who judges by which rules, if history is kept.
-    pub(super) fn policy(&self) -> Option<Policy> {
-        let archive = self.archive.as_ref()?;
-        Some(archive.policy().clone())
+    pub(super) fn policy(&self) -> Option<Arc<Policy>> {
+        Some(self.archive.as_ref()?.policy())
     }
 }
 
 /// The sources that are asked for.
 pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Problem> {
+    let weight = |sources: &Sources| ROW * (1 + sources.sources.len());
+    app.once(&query.key(), weight, make(app, query)).await
+}
+
+async fn make(app: &App, query: &Query) -> Result<Sources, Problem> {
     let background = Background {
-        flags: Flags::new(&app.open_verdicts().await?),
+        flags: Flags::new(app.snapshot().open.iter()),
         policy: app.policy(),
         now: milliseconds(std::time::SystemTime::now()),
         sources: app.sources.clone(),
@@ -277,7 +273,7 @@ pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Probl
             .await?
         }
     };
-    Ok(Arc::new(answer))
+    Ok(answer)
 }
 
 /// From the list in memory.
@@ -320,7 +316,10 @@ fn live(
         let to = text_of(drain.at);
         (from, to)
     });
-    let period = |(from, to): (String, String)| JsonPeriod { from, to };
+    let period = |(from, to): (String, String)| JsonPeriod {
+        from: Time(from),
+        to: Time(to),
+    };
     Sources {
         schema: SCHEMA,
         period: match query.span {
@@ -337,10 +336,26 @@ fn live(
 
 pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::parse(&uri, Span::All)?;
+    if query.list.format == Format::Json {
+        return app.json_once(&query.key(), view(&app, &query)).await;
+    }
     let answer = view(&app, &query).await?;
-    query
-        .list
-        .respond(&*answer, Source::FIELDS, &answer.sources)
+    let rows = &answer.sources;
+    query.list.respond(&*answer, Source::FIELDS, rows)
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources",
+            "sources",
+            "Who sends, sorted, filtered and in pages",
+        )
+        .period(true, "all")
+        .list::<Rows>("connections")
+        .json::<Sources>()
+        .text("text/csv"),
+    ]
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `/api/v1/verdicts`: verdicts, their lives, and what people decide about them.
 //!
-//! Contract: from the store, so what somebody has decided is seen at once. A change: 404 for a verdict that
+//! Contract: from the store, so what somebody has decided is seen at once. A list holds verdicts by their
+//! own subjects: `net:` finds those about addresses and prefixes inside it. A change: 404 for a verdict that
 //! is not there, 409 where the state cannot follow, 422 for texts that cannot be kept, 503 where the
 //! store cannot be written now; it answers as `GET` does.
 #![forbid(unsafe_code)]
@@ -13,13 +14,16 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use serde_json::json;
 
-use super::App;
-use super::change;
-use super::document::{answer, flatten};
+use super::document::{Schema as _, answer, described, flatten};
+use super::openapi::{self, Operation, line};
 use super::problem::Problem;
+use super::query::{Chooser, Field, List, Params, Table, Value};
+use super::{App, change};
 use crate::model::period::milliseconds;
-use crate::model::verdict::{Verdict, VerdictEvent, VerdictFilter, VerdictState};
+use crate::model::person::{MAX_WHO, MAX_WHY};
+use crate::model::verdict::{Severity, Verdict, VerdictEvent, VerdictFilter, VerdictState};
 use crate::report::SCHEMA;
 use crate::report::verdicts::{JsonEvent, JsonVerdict};
 use crate::store::{PersonalChange, change_verdict};
@@ -29,9 +33,13 @@ answer! {
     pub(super) struct Verdicts {
         /// Version of the form of this answer.
         schema: u32,
-        /// How many there are.
+        /// Verdicts that pass the filter.
         total: usize,
-        /// The verdicts, the one that changed last first.
+        /// Verdicts skipped before the first one shown.
+        offset: usize,
+        /// Most verdicts shown.
+        limit: usize,
+        /// The verdicts; if nothing is said, the one that changed last comes first.
         verdicts: Vec<JsonVerdict> [JsonVerdict],
     }
 }
@@ -61,17 +69,140 @@ impl Life {
     }
 }
 
-/// All verdicts, the one that changed last first.
-pub(super) async fn view(app: &App) -> Result<Verdicts, Problem> {
-    let mut verdicts = app
-        .look_up(|archive| archive.read(|reader| reader.verdicts(&VerdictFilter::default())))
-        .await?;
-    verdicts.sort_by_key(|verdict| std::cmp::Reverse((verdict.changed_at, verdict.id)));
-    Ok(Verdicts {
-        schema: SCHEMA,
-        total: verdicts.len(),
-        verdicts: verdicts.iter().map(JsonVerdict::from).collect(),
+/// The list of verdicts.
+pub(super) struct Rows;
+
+/// The words of `state:`, those of [`VerdictState::ALL`] first.
+const STATES: &[&str] = &[
+    "new",
+    "acknowledged",
+    "notified",
+    "resolved",
+    "false_positive",
+    "open",
+];
+const SEVERITIES: &[&str] = &["notice", "warning", "critical"];
+/// The words of `detector:`, in the order of reports.
+pub(super) const DETECTORS: &[&str] = &[
+    "volume",
+    "persistence",
+    "burst",
+    "fanout",
+    "failure",
+    "rejection",
+    "messages",
+];
+
+fn number_of<T: Copy + PartialEq>(all: &[T], one: T) -> usize {
+    all.iter()
+        .position(|other| *other == one)
+        .unwrap_or(all.len())
+}
+
+impl Table for Rows {
+    type Row<'a> = &'a Verdict;
+    const FIELDS: &'static [Field<Self>] = &[
+        Field {
+            name: "changed_at",
+            value: Value::Time(|verdict| Some(verdict.changed_at)),
+        },
+        Field {
+            name: "opened_at",
+            value: Value::Time(|verdict| Some(verdict.opened_at)),
+        },
+        Field {
+            name: "last_at",
+            value: Value::Time(|verdict| Some(verdict.last_at)),
+        },
+        Field {
+            name: "since",
+            value: Value::Since(|verdict| Some(verdict.last_at.max(verdict.changed_at))),
+        },
+        Field {
+            name: "id",
+            value: Value::Count(|verdict| verdict.id),
+        },
+        Field {
+            name: "reopened",
+            value: Value::Count(|verdict| verdict.reopened.into()),
+        },
+        Field {
+            name: "net",
+            value: Value::Net(|verdict| verdict.subject),
+        },
+        Field {
+            name: "subject",
+            value: Value::Net(|verdict| verdict.subject),
+        },
+        Field {
+            name: "state",
+            value: Value::Word {
+                words: STATES,
+                holds: |verdict, word| match VerdictState::ALL.get(word) {
+                    Some(state) => verdict.state == *state,
+                    None => verdict.state.is_open(),
+                },
+                rank: Some(|verdict| Some(verdict.state as u64)),
+            },
+        },
+        Field {
+            name: "severity",
+            value: Value::Word {
+                words: SEVERITIES,
+                holds: |verdict, word| Severity::ALL.get(word) == Some(&verdict.severity),
+                rank: Some(|verdict| Some(verdict.severity as u64)),
+            },
+        },
+        Field {
+            name: "detector",
+            value: Value::Word {
+                words: DETECTORS,
+                holds: |verdict, word| DETECTORS[word] == verdict.detector,
+                rank: Some(|verdict| Some(number_of(DETECTORS, &*verdict.detector) as u64)),
+            },
+        },
+    ];
+}
+
+/// Which verdicts, in which order.
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    /// The list.
+    pub(super) list: List<Rows>,
+}
+
+impl Query {
+    /// Reads the query of a target.
+    pub(super) fn parse(uri: &Uri) -> Result<Self, Problem> {
+        let mut params = Params::of(uri)?;
+        let list = List::parse(&mut params, "changed_at")?;
+        params.finish()?;
+        Ok(Self { list })
+    }
+}
+
+/// The verdicts that are asked for.
+pub(super) async fn view(app: &App, query: &Query) -> Result<Verdicts, Problem> {
+    let list = query.list.clone();
+    app.look_up(move |archive| {
+        let verdicts = archive.read(|reader| reader.verdicts(&VerdictFilter::default()))?;
+        let mut chooser = Chooser::new(&list);
+        for (i, verdict) in verdicts.iter().enumerate() {
+            chooser.add(&verdict, (std::cmp::Reverse(verdict.id), i));
+        }
+        let (chosen, total) = chooser.finish();
+        Ok(Verdicts {
+            schema: SCHEMA,
+            total,
+            offset: list.offset,
+            limit: list.limit,
+            verdicts: chosen
+                .into_iter()
+                .map(|(_, i)| JsonVerdict::from(&verdicts[i]))
+                .collect(),
+        })
     })
+    .await
 }
 
 /// The life of a verdict.
@@ -89,8 +220,11 @@ pub(super) async fn view_one(app: &App, id: u64) -> Result<Life, Problem> {
 }
 
 pub(super) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
-    no_query(&uri)?;
-    Ok(Json(view(&app).await?).into_response())
+    let query = Query::parse(&uri)?;
+    let answer = view(&app, &query).await?;
+    query
+        .list
+        .respond(&answer, JsonVerdict::FIELDS, &answer.verdicts)
 }
 
 pub(super) async fn one(
@@ -156,16 +290,45 @@ pub fn verdict_fields() -> Vec<(String, String)> {
     flatten(Life::FIELDS)
 }
 
+/// What can be asked and changed here.
+pub(super) fn operations() -> Vec<Operation> {
+    let one = |operation: Operation| {
+        let number = json!({"type": "integer", "minimum": 0, "format": "uint64"});
+        operation.path("id", "The number of a verdict.", number)
+    };
+    vec![
+        Operation::get("/api/v1/verdicts", "verdicts", "Verdicts")
+            .list::<Rows>("changed_at")
+            .json::<Verdicts>()
+            .text("text/csv")
+            .problems(&[404]),
+        one(Operation::get(
+            "/api/v1/verdicts/{id}",
+            "verdict",
+            "A verdict and its life",
+        ))
+        .json::<Life>()
+        .problems(&[404]),
+        one(Operation::post(
+            "/api/v1/verdicts/{id}",
+            "change_verdict",
+            "Gives a verdict another state",
+            |all| {
+                let state = described(VerdictState::schema(all), &["The state that it gets."]);
+                let who = line("Who the person is.", MAX_WHO);
+                let why = line("Why.", MAX_WHY);
+                openapi::body(&[("state", state), ("who", who), ("why", why)], 3)
+            },
+        ))
+        .json::<Life>(),
+    ]
+}
+
 fn number(id: &str) -> Result<u64, Problem> {
     id.parse()
         .map_err(|_| Problem::parameter("id", id, "the number of a verdict"))
 }
 
 fn no_query(uri: &Uri) -> Result<(), Problem> {
-    match uri.query() {
-        Some(query) if !query.is_empty() => {
-            Err(Problem::parameter("query", query, "no parameters"))
-        }
-        _ => Ok(()),
-    }
+    Params::of(uri)?.finish()
 }

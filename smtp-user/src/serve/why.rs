@@ -4,15 +4,15 @@
 //! window is over or where history cannot be read.
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
 
 use super::App;
+use super::openapi::Operation;
 use super::problem::Problem;
+use super::query::Params;
 use crate::report::why::JsonWhy;
 
 pub(super) async fn why(
@@ -20,12 +20,20 @@ pub(super) async fn why(
     Path(address): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let address: IpAddr = address.parse().map_err(|_| {
-        Problem::parameter("addr", &address, "an IPv4 or IPv6 address as text, no name")
-    })?;
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return Err(Problem::parameter("query", query, "no parameters"));
-    }
+    let address = super::source::address(&address)?;
+    Params::of(&uri)?.finish()?;
     let why = app.look_up(move |archive| archive.why(address)).await?;
     Ok(Json(JsonWhy::from(&why)).into_response())
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/api/v1/sources/{addr}/why",
+            "why",
+            "Why a source is flagged, or why not: every rule with its figures",
+        )
+        .address()
+        .json::<JsonWhy>(),
+    ]
 }

@@ -42,6 +42,8 @@ mod sources;
 mod span;
 mod state;
 mod svg;
+mod timeline;
+mod verdicts;
 mod words;
 
 use std::time::SystemTime;
@@ -67,6 +69,8 @@ pub(super) enum Screen {
     Sources,
     /// How many opened how many connections.
     Distribution,
+    /// What was found.
+    Verdicts,
     /// A month.
     Report,
     /// None of them.
@@ -79,6 +83,7 @@ impl Screen {
         Self::Overview,
         Self::Sources,
         Self::Distribution,
+        Self::Verdicts,
         Self::Report,
     ];
 
@@ -88,6 +93,7 @@ impl Screen {
             Self::Overview => "Overview",
             Self::Sources => "Sources",
             Self::Distribution => "Distribution",
+            Self::Verdicts => "Verdicts",
             Self::Report => "Report",
             Self::Other => "",
         }
@@ -99,6 +105,7 @@ impl Screen {
             Self::Overview | Self::Other => "/",
             Self::Sources => "/sources",
             Self::Distribution => "/distribution",
+            Self::Verdicts => "/verdicts",
             Self::Report => "/report",
         }
     }
@@ -111,6 +118,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/sources", get(sources::page))
         .route("/host/{addr}", get(host::page))
         .route("/distribution", get(distribution::page))
+        .route("/verdicts", get(verdicts::page))
+        .route("/verdicts/{id}", get(verdicts::one))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
 }

@@ -181,15 +181,18 @@ impl Asked {
         asked
     }
 
-    fn pairs(&self) -> [(&str, &str); 6] {
-        [
-            ("period", &self.period),
+    /// What is said.
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        let mut pairs = vec![
+            ("period", self.period.as_str()),
             ("filter", &self.filter),
             ("sort", &self.sort),
             ("order", &self.order),
             ("limit", &self.limit),
             ("offset", &self.offset),
-        ]
+        ];
+        pairs.retain(|(_, value)| !value.is_empty());
+        pairs
     }
 
     /// The same with a change, from the first row on.
@@ -212,7 +215,7 @@ impl Page {
     /// Exactly these rows, in another form.
     fn download(&self, format: &str) -> String {
         let limit = self.answer.as_ref().map_or(ROWS, |answer| answer.limit);
-        let mut pairs = self.state.pairs().to_vec();
+        let mut pairs = self.state.pairs();
         let limit = limit.to_string();
         pairs.retain(|(name, _)| *name != "limit");
         pairs.push(("limit", &limit));

@@ -12,12 +12,13 @@ use smtp_common::packet::Address;
 
 use super::table::{Background, Candidate, Columns};
 use super::{Filled, Query, Source, Sources, address_at, place};
+use crate::answer::Time;
 use crate::failure::Failure;
 use crate::model::Counts;
 use crate::model::period::{Period, Tier, rfc3339};
 use crate::model::session::Servers;
 use crate::report::UNKEPT;
-use crate::report::verdicts::JsonPeriod;
+use crate::report::gaps::before;
 use crate::serve::api::SCHEMA;
 use crate::serve::query::Chooser;
 use crate::serve::session::Conduct;
@@ -53,7 +54,7 @@ pub(super) fn read(
     })?;
     let (chosen, total) = chooser.finish();
     let chosen: Vec<Address> = chosen.into_iter().map(address_at).collect();
-    let counts = reader.counts_of(&chosen, period)?;
+    let counts = reader.counts_of_all(&chosen, period)?;
     let filled = if query.fills() {
         fill(reader, &chosen, period, hours)?
     } else {
@@ -73,20 +74,13 @@ pub(super) fn read(
     }
     Ok(Sources {
         schema: SCHEMA,
-        period: Some(json(period)),
-        counted_period: Some(json(reader.snap(period))),
+        period: Some(period.into()),
+        counted_period: Some(reader.snap(period).into()),
         total,
         offset: list.offset,
         limit: list.limit,
         sources,
     })
-}
-
-fn json(period: Period) -> JsonPeriod {
-    JsonPeriod {
-        from: rfc3339(period.from),
-        to: rfc3339(period.to),
-    }
 }
 
 /// From the begin of the first of the last 24 hours to the end of the newest window.
@@ -154,24 +148,6 @@ fn columns(
     Ok(columns)
 }
 
-/// The period of the same length before, if all of it is kept and anything was counted in it.
-fn before(reader: &Reader, period: Period) -> Result<Option<Period>, Failure> {
-    let Some(from) = period.from.checked_sub(period.length()) else {
-        return Ok(None);
-    };
-    let before = Period {
-        from,
-        to: period.from,
-    };
-    let kept = reader.span().is_some_and(|span| span.from <= before.from);
-    let counted = kept
-        && reader
-            .coverage(Tier::Hour, before)?
-            .iter()
-            .any(|coverage| !coverage.up.is_zero());
-    Ok(counted.then_some(before))
-}
-
 /// What history knows of these sources beside the period.
 fn fill(
     reader: &Reader,
@@ -181,7 +157,7 @@ fn fill(
 ) -> Result<Vec<Filled>, Failure> {
     let before = before(reader, period)?;
     let previous = match before {
-        Some(before) => reader.counts_of(chosen, before)?,
+        Some(before) => reader.counts_of_all(chosen, before)?,
         None => vec![Counts::default(); chosen.len()],
     };
     let mut covered = [false; HOURS as usize];
@@ -212,8 +188,8 @@ fn fill(
                     })
                     .collect(),
             ),
-            first_seen: seen.map(|(first, _)| rfc3339(first)),
-            last_seen: seen.map(|(_, last)| rfc3339(last)),
+            first_seen: seen.map(|(first, _)| Time(rfc3339(first))),
+            last_seen: seen.map(|(_, last)| Time(rfc3339(last))),
         })
         .collect())
 }

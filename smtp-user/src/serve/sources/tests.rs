@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use super::super::fixture;
 use super::*;
 use crate::model::SourceRow;
+use crate::model::verdict::Verdict;
 
 fn parse(query: &str) -> Result<Query, Problem> {
     // Clients have to encode these two.
@@ -52,11 +53,11 @@ fn background(list: SourceList) -> Background {
     ];
     Background {
         flags: Flags::new(&verdicts),
-        policy: Some(Policy::new(
+        policy: Some(Arc::new(Policy::new(
             crate::detect::Settings::default(),
             Vec::new(),
             vec![relay],
-        )),
+        ))),
         now: 0,
         sources: crate::source_list::SharedSources::new(list),
         columns: Columns::default(),

@@ -1,0 +1,434 @@
+//! What an operator does with the page, in a real browser on a real agent: reads, acts, prints, goes away
+//! and comes back, with a mouse, with the keyboard, and without JavaScript.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use smtpflow_tests::watched::{ACT_TOKEN, Good as _, LIMIT, Watched, fault_free, watch};
+use xtask::browser::{Key, Look, Page};
+use xtask::command::{self, poll_until, tool};
+
+/// A newcomer's patience with the first screen.
+const AT_ONCE: Duration = Duration::from_secs(10);
+const QUICK: Duration = Duration::from_secs(60);
+
+/// The faults of a page that are none of these.
+fn other_faults(page: &Page<'_>, expected: &[&str]) -> Vec<String> {
+    let faults = page.faults().good().into_iter();
+    let is_expected = |fault: &String| expected.iter().any(|part| fault.contains(part));
+    faults.filter(|fault| !is_expected(fault)).collect()
+}
+
+/// Waits until the agent has drained so many times more.
+fn drains(watched: &Watched<'_>, times: u64) {
+    let count = || {
+        let status = watched.json("/api/v1/status");
+        status["drains"].as_u64().expect("a number")
+    };
+    let begun = count();
+    assert!(poll_until(LIMIT, || count() >= begun + times), "no drain");
+}
+
+fn verdicts_of(watched: &Watched<'_>, address: &str) -> Vec<Value> {
+    let verdicts = watched.json(&format!("/api/v1/verdicts?filter=net:{address}/32"));
+    verdicts["verdicts"].as_array().expect("verdicts").clone()
+}
+
+#[test]
+fn the_first_screen_says_who_the_spammer_is_and_why() {
+    watch("sfvfirst", "", |watched| {
+        let spammer = watched.campus.spammer().to_string();
+        for look in [Look::DESKTOP, Look::PHONE] {
+            let page = watched.page();
+            page.look(look).good();
+            page.open("/").good();
+            // Without scrolling.
+            let seen = format!(
+                "[...document.querySelectorAll('main *')].some((one) => {{
+                    const box = one.getBoundingClientRect();
+                    return one.innerText?.trim() === '{spammer}' && box.bottom < innerHeight && box.top >= 0;
+                }})"
+            );
+            page.wait_within(AT_ONCE, "the spammer's address in the window", &seen)
+                .good();
+            let words = page.words().good();
+            for word in ["critical", "more than 100 connections", "nobody has acted"] {
+                assert!(words.contains(word), "no {word:?} in:\n{words}");
+            }
+            fault_free(&page, "the first screen");
+        }
+    });
+}
+
+#[test]
+fn a_verdict_is_acknowledged_with_the_act_token_alone() {
+    watch("sfvact", "", |watched| {
+        let spammer = watched.campus.spammer().to_string();
+        let before = verdicts_of(watched, &spammer);
+        assert!(
+            before.iter().any(|verdict| verdict["state"] == "new"),
+            "{before:?}"
+        );
+        let page = watched.page();
+        page.look(Look::DESKTOP).good();
+        page.open(&format!("/host/{spammer}")).good();
+        fault_free(&page, "the host");
+        page.click("[data-act=acknowledged][data-scope=open]")
+            .good();
+        page.wait("the dialog", "document.querySelector('#act').open")
+            .good();
+        page.fill("#act-who", "Anna").good();
+        page.fill("#act-why", "port is in room 2.14").good();
+        page.fill("#act-token", "a token that nobody was given")
+            .good();
+        page.click("#act .do").good();
+        page.wait(
+            "a refusal",
+            "!document.querySelector('#act .refusal').hidden",
+        )
+        .good();
+        let refusal = page.text("document.querySelector('#act .refusal').innerText");
+        let refusal = refusal.good();
+        assert!(refusal.contains("token"), "{refusal}");
+        let states = |verdicts: &[Value]| {
+            let states = verdicts.iter().map(|verdict| verdict["state"].clone());
+            states.collect::<Vec<_>>()
+        };
+        let after = verdicts_of(watched, &spammer);
+        assert_eq!(states(&before), states(&after), "changed without the token");
+
+        page.fill("#act-token", ACT_TOKEN).good();
+        page.click("#act .do").good();
+        page.wait(
+            "the dialog to close",
+            "!document.querySelector('#act').open",
+        )
+        .good();
+        let acknowledged = poll_until(LIMIT, || {
+            let after = verdicts_of(watched, &spammer);
+            !after.is_empty() && after.iter().all(|verdict| verdict["state"] != "new")
+        });
+        assert!(acknowledged, "{:?}", verdicts_of(watched, &spammer));
+        page.wait(
+            "the screen to say who and why",
+            "document.body.innerText.includes('Anna') && document.body.innerText.includes('room 2.14')",
+        )
+        .good();
+        // A refusal is an answer that the browser notes as an error.
+        let faults = other_faults(&page, &["status of 403", "status of 401"]);
+        assert!(faults.is_empty(), "{faults:?}");
+    });
+}
+
+#[test]
+fn the_page_survives_a_restart_and_says_that_figures_are_old() {
+    watch("sfvrestart", "", |watched| {
+        let page = watched.page();
+        page.look(Look::DESKTOP).good();
+        page.open("/").good();
+        fault_free(&page, "the page");
+        assert_eq!(page.count("body.stale").good(), 0);
+        assert!(
+            watched
+                .agent
+                .borrow_mut()
+                .stop()
+                .expect("the agent ends")
+                .success()
+        );
+        page.wait(
+            "word that figures are old",
+            "document.body.classList.contains('stale')",
+        )
+        .good();
+        let words = page.words().good();
+        assert!(words.contains("figures are old"), "{words}");
+        let made = page
+            .text("document.querySelector('#made time').dateTime")
+            .good();
+        watched.restart();
+        page.wait(
+            "fresh figures",
+            "!document.body.classList.contains('stale')",
+        )
+        .good();
+        page.wait(
+            "a newer page",
+            &format!("document.querySelector('#made time').dateTime > '{made}'"),
+        )
+        .good();
+        let spammer = watched.campus.spammer();
+        assert!(page.words().good().contains(&spammer.to_string()));
+        let faults = other_faults(
+            &page,
+            &[
+                "ERR_CONNECTION_REFUSED",
+                "ERR_EMPTY_RESPONSE",
+                "ERR_CONNECTION_RESET",
+                "ERR_INCOMPLETE_CHUNKED_ENCODING",
+            ],
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+    });
+}
+
+#[test]
+fn an_agent_that_hangs_is_noticed_and_not_before_three_windows() {
+    watch("sfvhang", "", |watched| {
+        let page = watched.page();
+        // Notes how old the figures were when they were first called old.
+        page.run_first(
+            "addEventListener('DOMContentLoaded', () => new MutationObserver(() => {
+                if (document.body.classList.contains('stale') && window.staleAt === undefined)
+                    window.staleAt = Date.now() - Number(document.getElementById('gateway').dataset.drain);
+            }).observe(document.body, {attributes: true}))",
+        )
+        .good();
+        page.open("/").good();
+        page.wait(
+            "a drain",
+            "document.getElementById('gateway').dataset.drain",
+        )
+        .good();
+        watched
+            .agent
+            .borrow_mut()
+            .process()
+            .signal(Signal::SIGSTOP)
+            .expect("it stops");
+        page.wait(
+            "word that figures are old",
+            "document.body.classList.contains('stale')",
+        )
+        .good();
+        let age = page.evaluate("window.staleAt").good();
+        assert!(age.as_f64().expect("milliseconds") >= 3_000.0, "{age}");
+        watched
+            .agent
+            .borrow_mut()
+            .process()
+            .signal(Signal::SIGCONT)
+            .expect("it goes on");
+        page.wait(
+            "fresh figures",
+            "!document.body.classList.contains('stale')",
+        )
+        .good();
+    });
+}
+
+#[test]
+fn a_hidden_tab_asks_for_nothing() {
+    watch("sfvhidden", "", |watched| {
+        let page = watched.page();
+        page.open("/").good();
+        page.requests().good();
+        drains(watched, 3);
+        page.wait("a refresh", "true").good();
+        assert!(
+            !page.requests().good().is_empty(),
+            "it is not kept up to date"
+        );
+        let other = page.beside().good();
+        other.to_front().good();
+        page.wait("it to be hidden", "document.visibilityState === 'hidden'")
+            .good();
+        // What was under way may come to its end.
+        drains(watched, 1);
+        page.requests().good();
+        drains(watched, 4);
+        let asked = page.requests().good();
+        assert!(asked.is_empty(), "a hidden tab asks for {asked:?}");
+        page.to_front().good();
+        page.wait("it to be seen", "document.visibilityState === 'visible'")
+            .good();
+        let asks = poll_until(LIMIT, || !page.requests().good().is_empty());
+        assert!(asks, "it does not go on when it is seen again");
+    });
+}
+
+#[test]
+fn times_are_utc_or_local_and_say_which() {
+    watch("sfvzone", "", |watched| {
+        let page = watched.page();
+        page.time_zone("Asia/Kathmandu").good();
+        page.open(&format!("/host/{}", watched.campus.spammer()))
+            .good();
+        let zone = || {
+            page.text("document.getElementById('zone-name').innerText")
+                .good()
+        };
+        // A time that does not change while we look.
+        let time = "document.querySelector('main time[data-form=minute]')";
+        let minutes = || {
+            let text = page.text(&format!("{time}.innerText")).good();
+            let clock = text.rsplit(' ').next().expect("a clock").to_owned();
+            let (hours, minutes) = clock.split_once(':').expect("hours and minutes");
+            60 * hours.parse::<i64>().expect("hours") + minutes.parse::<i64>().expect("minutes")
+        };
+        assert_eq!(zone(), "UTC");
+        let stated = page.text(&format!("{time}.dateTime")).good();
+        assert!(stated.ends_with('Z'), "{stated}");
+        let utc = minutes();
+        page.click("#zone-switch").good();
+        page.wait(
+            "another zone",
+            "document.getElementById('zone-name').innerText !== 'UTC'",
+        )
+        .good();
+        assert!(zone().contains("5:45"), "{}", zone());
+        assert_eq!((minutes() - utc).rem_euclid(24 * 60), 5 * 60 + 45);
+        // The choice is kept.
+        page.reload().good();
+        page.wait(
+            "another zone",
+            "document.getElementById('zone-name').innerText !== 'UTC'",
+        )
+        .good();
+        fault_free(&page, "the host");
+    });
+}
+
+#[test]
+fn a_report_and_a_host_can_be_printed() {
+    watch("sfvprint", "", |watched| {
+        let spammer = watched.campus.spammer().to_string();
+        for (name, path) in [
+            ("report", "/report".to_owned()),
+            ("host", format!("/host/{spammer}")),
+        ] {
+            let page = watched.page();
+            page.look(Look::DESKTOP).good();
+            page.open(&path).good();
+            let file = watched.lab.folder().join(format!("{name}.pdf"));
+            std::fs::write(&file, page.printed().good()).expect("a file");
+            let info = command::output(tool("pdfinfo", [&file]).env("LC_ALL", "C"), QUICK);
+            let info = info.unwrap_or_else(|error| panic!("{error:#}"));
+            let pages = info.lines().find_map(|line| line.strip_prefix("Pages:"));
+            let pages: u32 = pages.expect("pages").trim().parse().expect("a number");
+            assert!((1..40).contains(&pages), "{pages} pages");
+            let mut words = tool("pdftotext", ["-layout"]);
+            let words = command::output(words.arg(&file).arg("-"), QUICK);
+            let words = words.unwrap_or_else(|error| panic!("{error:#}"));
+            assert!(words.contains(&spammer), "{path}:\n{words}");
+            println!("{path}: {pages} pages, {} octets of text", words.len());
+            // What only a screen is good for is not on paper.
+            assert!(!words.contains("Skip to content"), "{words}");
+            fault_free(&page, &path);
+        }
+    });
+}
+
+#[test]
+fn the_keyboard_is_enough() {
+    watch("sfvkeys", "", |watched| {
+        let page = watched.page();
+        page.look(Look::DESKTOP).good();
+        page.open(&format!("/host/{}", watched.campus.spammer()))
+            .good();
+        page.press(Key::Tab).good();
+        let first = page.focused().good();
+        assert!(first.contains("Skip to content"), "{first}");
+        page.press(Key::Enter).good();
+        page.wait(
+            "the focus in the content",
+            "document.activeElement.id === 'main'",
+        )
+        .good();
+        // Everything that can have the focus has it in the order of the document, and shows it.
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+            .good();
+        page.reload().good();
+        let mut places = Vec::new();
+        let mut reached = false;
+        for _ in 0..60 {
+            page.press(Key::Tab).good();
+            let place = page
+                .evaluate(
+                    "(() => {
+                        const one = document.activeElement;
+                        if (one === document.body) return null;
+                        const style = getComputedStyle(one);
+                        return {
+                            place: [...document.querySelectorAll('*')].indexOf(one),
+                            html: one.outerHTML.slice(0, 160),
+                            seen: (style.outlineStyle !== 'none' && style.outlineWidth !== '0px')
+                                || style.boxShadow !== 'none',
+                        };
+                    })()",
+                )
+                .good();
+            if place.is_null() {
+                break;
+            }
+            assert_eq!(place["seen"], true, "the focus is not seen on {place}");
+            reached |= place["html"]
+                .as_str()
+                .is_some_and(|html| html.contains("data-act"));
+            places.push(place["place"].as_u64().expect("a number"));
+        }
+        assert!(
+            places.is_sorted(),
+            "the order of focus is not that of the document: {places:?}"
+        );
+        assert!(places.len() > 5 && reached, "{places:?}");
+
+        page.evaluate("document.querySelector('[data-act=acknowledged]').focus()")
+            .good();
+        page.press(Key::Enter).good();
+        page.wait("the dialog", "document.querySelector('#act').open")
+            .good();
+        let inside =
+            page.evaluate("document.querySelector('#act').contains(document.activeElement)");
+        assert_eq!(inside.good(), true, "{}", page.focused().good());
+        page.press(Key::Escape).good();
+        page.wait(
+            "the dialog to close",
+            "!document.querySelector('#act').open",
+        )
+        .good();
+        let back = page.focused().good();
+        assert!(back.contains("data-act"), "the focus is lost: {back}");
+        fault_free(&page, "the keyboard");
+    });
+}
+
+#[test]
+fn every_screen_says_the_same_without_javascript() {
+    watch("sfvplain", "", |watched| {
+        let page = watched.page();
+        page.scripts(false).good();
+        page.look(Look::DESKTOP).good();
+        page.open("/").good();
+        let screens: Vec<String> = serde_json::from_value(
+            page.evaluate(
+                "[...document.querySelectorAll('#screens a')].map((a) => a.getAttribute('href'))",
+            )
+            .good(),
+        )
+        .expect("paths");
+        let host = format!("/host/{}", watched.campus.spammer());
+        for path in screens.iter().chain([&host]) {
+            page.open(path).good();
+            let rows = page.count("main table tr").good();
+            assert!(
+                rows > 2,
+                "{path} has no table without JavaScript:\n{}",
+                page.words().good()
+            );
+            let busy = page.words().good().to_lowercase();
+            assert!(!busy.contains("loading"), "{path} waits for a script");
+            // What only a script can do is not offered.
+            let dead = page
+                .evaluate(
+                    "[...document.querySelectorAll('button:not([type=submit])')]
+                        .filter((one) => one.checkVisibility()).map((one) => one.outerHTML)",
+                )
+                .good();
+            let none = serde_json::json!([]);
+            assert_eq!(dead, none, "{path} offers what needs a script");
+            fault_free(&page, path);
+        }
+    });
+}
