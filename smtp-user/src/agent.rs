@@ -86,6 +86,7 @@ async fn agent(
         events: events.clone(),
         // When nobody takes it, the agent is ending.
         changed: Arc::new(move || drop(for_changes.send(Command::StoreChanged))),
+        config: Arc::new(config.clone()),
     };
     let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
     tokio::pin!(stop, server);

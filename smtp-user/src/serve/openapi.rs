@@ -13,14 +13,20 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Schema, Schemas};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
-use super::{api, events, ready, relays, source, sources, verdicts, why};
+use super::{
+    api, config, distribution, events, interfaces, pairs, ready, relays, reports, series, source,
+    sources, verdicts, why,
+};
+
+/// The schema of a type.
+type OfType = fn(&mut Schemas) -> Value;
 
 /// What is answered with this status.
 struct Answer {
     status: u16,
     about: &'static str,
     /// Content types, with what is in them.
-    content: Vec<(&'static str, fn(&mut Schemas) -> Value)>,
+    content: Vec<(&'static str, OfType)>,
 }
 
 /// A parameter of a query or a path.
@@ -39,7 +45,7 @@ pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
     parameters: Vec<Parameter>,
-    body: Option<fn(&mut Schemas) -> Value>,
+    body: Option<OfType>,
     answers: Vec<Answer>,
     problems: Vec<u16>,
 }
@@ -146,7 +152,7 @@ impl Operation {
         path: &'static str,
         id: &'static str,
         summary: &'static str,
-        body: fn(&mut Schemas) -> Value,
+        body: OfType,
     ) -> Self {
         let mut this = Self::new("post", path, id, summary);
         this.body = Some(body);
@@ -171,7 +177,7 @@ impl Operation {
 
     /// It can be answered with text of this type as well, or alone.
     pub(super) fn text(mut self, kind: &'static str) -> Self {
-        let text: fn(&mut Schemas) -> Value = |_| json!({"type": "string"});
+        let text: OfType = |_| json!({"type": "string"});
         match self.answers.first_mut() {
             Some(answer) => answer.content.push((kind, text)),
             None => self.answers.push(Answer {
@@ -358,6 +364,12 @@ pub(super) fn operations() -> Vec<Operation> {
         sources::operations(),
         source::operations(),
         why::operations(),
+        series::operations(),
+        pairs::operations(),
+        distribution::operations(),
+        reports::operations(),
+        interfaces::operations(),
+        config::operations(),
         ready::operations(),
         verdicts::operations(),
         relays::operations(),

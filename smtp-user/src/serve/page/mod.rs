@@ -34,6 +34,7 @@ mod files;
 mod filters;
 mod host;
 mod life;
+mod link;
 mod overview;
 mod report;
 mod span;
@@ -43,6 +44,8 @@ mod state;
     expect(dead_code, reason = "the screens that have charts come next")
 )]
 mod svg;
+mod timeline;
+mod verdicts;
 mod words;
 
 use std::time::SystemTime;
@@ -66,6 +69,8 @@ pub(super) enum Screen {
     Overview,
     /// How many opened how many connections.
     Distribution,
+    /// What was found.
+    Verdicts,
     /// A month.
     Report,
     /// None of them.
@@ -74,13 +79,19 @@ pub(super) enum Screen {
 
 impl Screen {
     /// In the order of the navigation.
-    const NAVIGATION: &[Self] = &[Self::Overview, Self::Distribution, Self::Report];
+    const NAVIGATION: &[Self] = &[
+        Self::Overview,
+        Self::Distribution,
+        Self::Verdicts,
+        Self::Report,
+    ];
 
     /// As in the navigation.
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Distribution => "Distribution",
+            Self::Verdicts => "Verdicts",
             Self::Report => "Report",
             Self::Other => "",
         }
@@ -91,6 +102,7 @@ impl Screen {
         match self {
             Self::Overview | Self::Other => "/",
             Self::Distribution => "/distribution",
+            Self::Verdicts => "/verdicts",
             Self::Report => "/report",
         }
     }
@@ -102,6 +114,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/", get(overview::page))
         .route("/host/{addr}", get(host::page))
         .route("/distribution", get(distribution::page))
+        .route("/verdicts", get(verdicts::page))
+        .route("/verdicts/{id}", get(verdicts::one))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
 }

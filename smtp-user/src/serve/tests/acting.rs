@@ -29,7 +29,7 @@ impl Acting {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.db");
         let scene = Scene::in_file(&path);
-        let config = config::Serve {
+        let config = configuration::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
             token_file: Some(token(folder.path(), "read", READ)),
             act_token_file: Some(token(folder.path(), "act", ACT)),
@@ -336,10 +336,10 @@ fn nothing_is_changed_without_an_act_token_or_a_store() {
     assert!(answer.contains("serve.act_token_file"), "{answer}");
 
     let folder = tempfile::tempdir().expect("a folder");
-    let mut config = config::Serve {
+    let mut config = configuration::Serve {
         listen: "127.0.0.1:0".parse().expect("an address"),
         act_token_file: Some(token(folder.path(), "act", ACT)),
-        ..config::Serve::default()
+        ..configuration::Serve::default()
     };
     let (status, _, answer) = Server::start_as(&config, None).send(&request);
     assert_eq!(status, 404, "{answer}");
