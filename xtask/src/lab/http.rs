@@ -108,10 +108,11 @@ pub fn exchange(
         .take(LIMIT)
         .read_to_end(&mut answer)
         .context("cannot read the answer")?;
-    parse(&answer)
+    parse(&answer, method != "HEAD")
 }
 
-fn parse(answer: &[u8]) -> Result<Response> {
+/// Reads an answer; one to `HEAD` may say how long a body is that it does not have.
+fn parse(answer: &[u8], has_body: bool) -> Result<Response> {
     let Some(end) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
         bail!("the answer ends within its header ({} bytes)", answer.len());
     };
@@ -132,6 +133,9 @@ fn parse(answer: &[u8]) -> Result<Response> {
         headers,
         body: Vec::new(),
     };
+    if !has_body {
+        return Ok(response);
+    }
     let rest = &answer[end + 4..];
     response.body = if response
         .header("transfer-encoding")
@@ -186,8 +190,11 @@ mod tests {
 
     #[test]
     fn a_body_with_a_length_is_read_to_its_length() {
-        let response = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nokextra")
-            .expect("a good answer");
+        let response = parse(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nokextra",
+            true,
+        )
+        .expect("a good answer");
         assert_eq!(response.status, 200);
         assert_eq!(response.body, b"ok");
         assert_eq!(response.header("x"), Some("y"));
@@ -196,8 +203,7 @@ mod tests {
     #[test]
     fn a_chunked_body_is_put_together() {
         let response = parse(
-            b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwiki\r\n5;a=b\r\npedia\r\n0\r\n\r\n",
-        )
+            b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwiki\r\n5;a=b\r\npedia\r\n0\r\n\r\n", true)
         .expect("a good answer");
         assert_eq!(
             (response.status, response.text()),
@@ -207,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_body_without_a_length_goes_to_the_end() {
-        let response = parse(b"HTTP/1.0 404 Not Found\r\n\r\nnothing").expect("a good answer");
+        let response =
+            parse(b"HTTP/1.0 404 Not Found\r\n\r\nnothing", true).expect("a good answer");
         assert_eq!((response.status, response.text()), (404, "nothing".into()));
     }
 
@@ -223,7 +230,7 @@ mod tests {
             b"",
         ] {
             assert!(
-                parse(answer).is_err(),
+                parse(answer, true).is_err(),
                 "{:?}",
                 String::from_utf8_lossy(answer)
             );
@@ -232,8 +239,11 @@ mod tests {
 
     #[test]
     fn json_bodies_are_parsed() {
-        let response =
-            parse(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"total\":3}").expect("good");
+        let response = parse(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"total\":3}",
+            true,
+        )
+        .expect("good");
         assert_eq!(response.json().expect("JSON")["total"], 3);
     }
 }
