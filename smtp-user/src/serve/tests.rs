@@ -11,6 +11,7 @@ use crate::model::PointState;
 
 mod acting;
 mod events;
+mod screens;
 
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {

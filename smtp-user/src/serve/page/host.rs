@@ -39,6 +39,8 @@ use crate::serve::problem::Problem;
 use crate::serve::query::{Params, Span};
 use crate::store::Reader;
 
+/// Rows of the table of figures that are there unasked; the heat map has all hours in any case.
+const ROWS: usize = 48;
 /// Servers that are named.
 const SERVERS: usize = 20;
 /// Longer periods are shown by days.
@@ -96,6 +98,9 @@ struct Page {
     address: IpAddr,
     known: Known,
     choices: Vec<Choice>,
+    period_value: String,
+    /// Whether the table was asked for.
+    table: bool,
     connections: Vec<Connection>,
     acts: &'static [(VerdictState, Act)],
 }
@@ -123,9 +128,11 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
     let address = address.to_canonical();
     let mut params = Params::of(uri)?;
     let asked = span::take(&mut params)?;
+    let table = params.take("table", "yes", |text| (text == "yes").then_some(()))?;
+    let table = table.is_some();
     params.finish()?;
     let known = match app
-        .look_up(move |archive| Host::read(archive, address, asked))
+        .look_up(move |archive| Host::read(archive, address, asked, table))
         .await
     {
         Ok(host) => Known::Host(Box::new(host)),
@@ -140,18 +147,21 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
     let connections = app
         .scan(move |_, _| connections.read().recent_of(address.into()))
         .await?;
+    let (choices, period_value) = span::offered(&PERIODS, asked);
     Ok(Page {
         layout: Layout::new(&app.snapshot(), Screen::Other).of(address.to_string()),
         address,
         known,
-        choices: span::offered(&PERIODS, asked).0,
+        choices,
+        period_value,
+        table,
         connections: connections.iter().map(Connection::from).collect(),
         acts: &super::life::ACTS,
     })
 }
 
 impl Host {
-    fn read(archive: &Archive, address: IpAddr, span: Span) -> Result<Self, Failure> {
+    fn read(archive: &Archive, address: IpAddr, span: Span, table: bool) -> Result<Self, Failure> {
         archive.read(|reader| {
             let why = why(reader, archive.policy(), address)?;
             let now = reader.now();
@@ -174,7 +184,10 @@ impl Host {
             } else {
                 Tier::Day
             };
-            let series = Series::read(reader, client, tier, period, settings, &own)?;
+            let mut series = Series::read(reader, client, tier, period, settings, &own)?;
+            if !table && series.rows.len() > ROWS {
+                series.rows.clear();
+            }
             let open = || own.iter().filter(|verdict| verdict.state.is_open());
             let worst = open().max_by_key(|verdict| (verdict.severity, verdict.last_at));
             let alone = why.subject.prefix_len() == why.subject.max_prefix_len();
