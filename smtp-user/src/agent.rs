@@ -22,7 +22,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::metering::{Command, Started, meter_thread};
 use self::recorder::Recorder;
-use crate::archive::Archive;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::serve;
@@ -83,10 +82,11 @@ async fn agent(
         snapshots,
         connections: recorder.connections.clone(),
         sources: recorder.sources.clone(),
-        archive: Archive::new(&config).map(Arc::new),
+        archive: recorder.archive.clone(),
         events: events.clone(),
         // When nobody takes it, the agent is ending.
         changed: Arc::new(move || drop(for_changes.send(Command::StoreChanged))),
+        config: Arc::new(config.clone()),
     };
     let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
     tokio::pin!(stop, server);

@@ -33,3 +33,4 @@ pub mod serve;
 pub mod source_list;
 pub mod store;
 pub mod top;
+mod written;

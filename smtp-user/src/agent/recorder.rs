@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::judging::Judged;
 use super::metering::{Drained, News, Started};
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
@@ -33,6 +34,7 @@ pub(super) struct Recorder {
     flows: FlowSummary,
     verdicts: VerdictSummary,
     open: Arc<[Verdict]>,
+    pub(super) archive: Option<Arc<Archive>>,
     pub(super) sources: SharedSources,
     sources_kept: u64,
     last_drain: Option<Drain>,
@@ -53,6 +55,10 @@ impl Recorder {
             judged,
             store,
         } = started;
+        let archive = Archive::new(config).map(Arc::new);
+        if let Some(archive) = &archive {
+            archive.know(&judged.relays);
+        }
         Self {
             identity,
             points,
@@ -64,6 +70,7 @@ impl Recorder {
             flows: FlowSummary::default(),
             verdicts: judged.summary,
             open: judged.open,
+            archive,
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),
             last_drain: None,
@@ -110,8 +117,12 @@ impl Recorder {
         let Judged {
             summary,
             open,
+            relays,
             news,
         } = judged;
+        if let Some(archive) = &self.archive {
+            archive.know(&relays);
+        }
         self.verdicts = summary;
         self.open = open;
         news

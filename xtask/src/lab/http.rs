@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET over a plain socket: enough to read the agent's API from the demo and the tests
+//! One HTTP/1.1 request over a plain socket: enough to read the agent's API from the demo and the tests
 //! without an HTTP library among the tools.
 //!
 //! The whole answer is read, at most [`LIMIT`] bytes, within [`TIME`] per read. Bodies with a length,
@@ -49,15 +49,31 @@ impl Response {
 
 /// Sends `GET path` with `headers` to `addr` and reads the answer, whatever its status.
 pub fn http_get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+    http_request(addr, ("GET", path), headers, None)
+}
+
+/// Sends a request, a method and a path, with `headers` and a body to `addr` and reads the answer,
+/// whatever its status.
+pub fn http_request(
+    addr: SocketAddr,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Result<Response> {
     let exchange = || -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
         stream.set_read_timeout(Some(TIME))?;
         stream.set_write_timeout(Some(TIME))?;
-        let mut request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+        if let Some(body) = body {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
+        request.push_str(body.unwrap_or_default());
         stream
             .write_all(request.as_bytes())
             .context("cannot send the request")?;
@@ -70,7 +86,7 @@ pub fn http_get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Resul
     };
     exchange()
         .and_then(|answer| parse(&answer))
-        .with_context(|| format!("GET http://{addr}{path} failed"))
+        .with_context(|| format!("{method} http://{addr}{path} failed"))
 }
 
 fn parse(answer: &[u8]) -> Result<Response> {

@@ -29,7 +29,8 @@ use crate::archive::Archive;
 use crate::failure::Failure;
 use crate::model::period::{Period, Tier};
 use crate::model::prefix;
-use crate::model::verdict::{Unjudged, Verdict, VerdictState};
+use crate::model::relay::Relay;
+use crate::model::verdict::{Verdict, VerdictState};
 use crate::model::{Counts, Scope};
 use crate::report::UNKEPT;
 use crate::report::host::HostReport;
@@ -56,8 +57,8 @@ struct Host {
     /// The worst open verdict, or none.
     worst: Option<(&'static str, &'static str)>,
     open: Vec<u64>,
-    /// The entry of a known relay that excuses it.
-    excused: Option<Excuse>,
+    /// The entry of a known relay that counts for it.
+    relay: Option<Entry>,
     answer: String,
     judged: bool,
     rules: Vec<RuleRow>,
@@ -78,10 +79,33 @@ struct Host {
     lives: Vec<Life>,
 }
 
-struct Excuse {
-    entry: String,
-    why: String,
+/// The entry of a known relay.
+struct Entry {
+    prefix: String,
+    reason: String,
     owner: String,
+    expires: Option<String>,
+    /// Its own limit, if it is judged by one.
+    connections: Option<u32>,
+}
+
+impl From<&Relay> for Entry {
+    fn from(relay: &Relay) -> Self {
+        let Relay {
+            prefix,
+            reason,
+            owner,
+            expires,
+            connections,
+        } = relay;
+        Self {
+            prefix: prefix.to_string(),
+            reason: reason.clone(),
+            owner: owner.clone(),
+            expires: expires.map(|day| day.to_string()),
+            connections: *connections,
+        }
+    }
 }
 
 /// A sum of the period, beside that of the period before.
@@ -163,14 +187,15 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
 impl Host {
     fn read(archive: &Archive, address: IpAddr, span: Span, table: bool) -> Result<Self, Failure> {
         archive.read(|reader| {
-            let why = why(reader, archive.policy(), address)?;
+            let why = why(reader, &archive.policy(), address)?;
             let now = reader.now();
             let (period, before) = span::periods(span, now);
             let report = HostReport::gather(reader, address, period, archive.local())?;
             let before = Before::read(reader, address, before)?;
             let own: Vec<&Verdict> = report.verdicts.iter().map(|(verdict, _)| verdict).collect();
             let client = Address::from(address);
-            let settings = archive.policy().settings();
+            let policy = archive.policy();
+            let settings = policy.settings();
             let month = heat::period(now);
             let limits = (settings.volume.notice, settings.volume.warning);
             let heat = Heat::new(
@@ -204,14 +229,10 @@ impl Host {
                 judged_with: (!alone).then(|| prefix::show(&why.subject)),
                 worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
                 open: open().map(|verdict| verdict.id).collect(),
-                excused: match &why.unjudged {
-                    Some(Unjudged::Excused { entry, why, owner }) => Some(Excuse {
-                        entry: entry.to_string(),
-                        why: why.clone(),
-                        owner: owner.clone(),
-                    }),
-                    _ => None,
-                },
+                relay: archive
+                    .policy()
+                    .relay_of(address, Tier::Hour.start_of(now.saturating_sub(1)))
+                    .map(Entry::from),
                 judged: why.unjudged.is_none(),
                 answer: why.answer,
                 rules: rules::rows(&why.rules),

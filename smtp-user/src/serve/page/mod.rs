@@ -36,6 +36,7 @@ mod host;
 mod life;
 mod link;
 mod overview;
+mod relays;
 mod report;
 mod span;
 mod state;
@@ -73,6 +74,8 @@ pub(super) enum Screen {
     Verdicts,
     /// A month.
     Report,
+    /// Who is not judged.
+    Relays,
     /// None of them.
     Other,
 }
@@ -84,6 +87,7 @@ impl Screen {
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
+        Self::Relays,
     ];
 
     /// As in the navigation.
@@ -93,6 +97,7 @@ impl Screen {
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
+            Self::Relays => "Known relays",
             Self::Other => "",
         }
     }
@@ -104,6 +109,7 @@ impl Screen {
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
+            Self::Relays => "/relays",
         }
     }
 }
@@ -116,6 +122,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/distribution", get(distribution::page))
         .route("/verdicts", get(verdicts::page))
         .route("/verdicts/{id}", get(verdicts::one))
+        .route("/relays", get(relays::page))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
 }

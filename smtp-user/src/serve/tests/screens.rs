@@ -108,7 +108,7 @@ fn scene(path: &std::path::Path) -> Scene {
     scene
 }
 
-const SCREENS: [&str; 14] = [
+const SCREENS: [&str; 16] = [
     "/host/192.0.2.66",
     "/host/192.0.2.66?period=7d&table=yes",
     "/host/192.0.2.99?period=30d",
@@ -121,6 +121,8 @@ const SCREENS: [&str; 14] = [
     "/verdicts/1",
     "/verdicts/2",
     "/report/2026-11",
+    "/relays",
+    "/relays?filter=active:no",
     "/verdicts?filter=net:192.0.2.0/24+severity:warning",
     "/distribution?period=2026-11",
 ];
