@@ -30,6 +30,7 @@ mod series;
 mod session;
 mod source;
 mod sources;
+mod trend;
 mod verdicts;
 mod why;
 
@@ -240,6 +241,7 @@ struct App {
     connections: SharedConnections,
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
+    trends: Arc<trend::Trends>,
     changed: Arc<dyn Fn() + Send + Sync>,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
@@ -477,6 +479,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         connections,
         sources,
         archive,
+        trends: Arc::default(),
         changed,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
@@ -545,14 +548,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     }
     let answer = async {
         if method == Method::POST {
-            auth::may_change(&app.options, &request).map_err(IntoResponse::into_response)?;
+            auth::may_change(&app.options, &request).map_err(|denied| denied.answer(&request))?;
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        auth::may_read(&app.options, peer, &request).map_err(IntoResponse::into_response)?;
+        auth::may_read(&app.options, peer, &request).map_err(|denied| denied.answer(&request))?;
         Ok(next.run(request).await)
     };
     match timeout(REQUEST_TIME, answer).await {

@@ -324,6 +324,29 @@ fn a_file_that_somebody_writes_to_is_waited_for_and_then_told() {
 }
 
 #[test]
+fn who_sends_a_token_as_bearer_is_not_asked_to_log_in() {
+    let acting = Acting::start();
+    let challenges = |authorization: &str| {
+        let (status, head, _) = acting.server.send(&format!(
+            "POST /api/v1/verdicts/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n"
+        ));
+        assert_eq!(status, 401, "{head}");
+        let head = head.to_ascii_lowercase();
+        let lines = head
+            .lines()
+            .filter(|line| line.starts_with("www-authenticate:"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The page that sent it says that it is wrong; a browser's own login would hide that.
+    let [bearer] = &challenges("Authorization: Bearer wrong-wrong-wrong-wrong\r\n")[..] else {
+        panic!("asked to log in");
+    };
+    assert!(bearer.contains("bearer"), "{bearer}");
+    assert_eq!(challenges("").len(), 2);
+    assert_eq!(challenges("Authorization: Basic eDp3cm9uZw==\r\n").len(), 2);
+}
+
+#[test]
 fn nothing_is_changed_without_an_act_token_or_a_store() {
     let body = r#"{"state": "resolved", "who": "anna", "why": "x"}"#;
     let request = format!(
