@@ -18,7 +18,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use self::process::Process;
+pub(super) use self::process::Process;
 use self::sample::{Buckets, Samples, Scrape, Value};
 pub use self::sample::{Metric, Type};
 pub use self::table::METRICS;

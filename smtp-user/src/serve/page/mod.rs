@@ -42,6 +42,7 @@ mod sources;
 mod span;
 mod state;
 mod svg;
+mod system;
 mod timeline;
 mod verdicts;
 mod words;
@@ -73,6 +74,8 @@ pub(super) enum Screen {
     Verdicts,
     /// A month.
     Report,
+    /// smtpflow itself.
+    System,
     /// None of them.
     Other,
 }
@@ -85,6 +88,7 @@ impl Screen {
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
+        Self::System,
     ];
 
     /// As in the navigation.
@@ -95,6 +99,7 @@ impl Screen {
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
+            Self::System => "System",
             Self::Other => "",
         }
     }
@@ -107,6 +112,7 @@ impl Screen {
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
+            Self::System => "/system",
         }
     }
 }
@@ -122,6 +128,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/verdicts/{id}", get(verdicts::one))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
+        .route("/system", get(system::page))
 }
 
 /// What is around every screen: the state of the gateway, the navigation, the foot.
