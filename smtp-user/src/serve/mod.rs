@@ -30,6 +30,7 @@ mod series;
 mod session;
 mod source;
 mod sources;
+mod trend;
 mod verdicts;
 mod why;
 
@@ -133,6 +134,7 @@ pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Fai
         listen,
         token_file,
         act_token_file,
+        public_url: _,
     } = config;
     let token = token_file.as_deref().map(Token::load).transpose()?;
     let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
@@ -237,6 +239,7 @@ struct App {
     connections: SharedConnections,
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
+    trends: Arc<trend::Trends>,
     changed: Arc<dyn Fn() + Send + Sync>,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
@@ -472,6 +475,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         connections,
         sources,
         archive,
+        trends: Arc::default(),
         changed,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
@@ -484,6 +488,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/metrics/sources", get(metrics::sources))
         .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
@@ -538,14 +543,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     }
     let answer = async {
         if method == Method::POST {
-            auth::may_change(&app.options, &request).map_err(IntoResponse::into_response)?;
+            auth::may_change(&app.options, &request).map_err(|denied| denied.answer(&request))?;
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        auth::may_read(&app.options, peer, &request).map_err(IntoResponse::into_response)?;
+        auth::may_read(&app.options, peer, &request).map_err(|denied| denied.answer(&request))?;
         Ok(next.run(request).await)
     };
     match timeout(REQUEST_TIME, answer).await {

@@ -38,12 +38,10 @@ mod link;
 mod overview;
 mod relays;
 mod report;
+mod rows;
+mod sources;
 mod span;
 mod state;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the screens that have charts come next")
-)]
 mod svg;
 mod timeline;
 mod verdicts;
@@ -68,6 +66,8 @@ use crate::model::period::milliseconds;
 pub(super) enum Screen {
     /// What is going on.
     Overview,
+    /// Who sends.
+    Sources,
     /// How many opened how many connections.
     Distribution,
     /// What was found.
@@ -84,6 +84,7 @@ impl Screen {
     /// In the order of the navigation.
     const NAVIGATION: &[Self] = &[
         Self::Overview,
+        Self::Sources,
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
@@ -94,6 +95,7 @@ impl Screen {
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Sources => "Sources",
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
@@ -106,6 +108,7 @@ impl Screen {
     const fn path(self) -> &'static str {
         match self {
             Self::Overview | Self::Other => "/",
+            Self::Sources => "/sources",
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
@@ -118,6 +121,7 @@ impl Screen {
 pub(super) fn routes() -> Router<App> {
     files::routes()
         .route("/", get(overview::page))
+        .route("/sources", get(sources::page))
         .route("/host/{addr}", get(host::page))
         .route("/distribution", get(distribution::page))
         .route("/verdicts", get(verdicts::page))
@@ -193,6 +197,11 @@ impl Layout {
         ];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(" \u{b7} ")
+    }
+
+    /// When this was made, in milliseconds since 1970.
+    const fn now(&self) -> u64 {
+        self.now
     }
 
     const fn navigation(&self) -> &'static [Screen] {
