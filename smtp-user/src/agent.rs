@@ -23,7 +23,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use self::metering::{Command, Started, meter_thread};
 use self::recorder::Recorder;
 use crate::alertmanager;
-use crate::archive::Archive;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::serve;
@@ -86,11 +85,11 @@ async fn agent(
         snapshots,
         connections: recorder.connections.clone(),
         sources: recorder.sources.clone(),
-        archive: Archive::new(&config).map(Arc::new),
+        archive: recorder.archive.clone(),
         events: events.clone(),
         // When nobody takes it, the agent is ending.
         changed: Arc::new(move || drop(for_changes.send(Command::StoreChanged))),
-        metrics: config.metrics.clone(),
+        config: Arc::new(config.clone()),
     };
     let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
     tokio::pin!(stop, server);

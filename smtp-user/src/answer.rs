@@ -3,7 +3,9 @@
 //! Contract: a field stands in one place with its type and its text; the struct, its serialisation,
 //! its JSON Schema and the list that documentation and tests are made from cannot differ.
 
-use std::collections::BTreeMap;
+pub(crate) mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -158,6 +160,12 @@ impl<T: Schema> Schema for Vec<T> {
     }
 }
 
+impl<T: Schema> Schema for BTreeSet<T> {
+    fn schema(all: &mut Schemas) -> Value {
+        json!({"type": "array", "items": T::schema(all), "uniqueItems": true})
+    }
+}
+
 impl<T: Schema, const N: usize> Schema for [T; N] {
     fn schema(all: &mut Schemas) -> Value {
         json!({"type": "array", "items": T::schema(all), "minItems": N, "maxItems": N})
@@ -209,6 +217,12 @@ impl std::fmt::Display for Time {
     }
 }
 
+impl From<String> for Time {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Words: types whose JSON is one of these names.
 macro_rules! words {
     ($($type:ty: $names:expr,)+) => {
@@ -224,9 +238,9 @@ words! {
     crate::model::Scope: ["local", "remote", "unknown"],
     crate::model::AttachMode: ["driver", "skb"],
     crate::model::PointState: ["attached", "missing", "refused", "detached"],
-    crate::model::session::Outcome: crate::model::session::Outcome::ALL.map(|it| it.name()),
-    crate::model::verdict::Severity: crate::model::verdict::Severity::ALL.map(|it| it.name()),
-    crate::model::verdict::VerdictState: crate::model::verdict::VerdictState::ALL.map(|it| it.name()),
+    crate::model::session::Outcome: crate::model::session::Outcome::ALL.map(crate::model::session::Outcome::name),
+    crate::model::verdict::Severity: crate::model::verdict::Severity::ALL.map(crate::model::verdict::Severity::name),
+    crate::model::verdict::VerdictState: crate::model::verdict::VerdictState::ALL.map(crate::model::verdict::VerdictState::name),
     crate::report::cases::Class: ["spam", "scan", "open"],
     crate::report::distribution::Item: ["source", "pair"],
 }
@@ -259,7 +273,7 @@ macro_rules! answer {
 
         impl $name {
             /// The fields with their documentation.
-            $visible const FIELDS: &[$crate::answer::Field] = &[
+            pub(crate) const FIELDS: &[$crate::answer::Field] = &[
                 $($crate::answer::Field {
                     name: stringify!($field),
                     docs: &[$($doc),+],

@@ -84,6 +84,11 @@ impl Distribution {
         share(row.items, self.items)
     }
 
+    /// The row's connections as a share of all connections, from 0 to 1.
+    pub fn connection_share(&self, row: &Row) -> f64 {
+        share(row.connections, self.connections)
+    }
+
     /// The row's bytes as a share of all bytes, from 0 to 1.
     pub fn byte_share(&self, row: &Row) -> f64 {
         share(row.bytes, self.bytes)

@@ -34,3 +34,4 @@ pub mod serve;
 pub mod source_list;
 pub mod store;
 pub mod top;
+mod written;

@@ -15,6 +15,7 @@ mod flow;
 pub mod period;
 pub mod person;
 pub mod prefix;
+pub mod relay;
 pub mod session;
 pub mod verdict;
 

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, watch};
 use super::judging::Judged;
 use super::metering::{Drained, News, Started};
 use crate::alertmanager;
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
@@ -34,6 +35,7 @@ pub(super) struct Recorder {
     flows: FlowSummary,
     verdicts: VerdictSummary,
     open: Arc<[Verdict]>,
+    pub(super) archive: Option<Arc<Archive>>,
     pub(super) sources: SharedSources,
     sources_kept: u64,
     last_drain: Option<Drain>,
@@ -59,6 +61,10 @@ impl Recorder {
             judged,
             store,
         } = started;
+        let archive = Archive::new(config).map(Arc::new);
+        if let Some(archive) = &archive {
+            archive.know(&judged.relays);
+        }
         if let Some(alerts) = &alerts {
             alerts.tell(&judged.open);
         }
@@ -73,6 +79,7 @@ impl Recorder {
             flows: FlowSummary::default(),
             verdicts: judged.summary,
             open: judged.open,
+            archive,
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),
             last_drain: None,
@@ -120,8 +127,12 @@ impl Recorder {
         let Judged {
             summary,
             open,
+            relays,
             news,
         } = judged;
+        if let Some(archive) = &self.archive {
+            archive.know(&relays);
+        }
         self.verdicts = summary;
         self.open = open;
         if let Some(alerts) = &self.alerts {

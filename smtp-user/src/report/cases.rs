@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::document::{Table, number, text};
 use super::time;
+use crate::answer::answer;
 use crate::model::period::Period;
 use crate::model::prefix::show;
 use crate::model::verdict::{Severity, SizeClass, Verdict, VerdictEvent, VerdictState};
@@ -52,57 +53,63 @@ impl Class {
     }
 }
 
-/// A flagged host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Host {
-    /// Whom the verdicts are about: an address, or the prefix that is judged as one.
-    #[serde(serialize_with = "shown")]
-    pub subject: IpNet,
-    /// What for: the class of all its verdicts, or an open case where they differ.
-    pub class: Class,
-    /// The worst of its verdicts.
-    pub severity: Severity,
-    /// The detectors that flagged it.
-    pub detectors: BTreeSet<String>,
-    /// How many verdicts there are.
-    pub verdicts: u64,
-    /// How often one was opened, or opened again.
-    pub openings: u64,
-    /// UTC days on which one was opened or its rule held last.
-    pub days: u64,
-    /// Whether it offended more than once: on more than one day, or again after it was over.
-    pub repeated: bool,
+answer! {
+    /// A flagged host.
+    #[derive(Clone, PartialEq, Eq)]
+    pub struct Host {
+        /// Whom the verdicts are about: an address, or the prefix that is judged as one.
+        #[serde(serialize_with = "shown")]
+        subject: IpNet,
+        /// What for: the class of all its verdicts, or an open case where they differ.
+        class: Class,
+        /// The worst of its verdicts.
+        severity: Severity,
+        /// The detectors that flagged it.
+        detectors: BTreeSet<String>,
+        /// How many verdicts there are.
+        verdicts: u64,
+        /// How often one was opened, or opened again.
+        openings: u64,
+        /// UTC days on which one was opened or its rule held last.
+        days: u64,
+        /// Whether it offended more than once: on more than one day, or again after it was over.
+        repeated: bool,
+    }
 }
 
 fn shown<S: serde::Serializer>(subject: &IpNet, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&show(subject))
 }
 
-/// How verdicts came and went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Lives {
-    /// Opened for the first time.
-    pub opened: u64,
-    /// Opened again.
-    pub reopened: u64,
-    /// Resolved, by quiet or by a person.
-    pub resolved: u64,
-    /// Called false positives.
-    pub false_positives: u64,
-    /// Open at the end.
-    pub open: u64,
-    /// How long it took in the mean from the last opening until a verdict was resolved, in
-    /// milliseconds; of those that were resolved.
-    pub mean_milliseconds_to_resolve: Option<u64>,
+answer! {
+    /// How verdicts came and went.
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Lives {
+        /// Opened for the first time.
+        opened: u64,
+        /// Opened again.
+        reopened: u64,
+        /// Resolved, by quiet or by a person.
+        resolved: u64,
+        /// Called false positives.
+        false_positives: u64,
+        /// Open at the end.
+        open: u64,
+        /// How long it took in the mean from the last opening until a verdict was resolved, in
+        /// milliseconds; of those that were resolved.
+        mean_milliseconds_to_resolve: Option<u64>,
+    }
 }
 
-/// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Cases {
-    /// The flagged hosts: by class, the worst first.
-    pub hosts: Vec<Host>,
-    /// How their verdicts came and went.
-    pub lives: Lives,
+answer! {
+    /// What a period's verdicts come to.
+    #[derive(Clone, Default, PartialEq, Eq)]
+    pub struct Cases {
+        /// The flagged hosts: by class, the worst first.
+        hosts: Vec<Host> [Host],
+        /// How their verdicts came and went.
+        lives: Lives [Lives],
+    }
 }
 
 #[derive(Default)]

@@ -1,10 +1,11 @@
 //! The counts of a source or of a pair, as every report has them.
 
-use serde::Serialize;
 use smtp_common::flow::Totals;
 
+use crate::answer::answer;
+use crate::answer::session::{Commands, Replies};
 use crate::model::Counts;
-use crate::model::session::{COMMANDS, Named, Outcome, Outcomes, REPLIES, Servers, Sessions};
+use crate::model::session::{COMMANDS, Outcome, Outcomes, REPLIES, Servers, Sessions};
 
 /// The eight counts with their names, in the order in which they are shown.
 pub fn totals(totals: &Totals) -> [(&'static str, u64); 8] {
@@ -30,27 +31,43 @@ pub fn totals(totals: &Totals) -> [(&'static str, u64); 8] {
     ]
 }
 
-/// Counts in JSON: named as in the API.
-#[derive(Clone, Debug, Serialize)]
-pub struct JsonCounts {
-    connections: u64,
-    syn_retx: u64,
-    c2s_packets: u64,
-    c2s_bytes: u64,
-    s2c_packets: u64,
-    s2c_bytes: u64,
-    answered: u64,
-    refused: u64,
-    /// Bytes a packet to servers, in the mean.
-    mean_size: Option<f64>,
-    /// New connections per second in the worst window.
-    peak_per_second: f64,
-    outcomes: Outcomes,
-    unfollowed: u64,
-    visibility: Option<f64>,
-    replies: Named<{ REPLIES.len() }>,
-    commands: Named<{ COMMANDS.len() }>,
-    accepted: u64,
+answer! {
+    /// Counts, named as in the API.
+    #[derive(Clone)]
+    pub struct JsonCounts {
+        /// Connections opened: pure SYNs that were not seen before.
+        connections: u64,
+        /// SYNs that were sent again, with the same sequence number.
+        syn_retx: u64,
+        /// Packets sent to a mail port.
+        c2s_packets: u64,
+        /// Layer-3 bytes of these.
+        c2s_bytes: u64,
+        /// Packets sent from a mail port.
+        s2c_packets: u64,
+        /// Layer-3 bytes of these.
+        s2c_bytes: u64,
+        /// SYN-ACKs that came back.
+        answered: u64,
+        /// Resets that came back for a SYN.
+        refused: u64,
+        /// Bytes a packet to servers, in the mean; null without any.
+        mean_size: Option<f64>,
+        /// New connections per second in the worst window.
+        peak_per_second: f64,
+        /// Connections that ended, by what became of them.
+        outcomes: Outcomes [Outcomes],
+        /// Connections that could not be followed.
+        unfollowed: u64,
+        /// Share of the connections that ended with any packet of the server; null without any.
+        visibility: Option<f64>,
+        /// Replies by class, of which the first octets of a segment tell.
+        replies: Replies [Replies],
+        /// Commands, likewise.
+        commands: Commands [Commands],
+        /// Messages that servers took.
+        accepted: u64,
+    }
 }
 
 impl From<&Counts> for JsonCounts {

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::document::{Table, number, text};
+use crate::answer::answer;
 use crate::distribution::{Distribution, Row, percent};
 use crate::model::Counts;
 
@@ -46,40 +47,65 @@ pub struct ItemDistribution {
     pub unsorted_connections: u64,
 }
 
-/// A row in JSON. Shares are from 0 to 1, percentages as they are printed.
-#[derive(Serialize)]
-struct JsonRow {
-    from: u64,
-    to: Option<u64>,
-    items: u64,
-    item_share: f64,
-    item_percent: String,
-    cumulative_items: u64,
-    cumulative_share: f64,
-    cumulative_percent: String,
-    connections: u64,
-    bytes: u64,
-    byte_share: f64,
-    byte_percent: String,
+answer! {
+    /// A row of a distribution. Shares are from 0 to 1, percentages as they are printed.
+    pub struct JsonRow {
+        /// The fewest connections of an item in this row.
+        from: u64,
+        /// The most; null where there is no most.
+        to: Option<u64>,
+        /// Items in this row.
+        items: u64,
+        /// Their share of all items.
+        item_share: f64,
+        /// The same in percent.
+        item_percent: String,
+        /// Items in this row and all above.
+        cumulative_items: u64,
+        /// Their share of all items.
+        cumulative_share: f64,
+        /// The same in percent.
+        cumulative_percent: String,
+        /// Connections of the items of this row.
+        connections: u64,
+        /// Their share of all connections.
+        connection_share: f64,
+        /// The same in percent.
+        connection_percent: String,
+        /// Client-to-server bytes of the items of this row, layer 3.
+        bytes: u64,
+        /// Their share of all bytes.
+        byte_share: f64,
+        /// The same in percent.
+        byte_percent: String,
+    }
 }
 
-#[derive(Serialize)]
-struct JsonDistribution {
-    item: Item,
-    items: u64,
-    connections: u64,
-    bytes: u64,
-    unsorted_connections: u64,
-    rows: Vec<JsonRow>,
+answer! {
+    /// How many items opened how many connections.
+    pub struct JsonDistribution {
+        /// What an item is: source, or pair of client and server.
+        item: Item,
+        /// All items, which item shares are shares of.
+        items: u64,
+        /// All connections of items.
+        connections: u64,
+        /// All client-to-server bytes of items, layer 3.
+        bytes: u64,
+        /// Connections of items that are not kept one by one; they are in no row.
+        unsorted_connections: u64,
+        /// The rows, in rising order of connections.
+        rows: Vec<JsonRow> [JsonRow],
+    }
 }
 
-impl Serialize for ItemDistribution {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Self {
+impl From<&ItemDistribution> for JsonDistribution {
+    fn from(of: &ItemDistribution) -> Self {
+        let ItemDistribution {
             item,
             distribution,
             unsorted_connections,
-        } = self;
+        } = of;
         let row = |row: &Row| JsonRow {
             from: row.from,
             to: row.to,
@@ -90,11 +116,13 @@ impl Serialize for ItemDistribution {
             cumulative_share: distribution.cumulative_share(row),
             cumulative_percent: percent(row.cumulative_items, distribution.items),
             connections: row.connections,
+            connection_share: distribution.connection_share(row),
+            connection_percent: percent(row.connections, distribution.connections),
             bytes: row.bytes,
             byte_share: distribution.byte_share(row),
             byte_percent: percent(row.bytes, distribution.bytes),
         };
-        JsonDistribution {
+        Self {
             item: *item,
             items: distribution.items,
             connections: distribution.connections,
@@ -102,7 +130,12 @@ impl Serialize for ItemDistribution {
             unsorted_connections: *unsorted_connections,
             rows: distribution.rows.iter().map(row).collect(),
         }
-        .serialize(to)
+    }
+}
+
+impl Serialize for ItemDistribution {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        JsonDistribution::from(self).serialize(to)
     }
 }
 

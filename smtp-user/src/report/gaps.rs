@@ -1,16 +1,20 @@
 //! When packets were not counted.
 //!
-//! Contract: pure. Hours without coverage count as not covered at all, so a report of a time before
+//! Contract: pure, but for [`before`]. Hours without coverage count as not covered at all, so a report of a time before
 //! smtpflow was there says so.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::document::{Table, number, text};
 use super::time;
+use super::verdicts::JsonPeriod;
+use crate::answer::{Field, Schema, Schemas, answer};
 use crate::distribution::percent;
+use crate::failure::Failure;
 use crate::model::period::{Coverage, Period, Tier};
+use crate::store::Reader;
 
 const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
 /// Less than this missing in an hour is no gap: windows do not begin on the millisecond.
@@ -18,25 +22,66 @@ const TOLERANCE: u64 = 1000;
 /// Gaps that are listed.
 const LISTED: usize = 50;
 
-/// Hours in a row in which packets were not counted all the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Gap {
-    /// The hours.
-    #[serde(flatten)]
-    pub period: Period,
-    /// For how long packets were not counted in them, in milliseconds.
-    pub missing_milliseconds: u64,
+answer! {
+    /// Hours in a row in which packets were not counted all the time.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct Gap {
+        /// The hours.
+        #[serde(flatten)]
+        period: Period [Period],
+        /// For how long packets were not counted in them, in milliseconds.
+        missing_milliseconds: u64,
+    }
 }
 
-/// For how much of a period packets were counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Gaps {
-    /// The length of the period so far, in milliseconds.
-    pub milliseconds: u64,
-    /// For how much of it packets were not counted.
-    pub missing_milliseconds: u64,
-    /// The gaps, the earliest first.
-    pub gaps: Vec<Gap>,
+answer! {
+    /// For how much of a period packets were counted.
+    #[derive(Clone, Default, PartialEq, Eq)]
+    pub struct Gaps {
+        /// The length of the period so far, in milliseconds.
+        milliseconds: u64,
+        /// For how much of it packets were not counted.
+        missing_milliseconds: u64,
+        /// The gaps, the earliest first.
+        gaps: Vec<Gap> [Gap],
+    }
+}
+
+impl Period {
+    /// The fields with their documentation.
+    pub(crate) const FIELDS: &[Field] = JsonPeriod::FIELDS;
+}
+
+impl Schema for Period {
+    fn schema(all: &mut Schemas) -> Value {
+        JsonPeriod::schema(all)
+    }
+
+    fn properties(all: &mut Schemas) -> Map<String, Value> {
+        JsonPeriod::properties(all)
+    }
+}
+
+/// The period of the same length before one, if all of it is kept and anything was counted in it.
+///
+/// # Errors
+///
+/// The store cannot be read.
+pub fn before(reader: &Reader, period: Period) -> Result<Option<Period>, Failure> {
+    let Some(from) = period.from.checked_sub(period.length()) else {
+        return Ok(None);
+    };
+    let before = Period {
+        from,
+        to: period.from,
+    };
+    let kept = reader.span().is_some_and(|span| span.from <= before.from);
+    let counted = kept
+        && reader
+            .coverage(Tier::Hour, before)?
+            .iter()
+            .any(|coverage| !coverage.up.is_zero());
+    Ok(counted.then_some(before))
 }
 
 impl Gaps {

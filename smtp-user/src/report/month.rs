@@ -6,17 +6,17 @@
 use std::cmp::Reverse;
 
 use ipnet::IpNet;
-use serde::Serialize;
 use smtp_common::packet::Address;
 
 use super::cases::{Cases, Class};
 use super::counts::{self, JsonCounts};
-use super::distribution::{Item, ItemDistribution};
+use super::distribution::{Item, ItemDistribution, JsonDistribution};
 use super::document::{Document, Table, number, text};
 use super::gaps::Gaps;
 use super::time::{self, Month};
 use super::{SCHEMA, UNKEPT};
 use crate::admission::scope;
+use crate::answer::answer;
 use crate::failure::Failure;
 use crate::model::period::{Period, Tier};
 use crate::model::verdict::VerdictFilter;
@@ -272,7 +272,7 @@ impl PeriodReport {
     }
 
     /// As JSON.
-    pub fn json(&self) -> impl Serialize + use<'_> {
+    pub(crate) fn json(&self) -> JsonReport {
         let counted = &self.counted;
         JsonReport {
             schema: SCHEMA,
@@ -288,7 +288,7 @@ impl PeriodReport {
                 scan: self.cases.count(Class::Scan),
                 open: self.cases.count(Class::Open),
             },
-            cases: &self.cases,
+            cases: self.cases.clone(),
             top_sources: counted
                 .top
                 .iter()
@@ -298,41 +298,68 @@ impl PeriodReport {
                     counts: counts.into(),
                 })
                 .collect(),
-            distributions: [counted.by_source, counted.by_pair],
-            coverage: &self.gaps,
+            distributions: [&counted.by_source, &counted.by_pair]
+                .map(JsonDistribution::from)
+                .into(),
+            coverage: self.gaps.clone(),
         }
     }
 }
 
-#[derive(Serialize)]
-struct JsonReport<'a> {
-    schema: u32,
-    month: Option<String>,
-    period: Period,
-    counted_period: Period,
-    to_date: bool,
-    judged: bool,
-    sources: u64,
-    totals: JsonCounts,
-    classes: JsonClasses,
-    #[serde(flatten)]
-    cases: &'a Cases,
-    top_sources: Vec<JsonSource>,
-    distributions: [ItemDistribution; 2],
-    coverage: &'a Gaps,
+answer! {
+    /// `/api/v1/reports/{month}`.
+    pub(crate) struct JsonReport {
+        /// Version of the form of this answer.
+        schema: u32,
+        /// The month; null for another period.
+        month: Option<String>,
+        /// The period that was asked for.
+        period: Period [Period],
+        /// The period that was really counted, as finely as history is kept.
+        counted_period: Period [Period],
+        /// Whether the period is not over yet.
+        to_date: bool,
+        /// Whether own hosts are judged; they are not without a list of own prefixes.
+        judged: bool,
+        /// Sources with any count, of those that are kept one by one.
+        sources: u64,
+        /// Counts of all of them.
+        totals: JsonCounts [JsonCounts],
+        /// Flagged hosts by class.
+        classes: JsonClasses [JsonClasses],
+        /// Flagged hosts, and how verdicts came and went.
+        #[serde(flatten)]
+        cases: Cases [Cases],
+        /// The sources with the most connections.
+        top_sources: Vec<JsonSource> [JsonSource],
+        /// By source and by pair of client and server.
+        distributions: Vec<JsonDistribution> [JsonDistribution],
+        /// When packets were counted, and when not.
+        coverage: Gaps [Gaps],
+    }
 }
 
-#[derive(Serialize)]
-struct JsonClasses {
-    spam: usize,
-    scan: usize,
-    open: usize,
+answer! {
+    /// Flagged hosts by class.
+    pub(crate) struct JsonClasses {
+        /// Hosts that moved mail.
+        spam: usize,
+        /// Hosts that moved none, or whose connections came to nothing.
+        scan: usize,
+        /// Hosts whose signs contradict each other, or that give none.
+        open: usize,
+    }
 }
 
-#[derive(Serialize)]
-struct JsonSource {
-    addr: std::net::IpAddr,
-    scope: Scope,
-    #[serde(flatten)]
-    counts: JsonCounts,
+answer! {
+    /// A source with its counts.
+    pub(crate) struct JsonSource {
+        /// Its address.
+        addr: std::net::IpAddr,
+        /// local, remote, or unknown where no prefixes are configured.
+        scope: Scope,
+        /// Its counts in the period.
+        #[serde(flatten)]
+        counts: JsonCounts [JsonCounts],
+    }
 }

@@ -6,8 +6,8 @@ use super::SCHEMA;
 use super::cases::Class;
 use super::document::{Document, Table, number, text};
 use super::time;
-use crate::answer::answer;
-use crate::model::period::rfc3339;
+use crate::answer::{Time, answer};
+use crate::model::period::{Period, rfc3339};
 use crate::model::prefix::show;
 use crate::model::verdict::{
     Figure, Holding, Rule, SizeClass, Verdict, VerdictEvent, VerdictState,
@@ -17,9 +17,18 @@ answer! {
     /// A stretch of time.
     pub(crate) struct JsonPeriod {
         /// When it begins.
-        from: String,
+        from: Time,
         /// When it ends.
-        to: String,
+        to: Time,
+    }
+}
+
+impl From<Period> for JsonPeriod {
+    fn from(Period { from, to }: Period) -> Self {
+        Self {
+            from: Time(rfc3339(from)),
+            to: Time(rfc3339(to)),
+        }
     }
 }
 
@@ -155,10 +164,7 @@ impl From<&Rule> for JsonRule {
             detector: detector.clone(),
             text: text.clone(),
             severity: severity.name(),
-            period: JsonPeriod {
-                from: rfc3339(period.from),
-                to: rfc3339(period.to),
-            },
+            period: (*period).into(),
             figures: figures.iter().map(JsonFigure::from).collect(),
             state,
             because,

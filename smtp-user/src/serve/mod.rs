@@ -3,24 +3,34 @@
 //! Contract: every answer is made from one [`Snapshot`], and from the sources of the same window where
 //! it shows any, so its figures fit together; no request can hold up a drain. Clients cannot hold the server up either: headers have to be there within
 //! `HEADER_TIME`, an answer within `REQUEST_TIME`, a connection ends after `CONNECTION_TIME`,
-//! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address.
+//! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address,
+//! `CONNECTIONS_PER_PROXY` for a loopback address, which may stand for many behind a proxy.
 //! Whoever does not come from loopback needs a token, and whoever changes something the act token
 //! ([`auth`]).
 #![forbid(unsafe_code)]
 
 mod api;
 pub mod auth;
+mod cache;
 mod change;
+mod config;
+mod distribution;
 mod events;
+mod interfaces;
 pub mod metrics;
 mod openapi;
 mod page;
+mod pairs;
 mod problem;
 mod query;
 mod ready;
+mod relays;
+mod reports;
+mod series;
 mod session;
 mod source;
 mod sources;
+mod trend;
 mod verdicts;
 mod why;
 
@@ -37,7 +47,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -49,19 +59,28 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
 use self::auth::Token;
+use self::cache::Cache;
 use self::events::{Streams, Way};
 use self::problem::Problem;
+use self::series::Sums;
 use crate::answer as document;
 use crate::archive::Archive;
-use crate::config;
+use crate::config::{self as configuration, Config};
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
 use crate::model::{Event, Snapshot};
 use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::status_fields;
+pub use self::config::config_fields;
+pub use self::distribution::distribution_fields;
 pub use self::events::{EVENTS, drain_event_fields, verdict_event_fields};
+pub use self::interfaces::interfaces_fields;
+pub use self::pairs::pairs_fields;
 pub use self::ready::ready_fields;
+pub use self::relays::{relay_change_fields, relays_fields};
+pub use self::reports::report_fields;
+pub use self::series::{network_series_fields, series_fields};
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
 pub use self::verdicts::{verdict_fields, verdicts_fields};
@@ -70,6 +89,9 @@ pub use self::verdicts::{verdict_fields, verdicts_fields};
 const CONNECTIONS: usize = 256;
 /// Most connections at a time from one address; further ones are closed.
 const CONNECTIONS_PER_CLIENT: usize = 32;
+/// Most from a loopback address, from which everybody comes who is behind a proxy: the proxy knows
+/// them apart, and can limit each of them. Some places are left to others.
+const CONNECTIONS_PER_PROXY: usize = CONNECTIONS - CONNECTIONS_PER_CLIENT;
 /// The longest that a client may take to send the headers of a request.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// The longest that the making of an answer may take.
@@ -107,8 +129,8 @@ pub struct Options {
 }
 
 /// Takes the port, before anything else is done that would have to be undone.
-pub fn bind(config: &config::Serve) -> Result<(TcpListener, Options), Failure> {
-    let config::Serve {
+pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Failure> {
+    let configuration::Serve {
         listen,
         token_file,
         act_token_file,
@@ -186,8 +208,8 @@ pub struct Feed {
     pub events: broadcast::Sender<Event>,
     /// Is called when something was changed in the store.
     pub changed: Arc<dyn Fn() + Send + Sync>,
-    /// Which sources have metrics of their own.
-    pub metrics: config::Metrics,
+    /// The configuration in force.
+    pub config: Arc<Config>,
 }
 
 impl Feed {
@@ -204,7 +226,7 @@ impl Feed {
             archive: None,
             events: broadcast::channel(EVENTS).0,
             changed: Arc::new(|| {}),
-            metrics: config::Metrics::default(),
+            config: Arc::default(),
         }
     }
 }
@@ -217,11 +239,14 @@ struct App {
     connections: SharedConnections,
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
+    trends: Arc<trend::Trends>,
     changed: Arc<dyn Fn() + Send + Sync>,
-    metrics: config::Metrics,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
     changes: Arc<Semaphore>,
+    config: Arc<Config>,
+    cache: Arc<Cache>,
+    sums: Arc<Sums>,
 }
 
 impl App {
@@ -321,7 +346,7 @@ async fn accept(
             Ok((stream, peer)) => {
                 let peer = peer.ip().to_canonical();
                 // Without a place for its address it is closed by being dropped.
-                if let Some(client) = clients.enter(peer, CONNECTIONS_PER_CLIENT) {
+                if let Some(client) = clients.enter(peer, most_of(peer)) {
                     let (router, shutdown) = (router.clone(), shutdown.clone());
                     let places = (place, client);
                     connections.spawn(connection(stream, peer, places, router, shutdown));
@@ -337,6 +362,15 @@ async fn accept(
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(SHUTDOWN_TIME, all).await.is_err() {
         tracing::info!("closing HTTP connections that did not end by themselves");
+    }
+}
+
+/// Most connections of an address.
+const fn most_of(peer: IpAddr) -> usize {
+    if peer.is_loopback() {
+        CONNECTIONS_PER_PROXY
+    } else {
+        CONNECTIONS_PER_CLIENT
     }
 }
 
@@ -433,7 +467,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         archive,
         events,
         changed,
-        metrics,
+        config,
     } = feed;
     let app = App {
         options: Arc::new(options),
@@ -441,11 +475,14 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         connections,
         sources,
         archive,
+        trends: Arc::default(),
         changed,
-        metrics,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
         changes: Arc::new(Semaphore::new(1)),
+        config,
+        cache: Arc::default(),
+        sums: Arc::default(),
     };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -457,12 +494,21 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/api/v1/sources", get(sources::sources))
         .route("/api/v1/sources/{addr}", get(source::source))
         .route("/api/v1/sources/{addr}/why", get(why::why))
+        .route("/api/v1/sources/{addr}/series", get(series::source))
+        .route("/api/v1/sources/{addr}/pairs", get(pairs::pairs))
+        .route("/api/v1/series", get(series::network))
+        .route("/api/v1/distribution", get(distribution::distribution))
+        .route("/api/v1/reports/{month}", get(reports::report))
+        .route("/api/v1/interfaces", get(interfaces::interfaces))
+        .route("/api/v1/config", get(config::config))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/verdicts", get(verdicts::list))
         .route(
             "/api/v1/verdicts/{id}",
             get(verdicts::one).post(verdicts::change),
         )
+        .route("/api/v1/relays", get(relays::list).post(relays::add))
+        .route("/api/v1/relays/expire", post(relays::expire))
         .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -471,7 +517,11 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
 }
 
 /// Routes that change something, with the methods of each.
-const CHANGING: [(&str, &str); 1] = [("/api/v1/verdicts/{id}", "GET, HEAD, POST")];
+const CHANGING: [(&str, &str); 3] = [
+    ("/api/v1/verdicts/{id}", "GET, HEAD, POST"),
+    ("/api/v1/relays", "GET, HEAD, POST"),
+    ("/api/v1/relays/expire", "POST"),
+];
 
 /// Lets a request through, or says why not; and does not wait for its answer for ever.
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -493,14 +543,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     }
     let answer = async {
         if method == Method::POST {
-            auth::may_change(&app.options, &request).map_err(IntoResponse::into_response)?;
+            auth::may_change(&app.options, &request).map_err(|denied| denied.answer(&request))?;
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        auth::may_read(&app.options, peer, &request).map_err(IntoResponse::into_response)?;
+        auth::may_read(&app.options, peer, &request).map_err(|denied| denied.answer(&request))?;
         Ok(next.run(request).await)
     };
     match timeout(REQUEST_TIME, answer).await {

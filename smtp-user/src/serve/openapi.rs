@@ -11,18 +11,23 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
-use super::document::{Schema, Schemas, described};
+use super::document::{Schema, Schemas};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
-use super::{api, ready, source, sources, verdicts, why};
-use crate::model::person::{MAX_WHO, MAX_WHY};
-use crate::model::verdict::VerdictState;
+use super::{
+    api, config, distribution, events, interfaces, pairs, ready, relays, reports, series, source,
+    sources, verdicts, why,
+};
+use crate::model::person::MAX_WHO;
+
+/// The schema of a type.
+type OfType = fn(&mut Schemas) -> Value;
 
 /// What is answered with this status.
 struct Answer {
     status: u16,
     about: &'static str,
     /// Content types, with what is in them.
-    content: Vec<(&'static str, fn(&mut Schemas) -> Value)>,
+    content: Vec<(&'static str, OfType)>,
 }
 
 /// A parameter of a query or a path.
@@ -41,13 +46,13 @@ pub(super) struct Operation {
     id: &'static str,
     summary: &'static str,
     parameters: Vec<Parameter>,
-    body: Option<fn(&mut Schemas) -> Value>,
+    body: Option<OfType>,
     answers: Vec<Answer>,
     problems: Vec<u16>,
 }
 
 /// Every way in which there is no proper answer.
-const PROBLEMS: [(u16, &str); 11] = [
+const PROBLEMS: [(u16, &str); 12] = [
     (
         400,
         "The query is not understood; `parameter`, `value`, `allowed` and in a filter `position` say what is wrong.",
@@ -64,6 +69,7 @@ const PROBLEMS: [(u16, &str); 11] = [
         404,
         "There is no such thing, or this agent keeps no history.",
     ),
+    (408, "The body was not sent in time."),
     (
         409,
         "What is there does not allow it; the sentence has the way out.",
@@ -147,11 +153,11 @@ impl Operation {
         path: &'static str,
         id: &'static str,
         summary: &'static str,
-        body: fn(&mut Schemas) -> Value,
+        body: OfType,
     ) -> Self {
         let mut this = Self::new("post", path, id, summary);
         this.body = Some(body);
-        this.problems.extend([403, 404, 409, 413, 415, 422]);
+        this.problems.extend([403, 404, 408, 409, 413, 415, 422]);
         this
     }
 
@@ -172,7 +178,7 @@ impl Operation {
 
     /// It can be answered with text of this type as well, or alone.
     pub(super) fn text(mut self, kind: &'static str) -> Self {
-        let text: fn(&mut Schemas) -> Value = |_| json!({"type": "string"});
+        let text: OfType = |_| json!({"type": "string"});
         match self.answers.first_mut() {
             Some(answer) => answer.content.push((kind, text)),
             None => self.answers.push(Answer {
@@ -359,8 +365,16 @@ pub(super) fn operations() -> Vec<Operation> {
         sources::operations(),
         source::operations(),
         why::operations(),
+        series::operations(),
+        pairs::operations(),
+        distribution::operations(),
+        reports::operations(),
+        interfaces::operations(),
+        config::operations(),
         ready::operations(),
-        acts(),
+        verdicts::operations(),
+        relays::operations(),
+        events::operations(),
         own(),
     ]
     .into_iter()
@@ -368,49 +382,42 @@ pub(super) fn operations() -> Vec<Operation> {
     .collect()
 }
 
-/// Verdicts, what people decide about them, and what happens.
-fn acts() -> Vec<Operation> {
-    let number = || json!({"type": "integer", "minimum": 0, "format": "uint64"});
-    let about = "The number of a verdict.";
-    vec![
-        Operation::get("/api/v1/events", "events", "What happens, as it happens")
-            .text("text/event-stream"),
-        Operation::get("/api/v1/verdicts", "verdicts", "Verdicts")
-            .json::<verdicts::Verdicts>()
-            .problems(&[404]),
-        Operation::get("/api/v1/verdicts/{id}", "verdict", "A verdict and its life")
-            .path("id", about, number())
-            .json::<verdicts::Life>()
-            .problems(&[404]),
-        Operation::post(
-            "/api/v1/verdicts/{id}",
-            "change_verdict",
-            "Gives a verdict another state",
-            |_| {
-                let line = |about: &str, most: usize| {
-                    json!({
-                        "type": "string", "minLength": 1, "maxLength": most,
-                        "pattern": "^[^\\p{Cc}]*\\S[^\\p{Cc}]*$", "description": about,
-                    })
-                };
-                json!({
-                    "type": "object",
-                    "additionalProperties": false,
-                    "required": ["state", "who", "why"],
-                    "properties": {
-                        "state": described(
-                            VerdictState::schema(&mut Schemas::default()),
-                            &["The state that it gets."],
-                        ),
-                        "who": line("Who the person is.", MAX_WHO),
-                        "why": line("Why.", MAX_WHY),
-                    },
-                })
-            },
-        )
-        .path("id", about, number())
-        .json::<verdicts::Life>(),
-    ]
+/// One line that is not blank. Without classes of Unicode, which not every reader of patterns has.
+const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f]\
+    [^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
+/// One line of text of a person, of so many characters at most.
+pub(super) fn line(about: &str, most: usize) -> Value {
+    json!({
+        "type": "string", "minLength": 1, "maxLength": most,
+        "pattern": ONE_LINE, "description": about,
+    })
+}
+
+/// The name of who changes something.
+pub(super) fn who(about: &str) -> Value {
+    let mut who = line(&format!("{about}; not smtpflow."), MAX_WHO);
+    who["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
+    who
+}
+
+/// A body with these properties, the first so many of which must be there.
+pub(super) fn body(properties: &[(&str, Value)], required: usize) -> Value {
+    let names: Vec<_> = properties
+        .iter()
+        .take(required)
+        .map(|(name, _)| name)
+        .collect();
+    let all: Map<String, Value> = properties
+        .iter()
+        .map(|(name, schema)| ((*name).to_owned(), schema.clone()))
+        .collect();
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": names,
+        "properties": all,
+    })
 }
 
 /// What has no file of its own.

@@ -21,7 +21,9 @@ use super::query::{DEFAULT_LIMIT, MAX_LIMIT, Params};
 use super::session::{Commands, Conduct, Replies, Traffic};
 use crate::connections::{ConnectionRow, Connections, PairRow};
 use crate::model::session::{COMMANDS, Outcome, Outcomes, REPLIES, flag_names};
+use crate::model::verdict::Verdict;
 use crate::model::{Scope, SourceRow};
+use crate::report::verdicts::JsonBrief;
 
 answer! {
     /// A client and a server.
@@ -172,13 +174,15 @@ answer! {
         limit: usize,
         /// These pairs, by connections, then by packets.
         pairs: Vec<Pair> [Pair],
+        /// Its open verdicts, or those of the prefix that it is judged with, the lowest number first.
+        verdicts: Vec<JsonBrief> [JsonBrief],
         /// Its last connections as a client, the latest first, at most 32.
         connections: Vec<RecentConnection> [RecentConnection],
     }
 }
 
 impl OneSource {
-    fn new(row: &SourceRow, connections: &Connections, limit: usize) -> Self {
+    fn new(row: &SourceRow, connections: &Connections, open: &[Verdict], limit: usize) -> Self {
         let address = Address::from(row.address);
         let client = connections.client(address);
         let (pairs, pairs_total) = connections.pairs_of(address, limit);
@@ -193,6 +197,11 @@ impl OneSource {
             pairs_total,
             limit,
             pairs: pairs.iter().map(Pair::from).collect(),
+            verdicts: open
+                .iter()
+                .filter(|verdict| verdict.subject.contains(&row.address))
+                .map(JsonBrief::from)
+                .collect(),
             connections: recent.iter().map(RecentConnection::from).collect(),
         }
     }
@@ -203,24 +212,30 @@ pub fn source_fields() -> Vec<(String, String)> {
     flatten(OneSource::FIELDS)
 }
 
+/// The address in a path.
+pub(super) fn address(text: &str) -> Result<IpAddr, Problem> {
+    let address: Result<IpAddr, _> = text.parse();
+    address
+        .map(|address| address.to_canonical())
+        .map_err(|_| Problem::parameter("addr", text, "an IPv4 or IPv6 address as text, no name"))
+}
+
 pub(super) async fn source(
     State(app): State<App>,
     Path(address): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let address: IpAddr = address.parse().map_err(|_| {
-        Problem::parameter("addr", &address, "an IPv4 or IPv6 address as text, no name")
-    })?;
-    let address = address.to_canonical();
+    let address = self::address(&address)?;
     let mut params = Params::of(&uri)?;
     let limit = params.number("limit", (1, MAX_LIMIT))?;
     params.finish()?;
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     let connections = app.connections.clone();
     let answer = app
-        .scan(move |_, list| {
+        .scan(move |snapshot, list| {
             let row = list.of(address.into())?.to_row();
-            Some(OneSource::new(&row, &connections.read(), limit))
+            let connections = connections.read();
+            Some(OneSource::new(&row, &connections, &snapshot.open, limit))
         })
         .await?;
     match answer {

@@ -20,13 +20,14 @@ use axum::response::Response;
 use smtp_common::packet::Address;
 
 use self::flags::Flags;
-use self::table::{Background, Candidate, Columns, Origin, Rows, mean};
+pub(super) use self::table::Rows;
+use self::table::{Background, Candidate, Columns, Origin, mean};
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339 as text_of};
 use super::document::{Time, answer, flatten};
 use super::openapi::Operation;
 use super::problem::Problem;
-use super::query::{Chooser, List, Params, Span};
+use super::query::{Chooser, Format, List, Params, Span};
 use super::session::Conduct;
 use crate::connections::Connections;
 use crate::detect::Policy;
@@ -34,8 +35,10 @@ use crate::model::period::milliseconds;
 use crate::model::verdict::{Severity, VerdictState};
 use crate::model::{Scope, Snapshot};
 use crate::report::verdicts::JsonPeriod;
-use crate::source_list::SourceList;
+use crate::source_list::{Listed, SourceList};
 
+/// About how many bytes a row takes in memory.
+const ROW: usize = 1200;
 /// Rows that history is searched for one by one.
 const MOST_FILLED: usize = 1000;
 
@@ -147,6 +150,11 @@ impl Query {
         })
     }
 
+    /// The same for the same question.
+    fn key(&self) -> String {
+        format!("sources {} {}", self.span, self.list.canonical())
+    }
+
     /// Whether the rows are filled from history.
     fn fills(&self) -> bool {
         self.list.limit <= MOST_FILLED
@@ -183,7 +191,7 @@ impl Source {
                 let listed = list.of(candidate.address);
                 (
                     counts.totals,
-                    listed.map(|listed| listed.window()).unwrap_or_default(),
+                    listed.map(Listed::window).unwrap_or_default(),
                 )
             }
         };
@@ -230,14 +238,18 @@ impl Source {
 
 impl App {
     /// Who judges by which rules, if history is kept.
-    pub(super) fn policy(&self) -> Option<Policy> {
-        let archive = self.archive.as_ref()?;
-        Some(archive.policy().clone())
+    pub(super) fn policy(&self) -> Option<Arc<Policy>> {
+        Some(self.archive.as_ref()?.policy())
     }
 }
 
 /// The sources that are asked for.
 pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Problem> {
+    let weight = |sources: &Sources| ROW * (1 + sources.sources.len());
+    app.once(&query.key(), weight, make(app, query)).await
+}
+
+async fn make(app: &App, query: &Query) -> Result<Sources, Problem> {
     let background = Background {
         flags: Flags::new(app.snapshot().open.iter()),
         policy: app.policy(),
@@ -261,7 +273,7 @@ pub(super) async fn view(app: &App, query: &Query) -> Result<Arc<Sources>, Probl
             .await?
         }
     };
-    Ok(Arc::new(answer))
+    Ok(answer)
 }
 
 /// From the list in memory.
@@ -304,7 +316,10 @@ fn live(
         let to = text_of(drain.at);
         (from, to)
     });
-    let period = |(from, to): (String, String)| JsonPeriod { from, to };
+    let period = |(from, to): (String, String)| JsonPeriod {
+        from: Time(from),
+        to: Time(to),
+    };
     Sources {
         schema: SCHEMA,
         period: match query.span {
@@ -321,10 +336,12 @@ fn live(
 
 pub(super) async fn sources(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::parse(&uri, Span::All)?;
+    if query.list.format == Format::Json {
+        return app.json_once(&query.key(), view(&app, &query)).await;
+    }
     let answer = view(&app, &query).await?;
-    query
-        .list
-        .respond(&*answer, Source::FIELDS, &answer.sources)
+    let rows = &answer.sources;
+    query.list.respond(&*answer, Source::FIELDS, rows)
 }
 
 pub(super) fn operations() -> Vec<Operation> {

@@ -11,11 +11,13 @@ use crate::model::PointState;
 
 mod acting;
 mod events;
+mod reading;
 
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {
     address: SocketAddr,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    list: SharedSources,
     events: broadcast::Sender<Event>,
     /// How often it was said that the store has changed.
     changed: Arc<std::sync::atomic::AtomicUsize>,
@@ -30,14 +32,14 @@ impl Server {
     }
 
     fn start_with(archive: Option<Arc<Archive>>) -> Self {
-        let config = config::Serve {
+        let config = configuration::Serve {
             listen: "127.0.0.1:0".parse().expect("an address"),
-            ..config::Serve::default()
+            ..configuration::Serve::default()
         };
         Self::start_as(&config, archive)
     }
 
-    fn start_as(config: &config::Serve, archive: Option<Arc<Archive>>) -> Self {
+    fn start_as(config: &configuration::Serve, archive: Option<Arc<Archive>>) -> Self {
         let (listener, options) = bind(config).expect("a free port");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -56,13 +58,14 @@ impl Server {
             changed: Arc::new(move || {
                 counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             }),
-            ..Feed::new(receiver, connections, list)
+            ..Feed::new(receiver, connections, list.clone())
         };
         let events = feed.events.clone();
         let serving = runtime.spawn(serve(listener, options, feed, stop));
         Self {
             address,
             snapshots,
+            list,
             events,
             changed,
             shutdown,
@@ -426,7 +429,7 @@ fn a_client_that_dawdles_with_its_headers_is_cut_off() {
 #[test]
 fn one_address_cannot_take_all_connections() {
     let server = Server::start();
-    let held: Vec<Socket> = (0..CONNECTIONS_PER_CLIENT)
+    let held: Vec<Socket> = (0..CONNECTIONS_PER_PROXY)
         .map(|_| server.connect())
         .collect();
     // Accepted in order, so when this one is looked at, all before it have been.
@@ -477,9 +480,9 @@ fn the_end_does_not_wait_for_idle_clients() {
 fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
     let server = Server::start();
     let refused = |listen: &str| {
-        bind(&config::Serve {
+        bind(&configuration::Serve {
             listen: listen.parse().expect("an address"),
-            ..config::Serve::default()
+            ..configuration::Serve::default()
         })
         .expect_err(listen)
     };
@@ -500,9 +503,16 @@ fn a_port_in_use_and_a_public_address_without_a_token_are_refused() {
 
 /// The archive of a store at this path.
 fn archive(path: &std::path::Path) -> Option<Arc<Archive>> {
-    let mut config = config::Config::default();
+    let mut config = Config::default();
     config.store.path = path.to_owned();
     config.networks.local = crate::report::tests::local();
+    config.relay = vec![crate::model::relay::Relay {
+        prefix: "192.0.2.128/25".parse().expect("a prefix"),
+        reason: "the data centre".to_owned(),
+        owner: "postmaster@example.org".to_owned(),
+        expires: None,
+        connections: Some(100_000),
+    }];
     Archive::new(&config).map(Arc::new)
 }
 

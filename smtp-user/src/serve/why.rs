@@ -4,8 +4,6 @@
 //! window is over or where history cannot be read.
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
@@ -22,9 +20,7 @@ pub(super) async fn why(
     Path(address): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let address: IpAddr = address.parse().map_err(|_| {
-        Problem::parameter("addr", &address, "an IPv4 or IPv6 address as text, no name")
-    })?;
+    let address = super::source::address(&address)?;
     Params::of(&uri)?.finish()?;
     let why = app.look_up(move |archive| archive.why(address)).await?;
     Ok(Json(JsonWhy::from(&why)).into_response())

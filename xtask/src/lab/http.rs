@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET over a plain socket: enough to read the agent's API from the demo and the tests
+//! One HTTP/1.1 request over a plain socket: enough to read the agent's API from the demo and the tests
 //! without an HTTP library among the tools.
 //!
 //! The whole answer is read, at most [`LIMIT`] bytes, within [`TIME`] per read. Bodies with a length,
@@ -49,28 +49,66 @@ impl Response {
 
 /// Sends `GET path` with `headers` to `addr` and reads the answer, whatever its status.
 pub fn http_get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
-    let exchange = || -> Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
-        stream.set_read_timeout(Some(TIME))?;
-        stream.set_write_timeout(Some(TIME))?;
-        let mut request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str("\r\n");
-        stream
-            .write_all(request.as_bytes())
-            .context("cannot send the request")?;
-        let mut answer = Vec::new();
-        stream
-            .take(LIMIT)
-            .read_to_end(&mut answer)
-            .context("cannot read the answer")?;
-        Ok(answer)
-    };
-    exchange()
-        .and_then(|answer| parse(&answer))
-        .with_context(|| format!("GET http://{addr}{path} failed"))
+    http_request(addr, ("GET", path), headers, None)
+}
+
+/// Sends a request, a method and a path, with `headers` and a body to `addr` and reads the answer,
+/// whatever its status.
+pub fn http_request(
+    addr: SocketAddr,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Result<Response> {
+    let host = addr.to_string();
+    let length = body.map(|body| body.len().to_string());
+    let mut all = vec![("Host", host.as_str())];
+    if let Some(length) = &length {
+        all.push(("Content-Length", length));
+    }
+    all.extend(headers);
+    exchange(addr, method, path, &all, body.unwrap_or_default())
+        .with_context(|| format!("{method} http://{addr}{path} failed"))
+}
+
+/// Sends `POST path` with a body of JSON, in the same way.
+pub fn http_post(
+    addr: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &serde_json::Value,
+) -> Result<Response> {
+    let body = body.to_string();
+    let all = [&[("Content-Type", "application/json")], headers].concat();
+    http_request(addr, ("POST", path), &all, Some(&body))
+}
+
+/// Sends a request as it is given, and reads the answer.
+pub fn exchange(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Response> {
+    let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
+    stream.set_read_timeout(Some(TIME))?;
+    stream.set_write_timeout(Some(TIME))?;
+    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    request.push_str(body);
+    stream
+        .write_all(request.as_bytes())
+        .context("cannot send the request")?;
+    let mut answer = Vec::new();
+    stream
+        .take(LIMIT)
+        .read_to_end(&mut answer)
+        .context("cannot read the answer")?;
+    parse(&answer)
 }
 
 fn parse(answer: &[u8]) -> Result<Response> {

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
@@ -19,12 +19,13 @@ use crate::report::distribution::{Item, ItemDistribution, range};
 use crate::report::month::distribution;
 use crate::serve::App;
 use crate::serve::problem::Problem;
+use crate::serve::query::{Params, Span};
 use crate::store::Reader;
 
 /// The periods to choose from.
 const PERIODS: [(&str, &str); 4] = [
-    ("24h", "24 hours"),
     ("1h", "1 hour"),
+    ("24h", "24 hours"),
     ("7d", "7 days"),
     ("30d", "30 days"),
 ];
@@ -41,7 +42,7 @@ struct Page {
     items_name: &'static str,
     items: Vec<Choice>,
     choices: Vec<Choice>,
-    period_value: &'static str,
+    period_value: String,
     compare: bool,
     period: Period,
     counted: Period,
@@ -78,28 +79,19 @@ pub(super) async fn page(State(app): State<App>, uri: Uri) -> Response {
 }
 
 async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {
-    let asked = span::of(uri, &PERIODS)?;
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map(|Query(pairs)| pairs)
-        .unwrap_or_default();
-    let of = |name: &str| {
-        let found = pairs.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
-    };
-    let value = of("item").unwrap_or("source");
-    let (item, items_name, kind) = ITEMS
-        .into_iter()
-        .find(|(name, _, _)| *name == value)
-        .ok_or_else(|| Problem::parameter("item", value, "source or pair"))?;
-    let compare = match of("compare") {
-        None => false,
-        Some("previous") => true,
-        Some(other) => return Err(Problem::parameter("compare", other, "previous")),
-    };
+    let mut params = Params::of(uri)?;
+    let span = span::take(&mut params)?;
+    let asked = params.take("item", "source, pair", |text| {
+        ITEMS.into_iter().find(|(name, _, _)| *name == text)
+    })?;
+    let (item, items_name, kind) = asked.unwrap_or(ITEMS[0]);
+    let compare = params.take("compare", "previous", |text| {
+        (text == "previous").then_some(())
+    })?;
+    let compare = compare.is_some();
+    params.finish()?;
     let read = app
-        .look_up(move |archive| {
-            archive.read(|reader| Read::new(reader, kind, asked.length, compare))
-        })
+        .look_up(move |archive| archive.read(|reader| Read::new(reader, kind, span, compare)))
         .await?;
     let Read {
         period,
@@ -113,13 +105,14 @@ async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {
         .into_iter()
         .map(|row| (row, earlier.as_mut().and_then(Iterator::next)))
         .collect();
+    let (choices, period_value) = span::offered(&PERIODS, span);
     Ok(Page {
         layout: Layout::new(&app.snapshot(), Screen::Distribution),
         item,
         items_name,
         items: span::choices(&ITEMS.map(|(value, name, _)| (value, name)), item),
-        choices: span::choices(&PERIODS, asked.value),
-        period_value: asked.value,
+        choices,
+        period_value,
         compare,
         period,
         counted,
@@ -137,16 +130,8 @@ struct Read {
 }
 
 impl Read {
-    fn new(reader: &Reader, item: Item, length: u64, compare: bool) -> Result<Self, Failure> {
-        let to = reader.now();
-        let period = Period {
-            from: to.saturating_sub(length),
-            to,
-        };
-        let before = Period {
-            from: period.from.saturating_sub(length),
-            to: period.from,
-        };
+    fn new(reader: &Reader, item: Item, span: Span, compare: bool) -> Result<Self, Failure> {
+        let (period, before) = span::periods(span, reader.now());
         Ok(Self {
             period,
             counted: reader.snap(period),

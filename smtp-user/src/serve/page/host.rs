@@ -20,7 +20,7 @@ use smtp_common::packet::Address;
 
 use self::conduct::{Connection, Outcome, Said, Server};
 use self::heat::Heat;
-use self::rules::RuleRow;
+pub(super) use self::rules::RuleRow;
 use self::series::Series;
 use super::life::{Act, Life};
 use super::span::{self, Choice};
@@ -36,6 +36,7 @@ use crate::report::host::HostReport;
 use crate::report::why::why;
 use crate::serve::App;
 use crate::serve::problem::Problem;
+use crate::serve::query::{Params, Span};
 use crate::store::Reader;
 
 /// Servers that are named.
@@ -120,9 +121,11 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
         Problem::parameter("addr", address, "an IPv4 or IPv6 address as text, no name")
     })?;
     let address = address.to_canonical();
-    let asked = span::of(uri, &PERIODS)?;
+    let mut params = Params::of(uri)?;
+    let asked = span::take(&mut params)?;
+    params.finish()?;
     let known = match app
-        .look_up(move |archive| Host::read(archive, address, asked.length))
+        .look_up(move |archive| Host::read(archive, address, asked))
         .await
     {
         Ok(host) => Known::Host(Box::new(host)),
@@ -141,30 +144,24 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
         layout: Layout::new(&app.snapshot(), Screen::Other).of(address.to_string()),
         address,
         known,
-        choices: span::choices(&PERIODS, asked.value),
+        choices: span::offered(&PERIODS, asked).0,
         connections: connections.iter().map(Connection::from).collect(),
         acts: &super::life::ACTS,
     })
 }
 
 impl Host {
-    fn read(archive: &Archive, address: IpAddr, length: u64) -> Result<Self, Failure> {
+    fn read(archive: &Archive, address: IpAddr, span: Span) -> Result<Self, Failure> {
         archive.read(|reader| {
-            let why = why(reader, archive.policy(), address)?;
+            let why = why(reader, &archive.policy(), address)?;
             let now = reader.now();
-            let period = Period {
-                from: now.saturating_sub(length),
-                to: now,
-            };
+            let (period, before) = span::periods(span, now);
             let report = HostReport::gather(reader, address, period, archive.local())?;
-            let before = Period {
-                from: period.from.saturating_sub(length),
-                to: period.from,
-            };
             let before = Before::read(reader, address, before)?;
             let own: Vec<&Verdict> = report.verdicts.iter().map(|(verdict, _)| verdict).collect();
             let client = Address::from(address);
-            let settings = archive.policy().settings();
+            let policy = archive.policy();
+            let settings = policy.settings();
             let month = heat::period(now);
             let limits = (settings.volume.notice, settings.volume.warning);
             let heat = Heat::new(
@@ -173,7 +170,7 @@ impl Host {
                 now,
                 (limits.0.into(), limits.1.into()),
             );
-            let tier = if length <= BY_HOURS {
+            let tier = if period.length() <= BY_HOURS {
                 Tier::Hour
             } else {
                 Tier::Day
@@ -196,7 +193,9 @@ impl Host {
                 worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
                 open: open().map(|verdict| verdict.id).collect(),
                 excused: match &why.unjudged {
-                    Some(Unjudged::Excused { entry, why, owner }) => Some(Excuse {
+                    Some(Unjudged::Excused {
+                        entry, why, owner, ..
+                    }) => Some(Excuse {
                         entry: entry.to_string(),
                         why: why.clone(),
                         owner: owner.clone(),

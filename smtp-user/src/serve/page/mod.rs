@@ -34,15 +34,16 @@ mod files;
 mod filters;
 mod host;
 mod life;
+mod link;
 mod overview;
 mod report;
+mod rows;
+mod sources;
 mod span;
 mod state;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the screens that have charts come next")
-)]
 mod svg;
+mod timeline;
+mod verdicts;
 mod words;
 
 use std::time::SystemTime;
@@ -64,8 +65,12 @@ use crate::model::period::milliseconds;
 pub(super) enum Screen {
     /// What is going on.
     Overview,
+    /// Who sends.
+    Sources,
     /// How many opened how many connections.
     Distribution,
+    /// What was found.
+    Verdicts,
     /// A month.
     Report,
     /// None of them.
@@ -74,13 +79,21 @@ pub(super) enum Screen {
 
 impl Screen {
     /// In the order of the navigation.
-    const NAVIGATION: &[Self] = &[Self::Overview, Self::Distribution, Self::Report];
+    const NAVIGATION: &[Self] = &[
+        Self::Overview,
+        Self::Sources,
+        Self::Distribution,
+        Self::Verdicts,
+        Self::Report,
+    ];
 
     /// As in the navigation.
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Sources => "Sources",
             Self::Distribution => "Distribution",
+            Self::Verdicts => "Verdicts",
             Self::Report => "Report",
             Self::Other => "",
         }
@@ -90,7 +103,9 @@ impl Screen {
     const fn path(self) -> &'static str {
         match self {
             Self::Overview | Self::Other => "/",
+            Self::Sources => "/sources",
             Self::Distribution => "/distribution",
+            Self::Verdicts => "/verdicts",
             Self::Report => "/report",
         }
     }
@@ -100,8 +115,11 @@ impl Screen {
 pub(super) fn routes() -> Router<App> {
     files::routes()
         .route("/", get(overview::page))
+        .route("/sources", get(sources::page))
         .route("/host/{addr}", get(host::page))
         .route("/distribution", get(distribution::page))
+        .route("/verdicts", get(verdicts::page))
+        .route("/verdicts/{id}", get(verdicts::one))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
 }
@@ -172,6 +190,11 @@ impl Layout {
         ];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(" \u{b7} ")
+    }
+
+    /// When this was made, in milliseconds since 1970.
+    const fn now(&self) -> u64 {
+        self.now
     }
 
     const fn navigation(&self) -> &'static [Screen] {

@@ -1,13 +1,12 @@
-//! The periods that a screen offers, as links.
+//! The periods that a screen offers, as links; any other that the API understands can be asked for in
+//! the address bar.
 #![forbid(unsafe_code)]
 
-use axum::extract::Query;
-use axum::http::Uri;
-
-use crate::report::time;
+use crate::model::period::Period;
 use crate::serve::problem::Problem;
+use crate::serve::query::{Params, Span};
 
-/// One of them.
+/// One of several things to show.
 pub(super) struct Choice {
     /// As in the query.
     pub(super) value: &'static str,
@@ -15,14 +14,6 @@ pub(super) struct Choice {
     pub(super) name: &'static str,
     /// Whether it is the one that is shown.
     pub(super) current: bool,
-}
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub(super) value: &'static str,
-    /// In milliseconds.
-    pub(super) length: u64,
 }
 
 /// All of them, given what is shown.
@@ -36,21 +27,32 @@ pub(super) fn choices(all: &[(&'static str, &'static str)], shown: &str) -> Vec<
         .collect()
 }
 
-/// The parameter `period` of a query, one of those that are offered; the first one without it.
-pub(super) fn of(uri: &Uri, all: &[(&'static str, &'static str)]) -> Result<Asked, Problem> {
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_| Problem::parameter("query", uri.query().unwrap_or_default(), "period=24h"))?;
-    let asked = pairs.iter().find(|(name, _)| name == "period");
-    let found = match asked {
-        None => all.first(),
-        Some((_, asked)) => all.iter().find(|(value, _)| value == asked),
+/// The periods to choose from, and how the one that is shown stands in a query.
+pub(super) fn offered(all: &[(&'static str, &'static str)], shown: Span) -> (Vec<Choice>, String) {
+    let is_shown = |value: &str| Span::parse_kept(value) == Some(shown);
+    let found = all.iter().find(|(value, _)| is_shown(value));
+    match found {
+        Some((value, _)) => (choices(all, value), (*value).to_owned()),
+        None => (choices(all, ""), shown.to_string()),
+    }
+}
+
+/// Takes the period of the query, or a day.
+pub(super) fn take(params: &mut Params) -> Result<Span, Problem> {
+    let asked = params.take("period", Span::KEPT_ALLOWED, Span::parse_kept)?;
+    Ok(asked.unwrap_or(Span::Last(86_400_000)))
+}
+
+/// The period, as far as it is over, and the one of the same length before it.
+pub(super) fn periods(span: Span, now: u64) -> (Period, Period) {
+    let whole = span.period(now).unwrap_or(Period { from: now, to: now });
+    let period = Period {
+        from: whole.from,
+        to: whole.to.min(now).max(whole.from),
     };
-    let allowed: Vec<_> = all.iter().map(|(value, _)| *value).collect();
-    let refused = || {
-        let value = asked.map_or("", |(_, value)| value);
-        Problem::parameter("period", value, &allowed.join(", "))
+    let before = Period {
+        from: period.from.saturating_sub(period.length()),
+        to: period.from,
     };
-    let (value, _) = found.ok_or_else(refused)?;
-    let length = time::parse_span(value).map_err(|_| refused())?;
-    Ok(Asked { value, length })
+    (period, before)
 }

@@ -23,6 +23,9 @@ pub(in crate::serve) trait Table: 'static {
     const FIELDS: &'static [Field<Self>];
 }
 
+/// How a word's place in the order is got.
+pub(in crate::serve) type Place<T> = for<'a> fn(&<T as Table>::Row<'a>) -> Option<u64>;
+
 /// What a field of a row is, and how it is got.
 pub(in crate::serve) enum Value<T: Table + ?Sized> {
     /// A count: `FIELD>N` and the like with a whole number. Sorts.
@@ -40,7 +43,7 @@ pub(in crate::serve) enum Value<T: Table + ?Sized> {
         /// Whether the word of this number holds for the row.
         holds: for<'a> fn(&T::Row<'a>, usize) -> bool,
         /// Its place in the order, if it sorts.
-        rank: Option<for<'a> fn(&T::Row<'a>) -> Option<u64>>,
+        rank: Option<Place<T>>,
     },
     /// An address: `FIELD:ADDRESS`. Sorts.
     Address(for<'a> fn(&T::Row<'a>) -> IpAddr),
@@ -366,9 +369,7 @@ fn term<T: Table>(piece: &str, position: usize) -> Result<Term<T>, Fault> {
         term: piece.to_owned(),
         allowed,
     };
-    let end = piece
-        .find(|character: char| matches!(character, ':' | '>' | '<' | '=' | '!'))
-        .unwrap_or(piece.len());
+    let end = piece.find([':', '>', '<', '=', '!']).unwrap_or(piece.len());
     let (name, rest) = piece.split_at(end);
     let Some(field) = T::FIELDS.iter().find(|field| field.name == name) else {
         return Err(fault(piece, Filter::<T>::forms()));

@@ -72,6 +72,11 @@ impl Params {
         })
     }
 
+    /// Whether a parameter is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.left.iter().any(|(other, _)| other == name)
+    }
+
     /// Takes the text of a parameter, if it is there.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);

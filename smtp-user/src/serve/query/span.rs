@@ -30,13 +30,20 @@ impl Span {
     /// Likewise, for what is read from history alone.
     pub(in crate::serve) const KEPT_ALLOWED: &str = "a length of time up to the newest window such as 5m, 24h or 30d (at most 999999m, 9999h, \
          730d), or a month such as 2026-11";
-    /// The lengths and months, as a regular expression.
-    const PATTERN: &str = "[1-9][0-9]{0,5}m|[1-9][0-9]{0,3}h|([1-9][0-9]?|[1-6][0-9]{2}|7[0-2][0-9]|730)d|(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])";
+    /// Both as regular expressions.
+    const LENGTHS: &str =
+        "[1-9][0-9]{0,5}m|[1-9][0-9]{0,3}h|([1-9][0-9]?|[1-6][0-9]{2}|7[0-2][0-9]|730)d";
+    const MONTHS: &str = "(19[7-9][0-9]|[2-9][0-9]{3})-(0[1-9]|1[0-2])";
 
     /// What is understood, as a regular expression; `live` with `all` and `window`.
     pub(in crate::serve) fn pattern(live: bool) -> String {
         let live = if live { "all|window|" } else { "" };
-        format!("^({live}{})$", Self::PATTERN)
+        format!("^({live}{}|{})$", Self::LENGTHS, Self::MONTHS)
+    }
+
+    /// A month, likewise.
+    pub(in crate::serve) fn month_pattern() -> String {
+        format!("^{}$", Self::MONTHS)
     }
 
     /// Reads one that is kept in history.

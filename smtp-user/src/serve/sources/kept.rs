@@ -18,7 +18,7 @@ use crate::model::Counts;
 use crate::model::period::{Period, Tier, rfc3339};
 use crate::model::session::Servers;
 use crate::report::UNKEPT;
-use crate::report::verdicts::JsonPeriod;
+use crate::report::gaps::before;
 use crate::serve::api::SCHEMA;
 use crate::serve::query::Chooser;
 use crate::serve::session::Conduct;
@@ -74,20 +74,13 @@ pub(super) fn read(
     }
     Ok(Sources {
         schema: SCHEMA,
-        period: Some(json(period)),
-        counted_period: Some(json(reader.snap(period))),
+        period: Some(period.into()),
+        counted_period: Some(reader.snap(period).into()),
         total,
         offset: list.offset,
         limit: list.limit,
         sources,
     })
-}
-
-fn json(period: Period) -> JsonPeriod {
-    JsonPeriod {
-        from: rfc3339(period.from),
-        to: rfc3339(period.to),
-    }
 }
 
 /// From the begin of the first of the last 24 hours to the end of the newest window.
@@ -153,24 +146,6 @@ fn columns(
         })?;
     }
     Ok(columns)
-}
-
-/// The period of the same length before, if all of it is kept and anything was counted in it.
-fn before(reader: &Reader, period: Period) -> Result<Option<Period>, Failure> {
-    let Some(from) = period.from.checked_sub(period.length()) else {
-        return Ok(None);
-    };
-    let before = Period {
-        from,
-        to: period.from,
-    };
-    let kept = reader.span().is_some_and(|span| span.from <= before.from);
-    let counted = kept
-        && reader
-            .coverage(Tier::Hour, before)?
-            .iter()
-            .any(|coverage| !coverage.up.is_zero());
-    Ok(counted.then_some(before))
 }
 
 /// What history knows of these sources beside the period.

@@ -6,28 +6,28 @@ use crate::report::time;
 use crate::serve::page::words::grouped;
 
 /// A rule as a row, or several where it has several figures.
-pub(super) struct RuleRow {
-    pub(super) detector: String,
-    pub(super) text: String,
-    pub(super) severity: &'static str,
+pub(in crate::serve::page) struct RuleRow {
+    pub(in crate::serve::page) detector: String,
+    pub(in crate::serve::page) text: String,
+    pub(in crate::serve::page) severity: &'static str,
     /// holds, below or not_applicable.
-    pub(super) holding: &'static str,
-    pub(super) because: Option<String>,
-    pub(super) period: Period,
-    pub(super) figures: Vec<FigureRow>,
+    pub(in crate::serve::page) holding: &'static str,
+    pub(in crate::serve::page) because: Option<String>,
+    pub(in crate::serve::page) period: Period,
+    pub(in crate::serve::page) figures: Vec<FigureRow>,
 }
 
 /// A figure beside its limit.
-pub(super) struct FigureRow {
-    pub(super) name: String,
-    pub(super) value: String,
+pub(in crate::serve::page) struct FigureRow {
+    pub(in crate::serve::page) name: String,
+    pub(in crate::serve::page) value: String,
     /// With the sign that says on which side the rule holds.
-    pub(super) limit: String,
-    pub(super) unit: String,
-    pub(super) beyond: bool,
+    pub(in crate::serve::page) limit: String,
+    pub(in crate::serve::page) unit: String,
+    pub(in crate::serve::page) beyond: bool,
     /// How long the bar of the value is, and where the limit stands, in hundredths of the whole.
-    pub(super) bar: String,
-    pub(super) tick: String,
+    pub(in crate::serve::page) bar: String,
+    pub(in crate::serve::page) tick: String,
 }
 
 /// All of them: those that hold first, the worst first, the others as they come.
@@ -42,7 +42,7 @@ pub(super) fn rows(rules: &[Rule]) -> Vec<RuleRow> {
 
 impl RuleRow {
     /// Whether the day need not be said twice.
-    pub(super) fn of_one_day(&self) -> bool {
+    pub(in crate::serve::page) fn of_one_day(&self) -> bool {
         time::day(self.period.from) == time::day(self.period.to)
     }
 }

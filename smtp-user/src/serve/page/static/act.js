@@ -167,7 +167,9 @@ function countChosen() {
   const note = document.getElementById("chosen");
   if (!note) return;
   const chosen = [...document.querySelectorAll("main [data-verdict]")].filter((verdict) => verdict.checked);
-  note.textContent = chosen.length === 0 ? "none chosen" : `${chosen.length} chosen`;
+  const text = chosen.length === 0 ? "none chosen" : `${chosen.length} chosen`;
+  // Only what differs: every change is looked at again.
+  if (note.textContent !== text) note.textContent = text;
   for (const button of document.querySelectorAll('[data-scope="chosen"]')) {
     button.disabled = !chosen.some((verdict) => may(verdict, button.dataset.act));
   }
