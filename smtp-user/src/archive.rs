@@ -6,12 +6,12 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use ipnet::IpNet;
 
 use crate::config::Config;
-use crate::detect::Policy;
+use crate::detect::{Policy, Relay};
 use crate::failure::Failure;
 use crate::model::verdict::Why;
 use crate::report;
@@ -24,7 +24,8 @@ const READERS: usize = 2;
 pub struct Archive {
     path: PathBuf,
     local: Vec<IpNet>,
-    policy: Policy,
+    /// A lock that is held for one look.
+    policy: RwLock<Arc<Policy>>,
     readers: Mutex<Readers>,
     returned: Condvar,
 }
@@ -42,11 +43,11 @@ impl Archive {
         config.store.enabled.then(|| Self {
             path: config.store.path.clone(),
             local: config.networks.local.clone(),
-            policy: Policy::new(
+            policy: RwLock::new(Arc::new(Policy::new(
                 config.detect.clone(),
                 config.networks.local.clone(),
                 config.relay.clone(),
-            ),
+            ))),
             readers: Mutex::default(),
             returned: Condvar::new(),
         })
@@ -62,9 +63,17 @@ impl Archive {
         &self.local
     }
 
-    /// Who is judged, and by which rules.
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
+    /// Who is judged, and by which rules, with the known relays of the last look at the store.
+    pub fn policy(&self) -> Arc<Policy> {
+        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+        policy.clone()
+    }
+
+    /// Makes these the known relays of the store.
+    pub fn know(&self, stored: &[Relay]) {
+        let mut policy = Policy::clone(&self.policy());
+        policy.know(stored);
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
     /// Reads with one of the readers. It blocks: not for threads of the runtime.
@@ -87,7 +96,10 @@ impl Archive {
 
     /// Why a source is flagged, or why not.
     pub fn why(&self, address: IpAddr) -> Result<Why, Failure> {
-        self.read(|reader| report::why::why(reader, &self.policy, address))
+        self.read(|reader| {
+            self.know(&reader.active_relays()?);
+            report::why::why(reader, &self.policy(), address)
+        })
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Readers> {

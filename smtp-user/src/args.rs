@@ -7,6 +7,7 @@
 
 mod asking;
 mod reading;
+mod relays;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
+pub use self::relays::RelayCommand;
 
 /// Counts the mail traffic that crosses a gateway, per source, inside the kernel.
 #[derive(Debug, Parser)]
@@ -110,6 +112,9 @@ pub enum Command {
     /// Say what has become of a verdict
     #[command(subcommand)]
     Verdict(VerdictCommand),
+    /// List, add and end known relays: own hosts that send mail for others
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
     /// Show who sends now, on the terminal

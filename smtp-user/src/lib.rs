@@ -10,6 +10,7 @@ mod section;
 
 pub mod admission;
 pub mod agent;
+pub mod alertmanager;
 mod answer;
 pub mod archive;
 pub mod args;
@@ -33,3 +34,4 @@ pub mod serve;
 pub mod source_list;
 pub mod store;
 pub mod top;
+mod written;

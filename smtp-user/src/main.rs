@@ -9,7 +9,9 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use smtp_user::args::{self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel};
+use smtp_user::args::{
+    self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
+};
 use smtp_user::failure::Failure;
 use smtp_user::{agent, config, doctor, meter, reading, replay, top};
 use tracing_subscriber::EnvFilter;
@@ -58,6 +60,18 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Verdict(command) => {
             let (place, change, json) = command.options()?;
             print(&reading::change(&place, &change, json)?)?;
+        }
+        Command::Relay(RelayCommand::List(args)) => {
+            let (place, ended, output) = args.options()?;
+            print(&reading::relays(&place, ended, output)?)?;
+        }
+        Command::Relay(RelayCommand::Add(args)) => {
+            let (place, change, json) = args.options()?;
+            print(&reading::change_relay(&place, &change, json)?)?;
+        }
+        Command::Relay(RelayCommand::Expire(args)) => {
+            let (place, change, json) = args.options()?;
+            print(&reading::change_relay(&place, &change, json)?)?;
         }
         Command::Tune(args) => {
             let (place, trial, output) = args.options()?;

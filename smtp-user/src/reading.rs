@@ -1,7 +1,7 @@
 //! The verbs that read: from the store, or from a running agent.
 //!
 //! Contract: each gives what is to be printed. The store is opened for reading alone, beside the agent
-//! that may be writing to it; only [`change`] writes, one verdict.
+//! that may be writing to it; only [`change`] and [`change_relay`] write, one verdict and one known relay.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -20,19 +20,23 @@ use crate::failure::{Failure, Kind};
 use crate::meter::Meter as _;
 use crate::meter::pcap::PcapMeter;
 use crate::model::period::{Period, Tier, milliseconds};
+use crate::model::relay::Relay;
 use crate::model::verdict::{VerdictFilter, VerdictState};
 use crate::report::check::{self, Limits};
 use crate::report::distribution::Item;
 use crate::report::document::{Document, Form};
 use crate::report::host::HostReport;
 use crate::report::month::{self, PeriodReport};
+use crate::report::relays::{self, JsonChanged, JsonRelays};
 use crate::report::status::Said;
 use crate::report::time::{self, Asked, Month};
 use crate::report::tune::{self, Limit, Measure};
 use crate::report::verdicts;
 use crate::report::verdicts::JsonVerdict;
 use crate::report::why::{self, JsonWhy};
-use crate::store::{PersonalChange, Reader, Store, change_verdict};
+use crate::store::{
+    NewRelay, PersonalChange, Reader, RelayEnd, Store, add_relay, change_verdict, end_relay,
+};
 use crate::{replay, report};
 
 /// How an answer is written.
@@ -92,6 +96,13 @@ impl Place {
 
     fn local(&self) -> &[IpNet] {
         &self.config.networks.local
+    }
+
+    /// With the known relays of the store as well.
+    fn policy_with(&self, reader: &Reader) -> Result<Policy, Failure> {
+        let mut policy = self.policy();
+        policy.know(&reader.active_relays()?);
+        Ok(policy)
     }
 
     fn policy(&self) -> Policy {
@@ -160,7 +171,8 @@ pub fn host(
 
 /// `smtpflow why`.
 pub fn why(place: &Place, address: IpAddr, output: Output) -> Result<String, Failure> {
-    let why = why::why(&place.history()?, &place.policy(), address)?;
+    let reader = place.history()?;
+    let why = why::why(&reader, &place.policy_with(&reader)?, address)?;
     Ok(output.write(&JsonWhy::from(&why), || why::document(&why)))
 }
 
@@ -227,6 +239,71 @@ pub fn change(place: &Place, change: &Change, json: bool) -> Result<String, Fail
     ))
 }
 
+/// `smtpflow relay list`; `ended` says whether those that were ended are listed as well.
+pub fn relays(place: &Place, ended: bool, output: Output) -> Result<String, Failure> {
+    let stored = place.reader()?.relays()?;
+    let now = milliseconds(SystemTime::now());
+    let mut relays = relays::all(&place.config.relay, stored, now);
+    relays.retain(|known| ended || known.ended().is_none());
+    Ok(output.write(&JsonRelays::new(&relays), || relays::document(&relays)))
+}
+
+/// A change of a known relay by a person.
+#[derive(Clone, Debug)]
+pub enum RelayChange {
+    /// That it is one.
+    Add {
+        /// The entry.
+        relay: Relay,
+        /// Who the person is.
+        who: String,
+    },
+    /// That it is one no longer.
+    Expire {
+        /// The prefix of the entry.
+        prefix: IpNet,
+        /// Who the person is.
+        who: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// `smtpflow relay add` and `smtpflow relay expire`.
+pub fn change_relay(place: &Place, change: &RelayChange, json: bool) -> Result<String, Failure> {
+    let at = milliseconds(SystemTime::now());
+    let (changed, said) = match change {
+        RelayChange::Add { relay, who } => {
+            // Without a configuration nobody knows which hosts are own ones; the agent does.
+            if !place.local().is_empty() {
+                relays::check_new(relay.prefix, &place.config.relay, place.local())?;
+            }
+            let (stored, resolved) = add_relay(place.path(), &NewRelay { relay, who, at })?;
+            let resolved: Vec<u64> = resolved.iter().map(|verdict| verdict.id).collect();
+            let said = match resolved.len() {
+                0 => String::new(),
+                number => format!("; open verdicts that are resolved by it: {number}"),
+            };
+            let said = format!("{} is a known relay now{said}\n", relay.prefix);
+            (JsonChanged::new(stored, resolved, at), said)
+        }
+        RelayChange::Expire { prefix, who, why } => {
+            let stored = place.reader()?.relays()?;
+            relays::check_end(*prefix, &place.config.relay, &stored)?;
+            let end = RelayEnd {
+                prefix: *prefix,
+                who,
+                why,
+                at,
+            };
+            let stored = end_relay(place.path(), &end)?;
+            let said = format!("{prefix} is no known relay any more\n");
+            (JsonChanged::new(stored, Vec::new(), at), said)
+        }
+    };
+    Ok(if json { line(&changed) } else { said })
+}
+
 /// Limits to try, and on what.
 #[derive(Clone, Debug)]
 pub struct Trial {
@@ -276,14 +353,15 @@ impl Trial {
 /// `smtpflow tune`.
 pub fn tune(place: &Place, trial: &Trial, output: Output) -> Result<String, Failure> {
     let limits = trial.limits(&place.config);
-    let policy = place.policy();
     let tuning = match &trial.capture {
         None => {
             let reader = place.history()?;
+            let policy = place.policy_with(&reader)?;
             let period = Asked::Since(trial.since).period(reader.now());
             tune::tune(&reader, &policy, place.local(), &limits, period)?
         }
         Some((file, window)) => {
+            let policy = place.policy();
             // The reader reads what is gone with the store.
             let store = replayed(file, *window, &place.config)?;
             let reader = store.reader()?;

@@ -34,6 +34,7 @@ mod pass;
 mod pending;
 mod personal;
 mod reader;
+mod relays;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ pub use self::personal::Unchanged;
 #[cfg(test)]
 pub(crate) use self::personal::hold;
 pub use self::reader::Reader;
+pub use self::relays::{NewRelay, RelayEnd, add_relay, end_relay};
 pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;
 use crate::crash;
@@ -201,6 +203,11 @@ impl Store {
     /// Keeps history for this long.
     pub const fn retain(&mut self, retention: Retention) {
         self.retention = retention;
+    }
+
+    /// Whether counts wait in memory because they could not be written.
+    pub fn is_behind(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Where the newest window was put in time.

@@ -2,8 +2,8 @@
 //!
 //! Contract: what is judged is what history has, in the same hours, so that a restart goes on where
 //! the agent was, and the question why has the same answer from the store. A change that cannot be
-//! noted waits in memory. What people decide in the store from elsewhere is taken over before the next
-//! window is judged.
+//! noted waits in memory. What people decide in the store from elsewhere, about verdicts and known relays,
+//! is taken over before the next window is judged.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::config::Config;
-use crate::detect::{Court, REACH};
+use crate::detect::{Court, Judge, REACH, Relay};
 use crate::failure::Failure;
 use crate::model::period::{Bucket, Period, Tier};
+use crate::model::relay::Origin;
 use crate::model::verdict::{Verdict, VerdictChange, VerdictNews, VerdictState, VerdictSummary};
 use crate::model::{Folded, Window};
 use crate::store::{Clock, Store};
@@ -25,6 +26,8 @@ const HOUR: u64 = Tier::Hour.length().expect("an hour has a length");
 pub(super) struct Judged {
     pub(super) summary: VerdictSummary,
     pub(super) open: Arc<[Verdict]>,
+    /// Known relays of the store that nobody has ended.
+    pub(super) relays: Vec<Relay>,
     pub(super) news: Vec<VerdictNews>,
 }
 
@@ -33,6 +36,13 @@ pub(super) struct Judging {
     clock: Clock,
     /// The state of the store, as far as others have written to it.
     data_version: Option<i64>,
+    /// Known relays of the configuration, and those of the store that nobody has ended.
+    configured: Vec<Relay>,
+    stored: Vec<Relay>,
+    /// Whether the judge has counts of addresses that are judged as others now.
+    is_stale: bool,
+    /// Hosts that earlier judges had no place for.
+    unjudged: u64,
     /// The last event of a verdict in the store that was looked at.
     last_event: Option<u64>,
     /// What there is to tell.
@@ -53,6 +63,10 @@ impl Judging {
             court: Court::new(&config.detect, local, config.relay.clone()),
             clock: Clock::default(),
             data_version: None,
+            configured: config.relay.clone(),
+            stored: Vec::new(),
+            is_stale: false,
+            unjudged: 0,
             last_event: None,
             news: Vec::new(),
             unwritten: Vec::new(),
@@ -67,14 +81,55 @@ impl Judging {
         }
         if let Some(store) = store {
             judging.clock = store.clock();
+            judging.know(store.relays()?);
             judging.remember(store)?;
+            judging.is_stale = false;
             judging.take_over(store);
             // A kill may have come between a window and what was found in it.
             let findings = judging.court.judge.review();
             let changes = judging.court.docket.apply(&findings, judging.clock.end);
             judging.note(changes, Some(store));
+            // What has happened until now is no news.
+            judging.news.clear();
         }
         Ok(judging)
+    }
+
+    /// Makes these the known relays of the store.
+    fn know(&mut self, stored: Vec<Relay>) {
+        for relay in &stored {
+            let of_config = self
+                .configured
+                .iter()
+                .any(|other| other.prefix == relay.prefix);
+            if of_config && !self.stored.contains(relay) {
+                tracing::warn!(
+                    "the known relay {} is in the store as well as in the configuration, which \
+                     counts; end one of the two (smtpflow relay expire)",
+                    relay.prefix
+                );
+            }
+        }
+        self.is_stale |= self.court.judge.know(&stored);
+        self.stored = stored;
+    }
+
+    /// Takes history over anew where known relays have changed as whom addresses are judged.
+    fn refresh(&mut self, store: &Store) {
+        // What is not in the store yet would be forgotten.
+        if !self.is_stale || store.is_behind() {
+            return;
+        }
+        self.is_stale = false;
+        let policy = self.court.judge.policy().clone();
+        let before = std::mem::replace(&mut self.court.judge, Judge::with_policy(policy));
+        match self.remember(store) {
+            Ok(()) => self.unjudged += before.unkept().unjudged,
+            Err(failure) => {
+                self.court.judge = before;
+                self.fail(&failure);
+            }
+        }
     }
 
     /// Takes over the hours that are looked back at.
@@ -113,36 +168,51 @@ impl Judging {
     }
 
     /// Takes over what others have written to the store.
-    fn take_over(&mut self, store: &Store) {
-        let docket = &mut self.court.docket;
-        let read = store.data_version().and_then(|version| {
-            if self.data_version != Some(version) {
-                let (verdicts, next_id) = store.load_verdicts(docket.horizon(self.clock.end))?;
-                docket.load(verdicts, next_id);
-                // What happened before the start is no news.
-                let after = self.last_event.unwrap_or(u64::MAX);
-                let (news, last) = store.personal_events(after)?;
-                self.news.extend(news);
-                self.last_event = Some(last);
-                self.data_version = Some(version);
+    fn take_over(&mut self, store: &mut Store) {
+        match self.look_up(store) {
+            Ok(false) => {}
+            Ok(true) => {
+                // What was found before an entry was known, the person who added it has not resolved.
+                let changes = self.court.excuse(self.clock.end);
+                self.note(changes, Some(store));
             }
-            Ok(())
-        });
-        if let Err(failure) = read {
-            self.fail(&failure);
+            Err(failure) => self.fail(&failure),
         }
     }
 
+    /// Reads what others have written to the store, if they have.
+    fn look_up(&mut self, store: &Store) -> Result<bool, Failure> {
+        let version = store.data_version()?;
+        if self.data_version == Some(version) {
+            return Ok(false);
+        }
+        let relays = store.relays()?;
+        if relays != self.stored {
+            self.know(relays);
+        }
+        let docket = &mut self.court.docket;
+        let (verdicts, next_id) = store.load_verdicts(docket.horizon(self.clock.end))?;
+        docket.load(verdicts, next_id);
+        // Before the first look, nothing is news.
+        let after = self.last_event.unwrap_or(u64::MAX);
+        let (news, last) = store.personal_events(after)?;
+        self.news.extend(news);
+        self.last_event = Some(last);
+        self.data_version = Some(version);
+        Ok(true)
+    }
+
     /// Takes over what people have just decided.
-    pub(super) fn look(&mut self, store: Option<&Store>) {
+    pub(super) fn look(&mut self, store: Option<&mut Store>) {
         if let Some(store) = store {
             self.take_over(store);
+            self.refresh(store);
         }
     }
 
     /// Judges a window.
-    pub(super) fn add(&mut self, window: &Window, folded: &Folded, store: Option<&mut Store>) {
-        if let Some(store) = &store {
+    pub(super) fn add(&mut self, window: &Window, folded: &Folded, mut store: Option<&mut Store>) {
+        if let Some(store) = &mut store {
             self.take_over(store);
         }
         let span = self.clock.place(window);
@@ -152,17 +222,25 @@ impl Judging {
             tier: Tier::Hour,
         };
         let changes = self.court.add(window, folded, hour);
+        // It is in the store, so only after it was judged can history be taken over anew.
+        if let Some(store) = &store {
+            self.refresh(store);
+        }
         self.note(changes, store);
         self.report_expired(hour.start);
     }
 
     /// Says once of each entry of a known relay that it excuses nobody any more.
     fn report_expired(&mut self, now: u64) {
-        for relay in self.court.judge.policy().expired_relays(now) {
+        for (relay, origin) in self.court.judge.policy().expired_relays(now) {
             if self.expired.insert(relay.prefix) {
+                let way_out = match origin {
+                    Origin::Config => "renew or delete it ([[relay]] expires)",
+                    Origin::Store => "add it again with a later day (smtpflow relay add)",
+                };
                 tracing::warn!(
                     "the entry of the known relay {} ({}; {}) is over: its hosts are judged as all \
-                     others; renew or delete it ([[relay]] expires)",
+                     others; {way_out}",
                     relay.prefix,
                     relay.reason,
                     relay.owner
@@ -238,6 +316,7 @@ impl Judging {
         Judged {
             summary: self.summary(),
             open: open.into_iter().cloned().collect(),
+            relays: self.stored.clone(),
             news: std::mem::take(&mut self.news),
         }
     }
@@ -248,7 +327,7 @@ impl Judging {
             judged: judge.policy().judges(),
             opened: self.opened,
             subjects: judge.subjects() as u64,
-            unjudged: judge.unkept().unjudged,
+            unjudged: self.unjudged + judge.unkept().unjudged,
             unwritten: self.unwritten.len() as u64,
             ..VerdictSummary::default()
         };

@@ -147,7 +147,7 @@ pub(super) fn meter_thread(
                 (false, false)
             }
             Ok(Command::StoreChanged) => {
-                judging.look(store.as_ref());
+                judging.look(store.as_mut());
                 let _ = news.blocking_send(News::Judged(judging.judged()));
                 (false, false)
             }

@@ -7,6 +7,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::judging::Judged;
 use super::metering::{Drained, News, Started};
+use crate::alertmanager;
+use crate::archive::Archive;
 use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
@@ -33,6 +35,7 @@ pub(super) struct Recorder {
     flows: FlowSummary,
     verdicts: VerdictSummary,
     open: Arc<[Verdict]>,
+    pub(super) archive: Option<Arc<Archive>>,
     pub(super) sources: SharedSources,
     sources_kept: u64,
     last_drain: Option<Drain>,
@@ -41,10 +44,15 @@ pub(super) struct Recorder {
     drain_failures: u64,
     drain_failing: bool,
     store: Option<StoreState>,
+    alerts: Option<alertmanager::Feed>,
 }
 
 impl Recorder {
-    pub(super) fn new(config: &Config, started: Started) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        started: Started,
+        alerts: Option<alertmanager::Feed>,
+    ) -> Self {
         let Started {
             identity,
             points,
@@ -53,6 +61,13 @@ impl Recorder {
             judged,
             store,
         } = started;
+        let archive = Archive::new(config).map(Arc::new);
+        if let Some(archive) = &archive {
+            archive.know(&judged.relays);
+        }
+        if let Some(alerts) = &alerts {
+            alerts.tell(&judged.open);
+        }
         Self {
             identity,
             points,
@@ -64,6 +79,7 @@ impl Recorder {
             flows: FlowSummary::default(),
             verdicts: judged.summary,
             open: judged.open,
+            archive,
             sources_kept: sources.len() as u64,
             sources: SharedSources::new(sources),
             last_drain: None,
@@ -72,6 +88,7 @@ impl Recorder {
             drain_failures: 0,
             drain_failing: false,
             store,
+            alerts,
         }
     }
 
@@ -110,10 +127,17 @@ impl Recorder {
         let Judged {
             summary,
             open,
+            relays,
             news,
         } = judged;
+        if let Some(archive) = &self.archive {
+            archive.know(&relays);
+        }
         self.verdicts = summary;
         self.open = open;
+        if let Some(alerts) = &self.alerts {
+            alerts.tell(&self.open);
+        }
         news
     }
 
@@ -178,6 +202,11 @@ impl Recorder {
             flows: self.flows,
             verdicts: self.verdicts.clone(),
             open: self.open.clone(),
+            notifications: self
+                .alerts
+                .as_ref()
+                .map(alertmanager::Feed::account)
+                .unwrap_or_default(),
             store: self.store.clone(),
         }
     }

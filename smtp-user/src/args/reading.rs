@@ -30,7 +30,7 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// Both, with these prefixes in the place of those of the configuration if there are any.
-    fn place(self, local: Vec<IpNet>) -> Result<Place, Failure> {
+    pub(super) fn place(self, local: Vec<IpNet>) -> Result<Place, Failure> {
         let mut config = load(self.config.as_ref())?;
         if !local.is_empty() {
             config.networks.local = local;
@@ -134,7 +134,7 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    fn output(self) -> Output {
+    pub(super) fn output(self) -> Output {
         output(self.format, self.json)
     }
 }
@@ -378,23 +378,27 @@ impl VerdictCommand {
             Self::FalsePositive(args) => (VerdictState::FalsePositive, args),
             Self::Reopen(args) => (VerdictState::New, args),
         };
-        let named = ["SUDO_USER", "USER", "LOGNAME"]
-            .into_iter()
-            .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-        let who = args.who.or(named).ok_or_else(|| {
-            Failure::new(
-                Kind::Usage,
-                "it is not known who changes the verdict; say it with --who NAME",
-            )
-        })?;
         let change = crate::reading::Change {
             id: args.id,
             to,
-            who,
+            who: person(args.who)?,
             why: args.why,
         };
         Ok((args.store.place(Vec::new())?, change, args.json))
     }
+}
+
+/// Who changes something: who was named, or the user who calls, also through sudo.
+pub(super) fn person(named: Option<String>) -> Result<String, Failure> {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    named.or(user).ok_or_else(|| {
+        Failure::new(
+            Kind::Usage,
+            "it is not known who makes the change; say it with --who NAME",
+        )
+    })
 }
 
 /// `smtpflow tune`.

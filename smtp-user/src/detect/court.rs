@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::{Docket, Judge, Relay, Settings};
 use crate::model::period::{Bucket, milliseconds};
-use crate::model::verdict::VerdictChange;
+use crate::model::prefix::show;
+use crate::model::verdict::{Unjudged, VerdictChange};
 use crate::model::{Folded, Window};
 
 /// See the module.
@@ -24,6 +25,19 @@ impl Court {
             judge: Judge::new(settings.clone(), local, relays),
             docket: Docket::new(settings),
         }
+    }
+
+    /// Ends the open verdicts about known relays, which are not judged. Those with a limit of their own
+    /// are judged by it.
+    pub fn excuse(&mut self, now: u64) -> Vec<VerdictChange> {
+        let Self { judge, docket } = self;
+        let policy = judge.policy();
+        docket.resolve(now, |subject| match policy.unjudged(subject, now) {
+            Some(Unjudged::Excused { entry, why, .. }) => {
+                Some(format!("known relay {}: {why}", show(&entry)))
+            }
+            _ => None,
+        })
     }
 
     /// Adds a window, with what its flows add, to the hour in which it began, a bucket of history.

@@ -186,10 +186,7 @@ impl Docket {
             }
         }
         // Not in the order of the map.
-        resolved.sort_by_key(|change| match change {
-            VerdictChange::Moved(verdict, _) => verdict.id,
-            _ => 0,
-        });
+        resolved.sort_by_key(|change| change.verdict().id);
         changes.append(&mut resolved);
         let horizon = self.horizon(now);
         self.latest.retain(|_, of_subject| {
@@ -197,6 +194,34 @@ impl Docket {
                 .retain(|held| held.verdict.state.is_open() || held.verdict.changed_at >= horizon);
             !of_subject.is_empty()
         });
+        changes
+    }
+
+    /// Ends the open verdicts about subjects for which `why` has a reason.
+    pub fn resolve(
+        &mut self,
+        now: u64,
+        why: impl Fn(&IpNet) -> Option<String>,
+    ) -> Vec<VerdictChange> {
+        let mut changes = Vec::new();
+        for (subject, of_subject) in &mut self.latest {
+            let open = of_subject.iter_mut();
+            let mut open = open.filter(|held| held.verdict.state.is_open()).peekable();
+            let Some(why) = open.peek().and_then(|_| why(subject)) else {
+                continue;
+            };
+            let why = shorten(&why);
+            for held in open {
+                let moved = held
+                    .verdict
+                    .move_to(VerdictState::Resolved, SMTPFLOW, &why, now);
+                if let Ok(event) = moved {
+                    changes.push(VerdictChange::Moved(held.save(), event));
+                }
+            }
+        }
+        // Not in the order of the map.
+        changes.sort_by_key(|change| change.verdict().id);
         changes
     }
 

@@ -103,8 +103,13 @@ pub struct Judge {
 impl Judge {
     /// With these settings, for own hosts in these prefixes, of which some are known relays.
     pub fn new(settings: Settings, local: Vec<IpNet>, relays: Vec<Relay>) -> Self {
+        Self::with_policy(Policy::new(settings, local, relays))
+    }
+
+    /// With this policy.
+    pub fn with_policy(policy: Policy) -> Self {
         Self {
-            policy: Policy::new(settings, local, relays),
+            policy,
             subjects: HashMap::new(),
             room: PAIRS,
             hours: 0,
@@ -122,6 +127,12 @@ impl Judge {
     /// Who is judged, and by which rules.
     pub const fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// See [`Policy::know`]. Where addresses are judged as others than before, what was counted for them
+    /// stays where it is: only a judge that takes over history anew has it right.
+    pub fn know(&mut self, stored: &[Relay]) -> bool {
+        self.policy.know(stored)
     }
 
     /// Subjects that are watched.

@@ -36,9 +36,10 @@ pub use self::docket::Docket;
 pub use self::facts::{Facts, Frame, Kept, Past, Peers, REACH};
 pub use self::judge::{Finding, Judge};
 pub use self::policy::Policy;
-pub use self::relay::{EXAMPLE as RELAY_EXAMPLE, Relay, check_relays};
+pub use self::relay::{EXAMPLE as RELAY_EXAMPLE, check_relays};
 pub use self::rules::Rules;
 pub use self::value::{Share, Span, Within};
+pub use crate::model::relay::Relay;
 
 /// A detector.
 pub struct Entry {

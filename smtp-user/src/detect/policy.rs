@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::relay::Relays;
+use super::relay::{Entry, Relays};
 use super::{DETECTORS, Facts, Relay, Rules, Settings, volume};
 use crate::model::prefix::show;
+use crate::model::relay::Origin;
 use crate::model::verdict::{Holding, Rule, Unjudged, Verdict, VerdictState, Why};
 
 /// See the module.
@@ -14,6 +15,7 @@ use crate::model::verdict::{Holding, Rule, Unjudged, Verdict, VerdictState, Why}
 pub struct Policy {
     settings: Settings,
     local: Vec<IpNet>,
+    configured: Vec<Relay>,
     relays: Relays,
 }
 
@@ -23,8 +25,19 @@ impl Policy {
         Self {
             settings,
             local,
-            relays: Relays::new(relays),
+            relays: Relays::new(&relays, &[]),
+            configured: relays,
         }
+    }
+
+    /// Makes these the known relays beside those of the configuration, instead of those that were.
+    /// Gives whether some addresses are judged as others than before by that, see
+    /// [`Policy::subject_of`].
+    pub fn know(&mut self, stored: &[Relay]) -> bool {
+        let length = self.settings.ipv6_prefix.get() as u8;
+        let before = self.relays.split_off(length);
+        self.relays = Relays::new(&self.configured, stored);
+        before != self.relays.split_off(length)
     }
 
     /// The parameters of all detectors.
@@ -38,14 +51,21 @@ impl Policy {
     }
 
     /// Entries of known relays that excuse nobody any more, in milliseconds since 1970.
-    pub fn expired_relays(&self, now: u64) -> impl Iterator<Item = &Relay> {
-        self.relays.expired(now)
+    pub fn expired_relays(&self, now: u64) -> impl Iterator<Item = (&Relay, Origin)> {
+        let expired = self.relays.expired(now);
+        expired.map(|entry| (&entry.relay, entry.origin))
+    }
+
+    /// The known relays of the configuration.
+    pub fn configured_relays(&self) -> &[Relay] {
+        &self.configured
     }
 
     /// The entry of a known relay that an address falls under in this hour, see
     /// [`Policy::unjudged`].
     pub fn relay_of(&self, address: IpAddr, hour: u64) -> Option<&Relay> {
-        self.relays.of(&address.into(), hour)
+        let entry = self.relays.of(&address.into(), hour)?;
+        Some(&entry.relay)
     }
 
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
@@ -81,18 +101,19 @@ impl Policy {
         if !self.is_own(subject.addr()) {
             return Some(Unjudged::Remote);
         }
-        let relay = self.relays.of(subject, hour)?;
+        let Entry { relay, origin } = self.relays.of(subject, hour)?;
         relay.connections.is_none().then(|| Unjudged::Excused {
             entry: relay.prefix,
             why: relay.reason.clone(),
             owner: relay.owner.clone(),
+            origin: *origin,
         })
     }
 
     /// The rules that accuse and hold, for one who is judged, in the order of the detectors.
     pub(super) fn holding(&self, subject: &IpNet, facts: &Facts) -> Vec<Rule> {
         let mut rules = Rules::holding();
-        if let Some(relay) = self.relays.of(subject, facts.hour) {
+        if let Some(Entry { relay, .. }) = self.relays.of(subject, facts.hour) {
             if let Some(limit) = relay.connections {
                 volume::relay_rule(relay, limit, facts, &mut rules);
             }
@@ -106,7 +127,7 @@ impl Policy {
     pub fn rules(&self, subject: &IpNet, facts: &Facts) -> Vec<Rule> {
         let mut rules = Rules::all();
         let mut by_entry = None;
-        if let Some(relay) = self.relays.of(subject, facts.hour)
+        if let Some(Entry { relay, .. }) = self.relays.of(subject, facts.hour)
             && let Some(limit) = relay.connections
         {
             volume::relay_rule(relay, limit, facts, &mut rules);
@@ -148,7 +169,7 @@ impl Policy {
         let rules = self.rules(&subject, facts);
         verdicts.sort_by_key(|verdict| std::cmp::Reverse((verdict.last_at, verdict.id)));
         let mut answer = self.answer(&subject, unjudged.as_ref(), &rules, &verdicts, facts.now);
-        for relay in self.relays.expired(facts.hour) {
+        for (relay, _) in self.expired_relays(facts.hour) {
             if relay.prefix.contains(&subject) {
                 let last = relay.expires.map(|date| date.to_string());
                 answer.push_str(&format!(
@@ -209,10 +230,19 @@ impl Policy {
                     "{name} is not judged: it is outside the own prefixes (networks.local)."
                 );
             }
-            (Some(Unjudged::Excused { entry, why, owner }), None) => {
+            (
+                Some(Unjudged::Excused {
+                    entry,
+                    why,
+                    owner,
+                    origin,
+                }),
+                None,
+            ) => {
                 return format!(
-                    "{name} is never judged: it is a known relay by the entry {entry} ({why}; \
-                     {owner})."
+                    "{name} is never judged: it is a known relay by the entry {entry} of {} ({why}; \
+                     {owner}).",
+                    origin.place()
                 );
             }
             (Some(Unjudged::NoPlace), None) => {

@@ -1,15 +1,10 @@
-//! Known relays: own hosts that send mail for others.
+//! Which entry of a known relay counts.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use serde::de::{Deserializer, Error as _};
-use serde::ser::Serializer;
-use serde::{Deserialize, Serialize};
 
-use super::value::Written;
+use crate::model::relay::{Origin, Relay};
 
 /// How an entry is written, as comments in a configuration without one.
 pub const EXAMPLE: &str = "\
@@ -25,42 +20,6 @@ pub const EXAMPLE: &str = "\
 # connections = 5000
 ";
 
-/// A known relay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Relay {
-    /// Whom it excuses.
-    #[serde(deserialize_with = "prefix")]
-    pub prefix: IpNet,
-    /// Why it is known.
-    #[serde(deserialize_with = "text")]
-    pub reason: String,
-    /// Who answers for it.
-    #[serde(deserialize_with = "text")]
-    pub owner: String,
-    /// The last day, in UTC, on which it excuses anybody.
-    #[serde(default, with = "date", skip_serializing_if = "Option::is_none")]
-    pub expires: Option<Date>,
-    /// More connections than this in an hour are a warning; no other rule is applied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connections: Option<u32>,
-}
-
-impl Relay {
-    /// Whether its last day is over, in milliseconds since 1970.
-    pub fn is_expired(&self, now: u64) -> bool {
-        let Some(last) = self.expires else {
-            return false;
-        };
-        let end = last
-            .tomorrow()
-            .and_then(|end| TimeZone::UTC.to_timestamp(end.at(0, 0, 0, 0)))
-            .map(|end| u64::try_from(end.as_millisecond()).unwrap_or(0));
-        // The last day of the calendar does not end.
-        end.is_ok_and(|end| end <= now)
-    }
-}
-
 /// Checks what one entry alone does not show: that no two are of the same prefix.
 pub fn check_relays(relays: &[Relay]) -> Result<(), (&'static str, String)> {
     for (i, relay) in relays.iter().enumerate() {
@@ -72,14 +31,37 @@ pub fn check_relays(relays: &[Relay]) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
-/// Known relays, those with the longest prefix first.
+/// Known relays, those with the longest prefix first. One prefix has one entry.
 #[derive(Clone, Debug)]
-pub(super) struct Relays(Vec<Relay>);
+pub(super) struct Relays(Vec<Entry>);
+
+/// An entry.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) relay: Relay,
+    pub(super) origin: Origin,
+}
 
 impl Relays {
-    pub(super) fn new(mut relays: Vec<Relay>) -> Self {
-        relays.sort_by_key(|relay| std::cmp::Reverse(relay.prefix.prefix_len()));
-        Self(relays)
+    /// Those of the configuration, and of the store those whose prefixes are not among them.
+    pub(super) fn new(configured: &[Relay], stored: &[Relay]) -> Self {
+        let entry = |origin: Origin| {
+            move |relay: &Relay| Entry {
+                relay: relay.clone(),
+                origin,
+            }
+        };
+        let mut entries: Vec<_> = configured.iter().map(entry(Origin::Config)).collect();
+        for relay in stored {
+            if entries
+                .iter()
+                .all(|other| other.relay.prefix != relay.prefix)
+            {
+                entries.push(entry(Origin::Store)(relay));
+            }
+        }
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.relay.prefix.prefix_len()));
+        Self(entries)
     }
 
     /// The length of the longest prefix with this address, of expired ones as well, so that it stays
@@ -87,63 +69,32 @@ impl Relays {
     pub(super) fn length(&self, address: IpAddr) -> Option<u8> {
         self.0
             .iter()
-            .find(|relay| relay.prefix.contains(&address))
-            .map(|relay| relay.prefix.prefix_len())
+            .find(|entry| entry.relay.prefix.contains(&address))
+            .map(|entry| entry.relay.prefix.prefix_len())
     }
 
     /// The entry that counts for this subject now.
-    pub(super) fn of(&self, subject: &IpNet, now: u64) -> Option<&Relay> {
+    pub(super) fn of(&self, subject: &IpNet, now: u64) -> Option<&Entry> {
         self.0
             .iter()
-            .find(|relay| relay.prefix.contains(subject) && !relay.is_expired(now))
+            .find(|entry| entry.relay.prefix.contains(subject) && !entry.relay.is_expired(now))
     }
 
     /// Entries that excuse nobody any more.
-    pub(super) fn expired(&self, now: u64) -> impl Iterator<Item = &Relay> {
-        self.0.iter().filter(move |relay| relay.is_expired(now))
-    }
-}
-
-fn prefix<'de, D: Deserializer<'de>>(from: D) -> Result<IpNet, D::Error> {
-    from.deserialize_str(Written {
-        expected: "a prefix as text, such as \"192.0.2.25/32\"",
-        parse: crate::model::prefix::parse,
-    })
-}
-
-/// Longer ones do not fit a report.
-const MAX_TEXT: usize = 200;
-
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let text = String::deserialize(from)?;
-    let length = text.chars().count();
-    if text.trim().is_empty() || length > MAX_TEXT || text.contains(char::is_control) {
-        return Err(D::Error::custom(format!(
-            "{text:?} is no text of 1 to {MAX_TEXT} characters in one line"
-        )));
-    }
-    Ok(text)
-}
-
-mod date {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(date: &Option<Date>, to: S) -> Result<S::Ok, S::Error> {
-        match date {
-            Some(date) => to.collect_str(date),
-            None => to.serialize_none(),
-        }
+    pub(super) fn expired(&self, now: u64) -> impl Iterator<Item = &Entry> {
+        self.0
+            .iter()
+            .filter(move |entry| entry.relay.is_expired(now))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Date>, D::Error> {
-        let parse = |text: &str| {
-            text.parse::<Date>()
-                .map_err(|_| format!("{text:?} is no date: expected one such as \"2027-06-30\""))
-        };
-        let expected = "a date as text, such as \"2027-06-30\"";
-        from.deserialize_str(Written { expected, parse }).map(Some)
+    /// IPv6 prefixes longer than this, in order: the hosts in them are subjects of their own.
+    pub(super) fn split_off(&self, length: u8) -> Vec<IpNet> {
+        let prefixes = self.0.iter().map(|entry| entry.relay.prefix);
+        let mut prefixes: Vec<_> = prefixes
+            .filter(|prefix| matches!(prefix, IpNet::V6(_)) && prefix.prefix_len() > length)
+            .collect();
+        prefixes.sort_unstable();
+        prefixes
     }
 }
 
@@ -162,22 +113,31 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_holds_through_its_last_day() {
-        // 2026-11-25T00:00:00Z
-        let midnight = 1_795_564_800_000;
-        assert!(!relay("2026-11-24").is_expired(midnight - 1));
-        assert!(relay("2026-11-24").is_expired(midnight));
-        assert!(!relay("9999-12-31").is_expired(u64::MAX));
-    }
-
-    #[test]
     fn the_longest_prefix_that_has_not_expired_counts() {
         let mut wide = relay("2030-01-01");
         wide.prefix = "192.0.2.0/24".parse().expect("a prefix");
-        let relays = Relays::new(vec![wide.clone(), relay("2026-11-24")]);
+        let relays = Relays::new(&[wide.clone()], &[relay("2026-11-24")]);
         let host = "192.0.2.25/32".parse().expect("a prefix");
-        assert_eq!(relays.of(&host, 0).map(|r| r.prefix), Some(host));
-        assert_eq!(relays.of(&host, 1_795_564_800_000), Some(&wide));
+        let of = |now| relays.of(&host, now).expect("an entry");
+        assert_eq!((of(0).relay.prefix, of(0).origin), (host, Origin::Store));
+        let later = of(1_795_564_800_000);
+        assert_eq!((&later.relay, later.origin), (&wide, Origin::Config));
         assert_eq!(relays.expired(1_795_564_800_000).count(), 1);
+    }
+
+    #[test]
+    fn one_prefix_has_one_entry_and_the_configuration_s_wins() {
+        let host = "192.0.2.25/32".parse().expect("a prefix");
+        let stored = Relay {
+            reason: "of the store".to_owned(),
+            ..relay("2030-01-01")
+        };
+        // Even where it excuses nobody any more: whoever wrote it has said until when.
+        let relays = Relays::new(&[relay("2026-11-24")], std::slice::from_ref(&stored));
+        assert_eq!(
+            relays.of(&host, 0).map(|entry| entry.origin),
+            Some(Origin::Config)
+        );
+        assert!(relays.of(&host, 1_795_564_800_000).is_none());
     }
 }

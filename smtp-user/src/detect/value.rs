@@ -6,8 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
+
+use crate::written::Written;
 
 /// A number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,24 +169,6 @@ impl<'de> Deserialize<'de> for Span {
             expected: "a time as text, such as \"24h\" or \"30d\"",
             parse: Self::parse,
         })
-    }
-}
-
-/// A value that is written as text.
-pub(super) struct Written<T> {
-    pub(super) expected: &'static str,
-    pub(super) parse: fn(&str) -> Result<T, String>,
-}
-
-impl<T> Visitor<'_> for Written<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).map_err(E::custom)
     }
 }
 

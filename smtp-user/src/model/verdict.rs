@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::period::Period;
 use super::person::{check_who, check_why};
+use super::relay::Origin;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -384,6 +385,8 @@ pub enum Unjudged {
         why: String,
         /// Who answers for it.
         owner: String,
+        /// Where the entry comes from.
+        origin: Origin,
     },
     /// There were more sources than are watched.
     NoPlace,

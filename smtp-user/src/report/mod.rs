@@ -16,6 +16,7 @@ pub mod gaps;
 pub mod host;
 mod html;
 pub mod month;
+pub mod relays;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -236,6 +236,8 @@ answer! {
         why: String,
         /// Who answers for it.
         owner: String,
+        /// Where the entry comes from: config or store.
+        origin: &'static str,
     }
 }
 
@@ -271,10 +273,16 @@ impl From<&Why> for JsonWhy {
             answer,
         } = why;
         let excused_by = match unjudged {
-            Some(Unjudged::Excused { entry, why, owner }) => Some(Excuse {
+            Some(Unjudged::Excused {
+                entry,
+                why,
+                owner,
+                origin,
+            }) => Some(Excuse {
                 entry: entry.to_string(),
                 why: why.clone(),
                 owner: owner.clone(),
+                origin: origin.name(),
             }),
             _ => None,
         };

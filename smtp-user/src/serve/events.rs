@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::{Counts, SCHEMA, all_segments, rfc3339};
 use super::document::{answer, flatten};
+use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::Params;
 use super::{App, Client, Clients, Peer, REQUEST_TIME};
@@ -87,6 +88,14 @@ answer! {
         /// What has happened to it.
         event: JsonEvent [JsonEvent],
     }
+}
+
+/// What can be asked here.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/api/v1/events", "events", "What happens, as it happens")
+            .text("text/event-stream"),
+    ]
 }
 
 /// Path and meaning of every field of the data of an event `drain`.

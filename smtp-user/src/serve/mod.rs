@@ -24,6 +24,7 @@ mod pairs;
 mod problem;
 mod query;
 mod ready;
+mod relays;
 mod reports;
 mod series;
 mod session;
@@ -45,7 +46,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -76,6 +77,7 @@ pub use self::events::{EVENTS, drain_event_fields, verdict_event_fields};
 pub use self::interfaces::interfaces_fields;
 pub use self::pairs::pairs_fields;
 pub use self::ready::ready_fields;
+pub use self::relays::{relay_change_fields, relays_fields};
 pub use self::reports::report_fields;
 pub use self::series::{network_series_fields, series_fields};
 pub use self::source::source_fields;
@@ -131,6 +133,7 @@ pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Fai
         listen,
         token_file,
         act_token_file,
+        public_url: _,
     } = config;
     let token = token_file.as_deref().map(Token::load).transpose()?;
     let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
@@ -482,6 +485,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/metrics/sources", get(metrics::sources))
         .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
@@ -500,6 +504,8 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
             "/api/v1/verdicts/{id}",
             get(verdicts::one).post(verdicts::change),
         )
+        .route("/api/v1/relays", get(relays::list).post(relays::add))
+        .route("/api/v1/relays/expire", post(relays::expire))
         .merge(page::routes())
         .fallback(problem::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -508,7 +514,11 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
 }
 
 /// Routes that change something, with the methods of each.
-const CHANGING: [(&str, &str); 1] = [("/api/v1/verdicts/{id}", "GET, HEAD, POST")];
+const CHANGING: [(&str, &str); 3] = [
+    ("/api/v1/verdicts/{id}", "GET, HEAD, POST"),
+    ("/api/v1/relays", "GET, HEAD, POST"),
+    ("/api/v1/relays/expire", "POST"),
+];
 
 /// Lets a request through, or says why not; and does not wait for its answer for ever.
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {

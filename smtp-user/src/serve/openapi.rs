@@ -11,14 +11,12 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
-use super::document::{Schema, Schemas, described};
+use super::document::{Schema, Schemas};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
 use super::{
-    api, config, distribution, interfaces, pairs, ready, reports, series, source, sources,
-    verdicts, why,
+    api, config, distribution, events, interfaces, pairs, ready, relays, reports, series, source,
+    sources, verdicts, why,
 };
-use crate::model::person::{MAX_WHO, MAX_WHY};
-use crate::model::verdict::VerdictState;
 
 /// The schema of a type.
 type OfType = fn(&mut Schemas) -> Value;
@@ -53,7 +51,7 @@ pub(super) struct Operation {
 }
 
 /// Every way in which there is no proper answer.
-const PROBLEMS: [(u16, &str); 11] = [
+const PROBLEMS: [(u16, &str); 12] = [
     (
         400,
         "The query is not understood; `parameter`, `value`, `allowed` and in a filter `position` say what is wrong.",
@@ -70,6 +68,7 @@ const PROBLEMS: [(u16, &str); 11] = [
         404,
         "There is no such thing, or this agent keeps no history.",
     ),
+    (408, "The body was not sent in time."),
     (
         409,
         "What is there does not allow it; the sentence has the way out.",
@@ -157,7 +156,7 @@ impl Operation {
     ) -> Self {
         let mut this = Self::new("post", path, id, summary);
         this.body = Some(body);
-        this.problems.extend([403, 404, 409, 413, 415, 422]);
+        this.problems.extend([403, 404, 408, 409, 413, 415, 422]);
         this
     }
 
@@ -372,7 +371,9 @@ pub(super) fn operations() -> Vec<Operation> {
         interfaces::operations(),
         config::operations(),
         ready::operations(),
-        acts(),
+        verdicts::operations(),
+        relays::operations(),
+        events::operations(),
         own(),
     ]
     .into_iter()
@@ -384,53 +385,38 @@ pub(super) fn operations() -> Vec<Operation> {
 const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f]\
     [^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
-/// Verdicts, what people decide about them, and what happens.
-fn acts() -> Vec<Operation> {
-    let number = || json!({"type": "integer", "minimum": 0, "format": "uint64"});
-    let about = "The number of a verdict.";
-    vec![
-        Operation::get("/api/v1/events", "events", "What happens, as it happens")
-            .text("text/event-stream"),
-        Operation::get("/api/v1/verdicts", "verdicts", "Verdicts")
-            .list::<verdicts::Rows>("changed_at")
-            .json::<verdicts::Verdicts>()
-            .text("text/csv")
-            .problems(&[404]),
-        Operation::get("/api/v1/verdicts/{id}", "verdict", "A verdict and its life")
-            .path("id", about, number())
-            .json::<verdicts::Life>()
-            .problems(&[404]),
-        Operation::post(
-            "/api/v1/verdicts/{id}",
-            "change_verdict",
-            "Gives a verdict another state",
-            |_| {
-                let line = |about: &str, most: usize| {
-                    json!({
-                        "type": "string", "minLength": 1, "maxLength": most,
-                        "pattern": ONE_LINE, "description": about,
-                    })
-                };
-                let mut who = line("Who the person is; not smtpflow.", MAX_WHO);
-                who["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
-                json!({
-                    "type": "object",
-                    "additionalProperties": false,
-                    "required": ["state", "who", "why"],
-                    "properties": {
-                        "state": described(
-                            VerdictState::schema(&mut Schemas::default()),
-                            &["The state that it gets."],
-                        ),
-                        "who": who,
-                        "why": line("Why.", MAX_WHY),
-                    },
-                })
-            },
-        )
-        .path("id", about, number())
-        .json::<verdicts::Life>(),
-    ]
+/// One line of text of a person, of so many characters at most.
+pub(super) fn line(about: &str, most: usize) -> Value {
+    json!({
+        "type": "string", "minLength": 1, "maxLength": most,
+        "pattern": ONE_LINE, "description": about,
+    })
+}
+
+/// The name of a person: a line, and not what the agent itself is called.
+pub(super) fn person(about: &str) -> Value {
+    let mut line = line(about, MAX_WHO);
+    line["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
+    line
+}
+
+/// A body with these properties, the first so many of which must be there.
+pub(super) fn body(properties: &[(&str, Value)], required: usize) -> Value {
+    let names: Vec<_> = properties
+        .iter()
+        .take(required)
+        .map(|(name, _)| name)
+        .collect();
+    let all: Map<String, Value> = properties
+        .iter()
+        .map(|(name, schema)| ((*name).to_owned(), schema.clone()))
+        .collect();
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": names,
+        "properties": all,
+    })
 }
 
 /// What has no file of its own.
@@ -440,6 +426,14 @@ fn own() -> Vec<Operation> {
         Operation::get("/metrics", "metrics", "Metrics for Prometheus")
             .text("text/plain")
             .text("application/openmetrics-text"),
+        Operation::get(
+            "/metrics/sources",
+            "metrics_sources",
+            "Metrics of a few sources, for Prometheus",
+        )
+        .text("text/plain")
+        .text("application/openmetrics-text")
+        .problems(&[404]),
         Operation::get("/api/openapi.json", "openapi", "This document").json::<Document>(),
     ]
 }

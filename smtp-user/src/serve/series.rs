@@ -479,8 +479,8 @@ impl NetworkSeries {
 pub(super) async fn view(app: &App, address: IpAddr, query: Query) -> Result<Arc<Series>, Problem> {
     let key = format!("series {address} {}", query.key());
     let make = app.look_up(move |archive| {
-        let settings = archive.policy().settings();
-        archive.read(|reader| Series::read(query, reader, address, settings))
+        let policy = archive.policy();
+        archive.read(|reader| Series::read(query, reader, address, policy.settings()))
     });
     let weight = |series: &Series| 200 * series.times.len();
     app.once(&key, weight, make).await

@@ -237,9 +237,8 @@ impl Source {
 
 impl App {
     /// Who judges by which rules, if history is kept.
-    pub(super) fn policy(&self) -> Option<Policy> {
-        let archive = self.archive.as_ref()?;
-        Some(archive.policy().clone())
+    pub(super) fn policy(&self) -> Option<Arc<Policy>> {
+        Some(self.archive.as_ref()?.policy())
     }
 }
 

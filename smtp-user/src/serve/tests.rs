@@ -506,6 +506,13 @@ fn archive(path: &std::path::Path) -> Option<Arc<Archive>> {
     let mut config = Config::default();
     config.store.path = path.to_owned();
     config.networks.local = crate::report::tests::local();
+    config.relay = vec![crate::model::relay::Relay {
+        prefix: "192.0.2.128/25".parse().expect("a prefix"),
+        reason: "the data centre".to_owned(),
+        owner: "postmaster@example.org".to_owned(),
+        expires: None,
+        connections: Some(100_000),
+    }];
     Archive::new(&config).map(Arc::new)
 }
 

@@ -14,12 +14,15 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use serde_json::json;
 
-use super::document::{answer, flatten};
+use super::document::{Schema as _, answer, described, flatten};
+use super::openapi::{self, Operation, line, person};
 use super::problem::Problem;
 use super::query::{Chooser, Field, List, Params, Table, Value};
 use super::{App, change};
 use crate::model::period::milliseconds;
+use crate::model::person::MAX_WHY;
 use crate::model::verdict::{Severity, Verdict, VerdictEvent, VerdictFilter, VerdictState};
 use crate::report::SCHEMA;
 use crate::report::verdicts::{JsonEvent, JsonVerdict};
@@ -285,6 +288,40 @@ pub fn verdicts_fields() -> Vec<(String, String)> {
 /// Path and meaning of every field of `/api/v1/verdicts/{id}`.
 pub fn verdict_fields() -> Vec<(String, String)> {
     flatten(Life::FIELDS)
+}
+
+/// What can be asked and changed here.
+pub(super) fn operations() -> Vec<Operation> {
+    let one = |operation: Operation| {
+        let number = json!({"type": "integer", "minimum": 0, "format": "uint64"});
+        operation.path("id", "The number of a verdict.", number)
+    };
+    vec![
+        Operation::get("/api/v1/verdicts", "verdicts", "Verdicts")
+            .list::<Rows>("changed_at")
+            .json::<Verdicts>()
+            .text("text/csv")
+            .problems(&[404]),
+        one(Operation::get(
+            "/api/v1/verdicts/{id}",
+            "verdict",
+            "A verdict and its life",
+        ))
+        .json::<Life>()
+        .problems(&[404]),
+        one(Operation::post(
+            "/api/v1/verdicts/{id}",
+            "change_verdict",
+            "Gives a verdict another state",
+            |all| {
+                let state = described(VerdictState::schema(all), &["The state that it gets."]);
+                let who = person("Who the person is.");
+                let why = line("Why.", MAX_WHY);
+                openapi::body(&[("state", state), ("who", who), ("why", why)], 3)
+            },
+        ))
+        .json::<Life>(),
+    ]
 }
 
 fn number(id: &str) -> Result<u64, Problem> {

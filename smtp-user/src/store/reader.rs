@@ -18,9 +18,10 @@ use super::history::{
     Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, octets_of,
     rank, read_clock, readable, shard, snap, tier_number, touched,
 };
-use super::{Trouble, integer, pass, schema, verdicts};
+use super::{Trouble, integer, pass, relays, schema, verdicts};
 use crate::failure::{Failure, Kind as FailureKind};
 use crate::model::period::{Bucket, Coverage, Period, Tier};
+use crate::model::relay::{Relay, StoredRelay};
 use crate::model::session::Servers;
 use crate::model::verdict::{Verdict, VerdictEvent, VerdictFilter};
 use crate::model::{Counts, PairKey};
@@ -494,6 +495,16 @@ impl Reader {
     /// number.
     pub fn verdict(&self, id: u64) -> Result<Option<(Verdict, Vec<VerdictEvent>)>, Failure> {
         self.read(|connection| verdicts::life(connection, id))
+    }
+
+    /// All entries of known relays that people have added, the latest first.
+    pub fn relays(&self) -> Result<Vec<StoredRelay>, Failure> {
+        self.read(relays::list)
+    }
+
+    /// Those of them that nobody has ended.
+    pub fn active_relays(&self) -> Result<Vec<Relay>, Failure> {
+        self.read(relays::active)
     }
 
     /// What has happened to a verdict, the earliest first.

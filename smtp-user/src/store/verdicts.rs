@@ -407,11 +407,43 @@ fn named<T: Copy>(
 }
 
 /// A value that cannot be read is damage.
-fn parsed<T, E: ToString>(column: usize, value: Result<T, E>) -> rusqlite::Result<T> {
+pub(super) fn parsed<T, E: ToString>(column: usize, value: Result<T, E>) -> rusqlite::Result<T> {
     value.map_err(|error| {
         let error = FromSqlError::Other(error.to_string().into());
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
     })
+}
+
+/// Ends the open verdicts of which `which` says so, by a person.
+pub(super) fn resolve(
+    transaction: &Transaction<'_>,
+    which: impl Fn(&Verdict) -> bool,
+    (who, why, at): (&str, &str, u64),
+) -> rusqlite::Result<Result<Vec<Verdict>, Unchanged>> {
+    let filter = VerdictFilter {
+        states: VerdictState::ALL
+            .into_iter()
+            .filter(|state| state.is_open())
+            .collect(),
+        ..VerdictFilter::default()
+    };
+    let mut resolved = Vec::new();
+    for mut verdict in list(transaction, &filter)? {
+        if !which(&verdict) {
+            continue;
+        }
+        match verdict.move_to(VerdictState::Resolved, who, why, at) {
+            Ok(event) => {
+                update_state(transaction, &verdict, &event)?;
+                note(transaction, &event)?;
+                resolved.push(verdict);
+            }
+            Err(Unmoved::Text(error) | Unmoved::State(error)) => {
+                return Ok(Err(Unchanged::Invalid(error)));
+            }
+        }
+    }
+    Ok(Ok(resolved))
 }
 
 /// A change of a verdict by a person, in the store of an agent that may be running.

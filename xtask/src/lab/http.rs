@@ -49,55 +49,49 @@ impl Response {
 
 /// Sends `GET path` with `headers` to `addr` and reads the answer, whatever its status.
 pub fn http_get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
-    let host = addr.to_string();
-    let all = [&[("Host", host.as_str())], headers].concat();
-    exchange(addr, "GET", path, &all, "").with_context(|| format!("GET http://{addr}{path} failed"))
+    http_request(addr, ("GET", path), headers, None)
 }
 
-/// Sends `POST path` with a body of JSON, in the same way.
-pub fn http_post(
+/// Sends a request, a method and a path, with `headers` and a body to `addr` and reads the answer,
+/// whatever its status. The host is the address, where the headers name no other.
+pub fn http_request(
     addr: SocketAddr,
-    path: &str,
+    (method, path): (&str, &str),
     headers: &[(&str, &str)],
-    body: &serde_json::Value,
+    body: Option<&str>,
 ) -> Result<Response> {
-    let (host, body) = (addr.to_string(), body.to_string());
-    let length = body.len().to_string();
-    let own = [
-        ("Host", host.as_str()),
-        ("Content-Type", "application/json"),
-        ("Content-Length", length.as_str()),
-    ];
-    exchange(addr, "POST", path, &[&own, headers].concat(), &body)
-        .with_context(|| format!("POST http://{addr}{path} failed"))
-}
-
-/// Sends a request as it is given, and reads the answer.
-pub fn exchange(
-    addr: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
-    stream.set_read_timeout(Some(TIME))?;
-    stream.set_write_timeout(Some(TIME))?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str("\r\n");
-    request.push_str(body);
-    stream
-        .write_all(request.as_bytes())
-        .context("cannot send the request")?;
-    let mut answer = Vec::new();
-    stream
-        .take(LIMIT)
-        .read_to_end(&mut answer)
-        .context("cannot read the answer")?;
-    parse(&answer)
+    let exchange = || -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
+        stream.set_read_timeout(Some(TIME))?;
+        stream.set_write_timeout(Some(TIME))?;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if headers
+            .iter()
+            .all(|(name, _)| !name.eq_ignore_ascii_case("host"))
+        {
+            request.push_str(&format!("Host: {addr}\r\n"));
+        }
+        if let Some(body) = body {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(body.unwrap_or_default());
+        stream
+            .write_all(request.as_bytes())
+            .context("cannot send the request")?;
+        let mut answer = Vec::new();
+        stream
+            .take(LIMIT)
+            .read_to_end(&mut answer)
+            .context("cannot read the answer")?;
+        Ok(answer)
+    };
+    exchange()
+        .and_then(|answer| parse(&answer))
+        .with_context(|| format!("{method} http://{addr}{path} failed"))
 }
 
 fn parse(answer: &[u8]) -> Result<Response> {

@@ -568,3 +568,39 @@ proptest! {
         prop_assert_eq!(end(&windows), end(&other));
     }
 }
+
+#[test]
+fn known_relays_of_the_store_come_and_go() {
+    let mut court = Bench::with(Settings::default(), Vec::new());
+    assert!(!court.hour(0, 200).is_empty());
+    assert!(!court.judge.know(&[relay("192.0.2.1/32", None, None)]));
+    assert!(court.hour(1, 200).is_empty(), "a known relay is judged");
+    // The configuration's entry has a limit of its own, whatever the store says.
+    let configured = vec![relay("192.0.2.1/32", Some(100), None)];
+    let mut both = Bench::with(Settings::default(), configured);
+    both.judge.know(&[relay("192.0.2.1/32", None, None)]);
+    assert_eq!(both.hour(1, 200), ["192.0.2.1 volume warning"]);
+    // It was counted all the time.
+    court.judge.know(&[]);
+    let findings = court.hour(2, 200);
+    assert!(
+        findings.contains(&"192.0.2.1 persistence critical".to_owned()),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn an_entry_says_whether_it_changes_as_whom_addresses_are_judged() {
+    let mut court = Bench::with(Settings::default(), Vec::new());
+    for (stored, changes) in [
+        (vec![relay("192.0.2.25/32", None, None)], false),
+        (vec![relay("2001:db8:1::/48", None, None)], false),
+        (vec![relay("2001:db8:1::/64", None, None)], false),
+        (vec![relay("2001:db8::25/128", None, None)], true),
+        (vec![relay("2001:db8::25/128", Some(10), None)], false),
+        (vec![], true),
+        (vec![], false),
+    ] {
+        assert_eq!(court.judge.know(&stored), changes, "{stored:?}");
+    }
+}

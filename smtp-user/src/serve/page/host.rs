@@ -153,14 +153,15 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
 impl Host {
     fn read(archive: &Archive, address: IpAddr, span: Span) -> Result<Self, Failure> {
         archive.read(|reader| {
-            let why = why(reader, archive.policy(), address)?;
+            let why = why(reader, &archive.policy(), address)?;
             let now = reader.now();
             let (period, before) = span::periods(span, now);
             let report = HostReport::gather(reader, address, period, archive.local())?;
             let before = Before::read(reader, address, before)?;
             let own: Vec<&Verdict> = report.verdicts.iter().map(|(verdict, _)| verdict).collect();
             let client = Address::from(address);
-            let settings = archive.policy().settings();
+            let policy = archive.policy();
+            let settings = policy.settings();
             let month = heat::period(now);
             let limits = (settings.volume.notice, settings.volume.warning);
             let heat = Heat::new(
@@ -192,7 +193,9 @@ impl Host {
                 worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
                 open: open().map(|verdict| verdict.id).collect(),
                 excused: match &why.unjudged {
-                    Some(Unjudged::Excused { entry, why, owner }) => Some(Excuse {
+                    Some(Unjudged::Excused {
+                        entry, why, owner, ..
+                    }) => Some(Excuse {
                         entry: entry.to_string(),
                         why: why.clone(),
                         owner: owner.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use smtp_common::flow::Totals;
@@ -24,7 +25,7 @@ pub(super) struct Background {
     /// Who is flagged.
     pub(super) flags: Flags,
     /// Who is a known relay.
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<Arc<Policy>>,
     /// The time, in milliseconds since 1970.
     pub(super) now: u64,
     /// The list in memory, for what the last window had.

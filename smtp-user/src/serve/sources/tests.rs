@@ -53,11 +53,11 @@ fn background(list: SourceList) -> Background {
     ];
     Background {
         flags: Flags::new(&verdicts),
-        policy: Some(Policy::new(
+        policy: Some(Arc::new(Policy::new(
             crate::detect::Settings::default(),
             Vec::new(),
             vec![relay],
-        )),
+        ))),
         now: 0,
         sources: crate::source_list::SharedSources::new(list),
         columns: Columns::default(),

@@ -33,6 +33,7 @@ impl Acting {
             listen: "127.0.0.1:0".parse().expect("an address"),
             token_file: Some(token(folder.path(), "read", READ)),
             act_token_file: Some(token(folder.path(), "act", ACT)),
+            ..configuration::Serve::default()
         };
         Self {
             server: Server::start_as(&config, archive(&path)),
@@ -377,4 +378,134 @@ fn nothing_is_changed_without_an_act_token_or_a_store() {
         text.contains("serve.act_token_file") && !text.contains(ACT),
         "{text}"
     );
+}
+
+#[test]
+fn a_known_relay_is_added_and_ended_over_http() {
+    let acting = Acting::start();
+    let bot = crate::report::tests::BOT;
+    let prefix = format!("{bot}/32");
+    let path = "/api/v1/relays";
+    let list = acting.get(path);
+    assert_eq!(list["total"], 1, "{list}");
+    assert_eq!(list["relays"][0]["origin"], "config");
+    assert_eq!(list["relays"][0]["added_by"], Value::Null);
+    let open = |net: &str| {
+        acting.get(&format!("/api/v1/verdicts?filter=state:open%20net:{net}"))["total"].clone()
+    };
+    assert_eq!(open(&prefix), 1);
+
+    let new = serde_json::json!({
+        "prefix": prefix, "reason": "the relay of the staff", "owner": "postmaster@example.org",
+        "expires": "2999-12-31", "who": "anna"
+    });
+    let (status, added) = acting.post(path, &new);
+    assert_eq!(status, 201, "{added}");
+    assert_eq!(added["relay"]["added_by"], "anna");
+    assert_eq!(added["relay"]["active"], true);
+    assert_eq!(added["resolved"], serde_json::json!([1]));
+    let mut have = Vec::new();
+    paths(&added, "", &mut have);
+    let mut documented: Vec<String> = relay_change_fields()
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    have.sort();
+    documented.sort();
+    assert_eq!(have, documented);
+    assert_eq!(open(&prefix), 0);
+    assert_eq!(
+        acting
+            .server
+            .changed
+            .load(std::sync::atomic::Ordering::SeqCst),
+        1
+    );
+    let list = acting.get("/api/v1/relays?filter=origin:store%20active:yes");
+    assert_eq!(list["relays"], serde_json::json!([added["relay"]]));
+    let mut have = Vec::new();
+    paths(&acting.get(path), "", &mut have);
+    let mut documented: Vec<String> = relays_fields().into_iter().map(|(path, _)| path).collect();
+    have.sort();
+    documented.sort();
+    assert_eq!(have, documented);
+    // Whoever asks why is told the entry, and where it is from.
+    let why = acting.get(&format!("/api/v1/sources/{bot}/why"));
+    assert_eq!(why["unjudged"], "excused", "{why}");
+    assert_eq!(
+        why["excused_by"],
+        serde_json::json!({
+            "entry": prefix, "why": "the relay of the staff", "owner": "postmaster@example.org",
+            "origin": "store"
+        })
+    );
+    let (status, _, csv) = acting.server.get("/api/v1/relays?format=csv");
+    assert_eq!((status, csv.lines().count()), (200, 3), "{csv}");
+
+    let with = |name: &str, value: Value| {
+        let mut body = new.clone();
+        body[name] = value;
+        body
+    };
+    for (body, expected, text) in [
+        (new.clone(), 409, "added by anna"),
+        (
+            with("prefix", "192.0.2.128/25".into()),
+            409,
+            "of the configuration",
+        ),
+        (
+            with("prefix", "198.51.100.0/24".into()),
+            422,
+            "own prefixes",
+        ),
+        (with("prefix", "192.0.0.0/16".into()), 422, "own prefixes"),
+        (with("prefix", "192.0.2.67".into()), 422, "192.0.2.67/32"),
+        (with("prefix", "192.0.2.67/24".into()), 422, "bits set"),
+        (with("reason", "".into()), 422, "reason: "),
+        (with("expires", "soon".into()), 422, "expires: "),
+        (with("expires", "2020-01-01".into()), 422, "is over"),
+        (with("connections", (-1).into()), 400, "line 1 column"),
+        (with("until", "2030".into()), 400, "unknown field `until`"),
+        (
+            serde_json::json!({
+                "prefix": "192.0.2.67/32", "reason": "a", "owner": "b", "who": "smtpflow"
+            }),
+            422,
+            "the name of a person",
+        ),
+    ] {
+        let (status, answer) = acting.post(path, &body);
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert_eq!(status, expected, "{body}: {answer}");
+        assert!(error.contains(text), "{body}: {error}");
+    }
+    let end = |prefix: &str, why: &str| {
+        let body = serde_json::json!({ "prefix": prefix, "who": "bob", "why": why });
+        acting.post("/api/v1/relays/expire", &body)
+    };
+    for (prefix, why, expected, text) in [
+        ("192.0.2.128/25", "x", 409, "of the configuration"),
+        ("192.0.2.67/32", "x", 404, "no known relay"),
+        ("all", "x", 422, "prefix: "),
+        (&*prefix, "", 422, "why"),
+    ] {
+        let (status, answer) = end(prefix, why);
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert_eq!(status, expected, "{prefix}: {answer}");
+        assert!(error.contains(text), "{prefix}: {error}");
+    }
+    let (status, ended) = end(&prefix, "it was moved");
+    assert_eq!(status, 200, "{ended}");
+    assert_eq!(ended["relay"]["ended_why"], "it was moved");
+    assert_eq!(ended["relay"]["active"], false);
+    assert_eq!(end(&prefix, "again").0, 404);
+    let why = acting.get(&format!("/api/v1/sources/{bot}/why"));
+    assert_eq!(why["unjudged"], Value::Null, "{why}");
+    // What was is still told.
+    let list = acting.get("/api/v1/relays?filter=origin:store");
+    assert_eq!(list["relays"][0]["ended_by"], "bob");
+    let (status, head, _) = acting.server.get("/api/v1/relays/expire");
+    assert_eq!(status, 405);
+    assert!(head.contains("allow: post"), "{head}");
 }
