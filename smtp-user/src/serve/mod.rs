@@ -30,6 +30,7 @@ mod series;
 mod session;
 mod source;
 mod sources;
+mod trend;
 mod verdicts;
 mod why;
 
@@ -238,6 +239,7 @@ struct App {
     connections: SharedConnections,
     sources: SharedSources,
     archive: Option<Arc<Archive>>,
+    trends: Arc<trend::Trends>,
     changed: Arc<dyn Fn() + Send + Sync>,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
@@ -473,6 +475,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         connections,
         sources,
         archive,
+        trends: Arc::default(),
         changed,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),

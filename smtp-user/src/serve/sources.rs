@@ -20,7 +20,8 @@ use axum::response::Response;
 use smtp_common::packet::Address;
 
 use self::flags::Flags;
-use self::table::{Background, Candidate, Columns, Origin, Rows, mean};
+pub(super) use self::table::Rows;
+use self::table::{Background, Candidate, Columns, Origin, mean};
 use super::App;
 use super::api::{Counts, SCHEMA, rfc3339 as text_of};
 use super::document::{Time, answer, flatten};

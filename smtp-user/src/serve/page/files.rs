@@ -130,6 +130,12 @@ mod tests {
     #[test]
     fn no_file_makes_markup_of_text_or_fetches_from_elsewhere() {
         for file in FILES.iter().filter(|file| file.path != "/icon.svg") {
+            // A file of somebody else's begins with a comment that says where it is from.
+            let comment = file
+                .text
+                .split_once("*/")
+                .filter(|_| file.text.starts_with("/*!"));
+            let text = comment.map_or(file.text, |(_, text)| text);
             for bad in [
                 "innerHTML",
                 "outerHTML",
@@ -143,7 +149,7 @@ mod tests {
                 "https://",
                 "@import",
             ] {
-                assert!(!file.text.contains(bad), "{bad} in {}", file.path);
+                assert!(!text.contains(bad), "{bad} in {}", file.path);
             }
         }
     }

@@ -37,12 +37,10 @@ mod life;
 mod link;
 mod overview;
 mod report;
+mod rows;
+mod sources;
 mod span;
 mod state;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the screens that have charts come next")
-)]
 mod svg;
 mod timeline;
 mod verdicts;
@@ -67,6 +65,8 @@ use crate::model::period::milliseconds;
 pub(super) enum Screen {
     /// What is going on.
     Overview,
+    /// Who sends.
+    Sources,
     /// How many opened how many connections.
     Distribution,
     /// What was found.
@@ -81,6 +81,7 @@ impl Screen {
     /// In the order of the navigation.
     const NAVIGATION: &[Self] = &[
         Self::Overview,
+        Self::Sources,
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
@@ -90,6 +91,7 @@ impl Screen {
     const fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
+            Self::Sources => "Sources",
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
@@ -101,6 +103,7 @@ impl Screen {
     const fn path(self) -> &'static str {
         match self {
             Self::Overview | Self::Other => "/",
+            Self::Sources => "/sources",
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
@@ -112,6 +115,7 @@ impl Screen {
 pub(super) fn routes() -> Router<App> {
     files::routes()
         .route("/", get(overview::page))
+        .route("/sources", get(sources::page))
         .route("/host/{addr}", get(host::page))
         .route("/distribution", get(distribution::page))
         .route("/verdicts", get(verdicts::page))
@@ -186,6 +190,11 @@ impl Layout {
         ];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(" \u{b7} ")
+    }
+
+    /// When this was made, in milliseconds since 1970.
+    const fn now(&self) -> u64 {
+        self.now
     }
 
     const fn navigation(&self) -> &'static [Screen] {

@@ -55,20 +55,19 @@ fn push(svg: &mut String, text: &str) {
     let _ = write!(svg, "{safe}");
 }
 
-const SPARK: (u32, u32) = (240, 44);
+/// A sparkline has this much width for each value, so that all coordinates are whole.
+const STEP: usize = 2;
+const SPARK_HEIGHT: u32 = 80;
 
-/// A line over time, with the same time of the day before behind it.
+/// A line over time, with the same time of the day before behind it. It is stretched to its place.
 pub(super) fn spark(line: &[Option<f64>], before: &[Option<f64>], words: &str) -> Svg {
-    let (width, height) = SPARK;
-    let most = line
-        .iter()
-        .chain(before)
-        .flatten()
-        .copied()
-        .fold(f64::MIN_POSITIVE, f64::max);
-    let mut svg = Svg::begin("spark", width, height, true, words);
+    let all = line.iter().chain(before).flatten();
+    let most = all.copied().fold(f64::MIN_POSITIVE, f64::max);
+    let width = STEP * line.len().max(before.len()).max(1);
+    let width = u32::try_from(width).unwrap_or(u32::MAX);
+    let mut svg = Svg::begin("spark", width, SPARK_HEIGHT, true, words);
     for (class, values) in [("ghost", before), ("line", line)] {
-        let path = path(values, most, width.into(), height.into());
+        let path = path(values, most, SPARK_HEIGHT.into());
         if !path.is_empty() {
             let _ = write!(svg.0, "<path class=\"{class}\" d=\"{path}\"/>");
         }
@@ -76,26 +75,23 @@ pub(super) fn spark(line: &[Option<f64>], before: &[Option<f64>], words: &str) -
     svg.end()
 }
 
-/// A stroke for every stretch without a gap. A single value between gaps is a short one.
-fn path(values: &[Option<f64>], most: f64, width: f64, height: f64) -> String {
-    let step = width / values.len().max(2) as f64;
+/// A stroke for every stretch without a gap. A single value between gaps is a short one. Points on a
+/// level stretch are left out.
+fn path(values: &[Option<f64>], most: f64, height: f64) -> String {
+    let level = |value: f64| ((height - 4.0) * (1.0 - value / most) + 2.0).round();
+    let at = |i: usize| values.get(i).copied().flatten().map(level);
     let mut path = String::new();
-    let mut under_way = false;
-    for (i, value) in values.iter().enumerate() {
-        let Some(value) = value else {
-            under_way = false;
+    for i in 0..values.len() {
+        let Some(y) = at(i) else {
             continue;
         };
-        let x = (i as f64 + 0.5) * step;
-        let y = (height - 2.0) * (1.0 - value / most) + 1.0;
-        if under_way {
-            let _ = write!(path, "L{x:.1} {y:.1}");
-        } else if values.get(i + 1).copied().flatten().is_some() {
-            let _ = write!(path, "M{x:.1} {y:.1}");
-        } else {
-            let _ = write!(path, "M{:.1} {y:.1}h{step:.1}", x - step / 2.0);
-        }
-        under_way = true;
+        let (x, before, after) = (STEP * i + 1, i.checked_sub(1).and_then(at), at(i + 1));
+        let _ = match (before, after) {
+            (None, None) => write!(path, "M{} {y}h{STEP}", x - 1),
+            (None, Some(_)) => write!(path, "M{x} {y}"),
+            (Some(before), Some(after)) if before == y && after == y => Ok(()),
+            _ => write!(path, "L{x} {y}"),
+        };
     }
     path
 }
@@ -109,6 +105,40 @@ pub(super) fn bars(upper: f64, lower: f64, words: &str) -> Svg {
             svg.0,
             "<rect class=\"{class}\" y=\"{y}\" width=\"{width:.1}\" height=\"5\"/>"
         );
+    }
+    svg.end()
+}
+
+/// Something on a lane. Places are shares of the lane's time, from 0 to 1.
+pub(super) enum Mark {
+    /// From here to there, in a colour by class.
+    Span(f64, f64, &'static str),
+    /// At one time: a symbol, in a colour by class.
+    Point(f64, &'static str, &'static str),
+}
+
+/// A lane of a timeline: as wide as its place, whatever that is, with symbols that are not stretched.
+pub(super) fn lane(marks: &[Mark], words: &str) -> Svg {
+    let mut svg = Svg("<svg class=\"lane\" role=\"img\"><title>".to_owned());
+    push(&mut svg.0, words);
+    svg.0.push_str("</title>");
+    let percent = |share: f64| 100.0 * share.clamp(0.0, 1.0);
+    for mark in marks {
+        let _ = match mark {
+            Mark::Span(from, to, class) => {
+                let (from, to) = (percent(*from), percent(*to));
+                let width = (to - from).max(0.3);
+                write!(
+                    svg.0,
+                    "<rect class=\"{class}\" x=\"{from:.2}%\" y=\"7\" width=\"{width:.2}%\" height=\"8\"/>"
+                )
+            }
+            Mark::Point(at, symbol, class) => write!(
+                svg.0,
+                "<text class=\"{class}\" x=\"{:.2}%\" y=\"16\">{symbol}</text>",
+                percent(*at)
+            ),
+        };
     }
     svg.end()
 }
@@ -151,26 +181,19 @@ mod tests {
 
     #[test]
     fn a_gap_is_a_gap_and_zero_is_zero() {
-        let values = [
-            Some(1.0),
-            Some(2.0),
-            None,
-            Some(0.0),
-            None,
-            Some(2.0),
-            Some(2.0),
-        ];
-        let path = path(&values, 2.0, 70.0, 44.0);
-        // Three strokes: two points, a short one at the bottom, two points at the top.
-        assert_eq!(path, "M5.0 22.0L15.0 1.0M30.0 43.0h10.0M55.0 1.0L65.0 1.0");
-        assert!(super::path(&[None, None], 1.0, 70.0, 44.0).is_empty());
+        let values = [1, 2, -1, 0, -1, 2, 2, 2, 2];
+        let values = values.map(|value| (value >= 0).then_some(f64::from(value)));
+        // Three strokes: a rise, a short one at the bottom, a level one at the top.
+        let strokes = path(&values, 2.0, 44.0);
+        assert_eq!(strokes, "M1 22L3 2M6 42h2M11 2L17 2");
+        assert!(path(&[None, None], 1.0, 44.0).is_empty());
         let empty = spark(&[], &[], "nothing").0;
         assert!(
             !empty.contains("<path") && !empty.contains("NaN"),
             "{empty}"
         );
         let zero = spark(&[Some(0.0), Some(0.0)], &[], "nothing").0;
-        assert!(zero.contains("M60.0 43.0L180.0 43.0"), "{zero}");
+        assert!(zero.contains("M1 78L3 78"), "{zero}");
     }
 
     #[test]

@@ -42,16 +42,24 @@ pub(super) fn duration(seconds: u64) -> String {
 }
 
 /// `1 host`, `2 hosts`
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the sentence of the overview comes next")
-)]
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!(
         "{} {}",
         grouped(number),
         if number == 1 { one } else { many }
     )
+}
+
+/// A figure of a rule: a share in percent, anything else with at most one decimal.
+pub(super) fn figure(value: f64, unit: &str) -> String {
+    if unit == "share" {
+        return format!("{:.0} %", 100.0 * value);
+    }
+    if value.fract() == 0.0 || value.abs() >= 100.0 {
+        grouped(value.round())
+    } else {
+        format!("{value:.1}")
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +72,9 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(-123_456), "-123,456");
+        assert_eq!(figure(1655.0, "connections"), "1,655");
+        assert_eq!(figure(12.34, "connections per second"), "12.3");
+        assert_eq!(figure(0.301, "share"), "30 %");
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1_234_567), "1.2 MB");
         assert_eq!(bytes(u64::MAX), "18.4 EB");

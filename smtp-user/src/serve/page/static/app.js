@@ -10,9 +10,14 @@ const find = (id) => document.getElementById(id);
 const strip = () => find("gateway");
 const windowLength = () => Math.max(1, Number(strip().dataset.window)) * 1000;
 
-let shown = null; // the request under way
+const PARTS = ["gateway", "screens", "main", "made"]; // what is brought up to date
+
+let under = null; // the request under way
+let again = false; // there is something newer than that
 let timer = null;
+let stream = null; // events, while somebody looks
 let lost = null; // why the last request failed
+let said = false; // the reader was told that figures are old
 let skew = serverNow() - Date.now(); // the server's clock against ours
 const title = { text: document.title };
 
@@ -148,64 +153,169 @@ function showAge() {
   const drain = strip().dataset.drain;
   const age = drain === undefined ? 0 : Date.now() + skew - Number(drain);
   let text = null;
-  if (lost !== null) text = "No connection to the agent (" + lost + "): figures are old";
+  if (lost !== null) text = "No connection to the agent (" + lost + "): these figures are old";
   else if (age > LATE_WINDOWS * windowLength()) {
-    text = "No drain for " + durationText(age / 1000) + ": figures are old";
+    text = "No drain for " + durationText(age / 1000) + ": these figures are old";
   }
   document.body.classList.toggle("stale", text !== null);
   document.title = text === null ? title.text : "Old: " + title.text;
-  if (text !== null) {
-    strip().className = "strip bad";
-    find("verdict").lastChild.nodeValue = " " + text;
-    find("verdict").firstElementChild.textContent = "\u2715";
-  }
+  if (text === null) return;
+  strip().className = "strip bad";
+  find("verdict").firstElementChild.textContent = "\u2715";
+  const words = find("verdict").lastChild;
+  // Read aloud once, not every second.
+  if (!said) find("verdict").setAttribute("aria-live", "polite");
+  else find("verdict").setAttribute("aria-live", "off");
+  said = true;
+  words.nodeValue = " " + text;
 }
 
 // --- Loading --------------------------------------------------------------------------------------
 
-async function load(url, from) {
-  shown?.abort();
+const visible = () => document.visibilityState === "visible";
+
+// Shows what is at this address, in this screen; false if something newer was asked for or it failed.
+async function load(url) {
+  under?.abort();
   const abort = new AbortController();
-  shown = abort;
-  const late = setTimeout(() => abort.abort("no answer"), PATIENCE);
+  under = abort;
+  const late = setTimeout(() => abort.abort(), PATIENCE);
   try {
     const response = await fetch(url, { signal: abort.signal, headers: { accept: "text/html" } });
-    const text = await response.text();
-    const fresh = new DOMParser().parseFromString(text, "text/html");
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     if (!fresh.getElementById("gateway")) throw new Error("status " + response.status);
-    if (shown !== abort) return false;
+    if (under !== abort) return false;
     lost = null;
+    said = false;
     title.text = fresh.title;
-    for (const id of ["gateway", "screens", "main", "made"]) morph(find(id), fresh.getElementById(id));
+    const zone = fresh.getElementById("zone");
+    for (const node of fresh.querySelectorAll("time[data-form]")) {
+      if (!zone.contains(node)) node.textContent = timeText(node);
+    }
+    for (const id of PARTS) morph(find(id), fresh.getElementById(id));
     skew = serverNow() - Date.now();
-    showTimes();
     return true;
   } catch (error) {
-    if (shown !== abort) return false;
-    lost = error instanceof Error ? error.message : String(error);
+    if (under !== abort) return false;
+    lost = abort.signal.aborted ? "no answer" : error instanceof Error ? error.message : String(error);
     return false;
   } finally {
     clearTimeout(late);
-    if (shown === abort) {
-      shown = null;
+    if (under === abort) {
+      under = null;
       showAge();
       plan();
+      if (again) refresh();
     }
   }
 }
 
-export const refresh = () => load(location.href);
-
-function plan() {
-  clearTimeout(timer);
-  if (document.visibilityState === "visible") timer = setTimeout(refresh, windowLength());
+/** Brings the screen up to date; one at a time. */
+export async function refresh() {
+  again = under !== null;
+  return again ? false : load(location.href);
 }
 
-document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") refresh();
-  else clearTimeout(timer);
+// The next look: after a drain if they are told of, and by the clock in any case.
+function plan() {
+  clearTimeout(timer);
+  const told = stream !== null && stream.readyState === EventSource.OPEN;
+  if (visible()) timer = setTimeout(refresh, (told ? LATE_WINDOWS : 1) * windowLength());
+}
+
+// --- Events ---------------------------------------------------------------------------------------
+
+function listen() {
+  if (stream !== null || typeof EventSource === "undefined") return;
+  stream = new EventSource("/api/v1/events");
+  stream.addEventListener("drain", (event) => {
+    // The first one is told again to who has just come.
+    const at = Date.parse(JSON.parse(event.data).at);
+    if (at > Number(strip().dataset.drain ?? 0)) refresh();
+  });
+  stream.addEventListener("verdict", refresh);
+  stream.addEventListener("open", plan);
+  stream.addEventListener("error", () => {
+    // It comes back by itself, unless it was refused; until then the clock tells when to look.
+    if (stream?.readyState === EventSource.CLOSED) stream = null;
+    plan();
+  });
+}
+
+function hear() {
+  if (visible()) {
+    listen();
+    refresh();
+  } else {
+    stream?.close();
+    stream = null;
+    clearTimeout(timer);
+  }
+}
+
+// --- Links and forms ------------------------------------------------------------------------------
+
+// Another view of the same screen: shown in place, with its address. Everything else is loaded.
+const inPlace = (url) => url.origin === location.origin && url.pathname === location.pathname;
+
+async function show(url, push) {
+  if (push) history.pushState(null, "", url);
+  again = false;
+  if (!(await load(url.href)) && under === null) location.assign(url.href);
+}
+
+document.addEventListener("click", (event) => {
+  if (event.defaultPrevented || event.button !== 0) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  const link = event.target instanceof Element ? event.target.closest("a[href]") : null;
+  if (!link || link.target || link.hasAttribute("download") || "full" in link.dataset) return;
+  const url = new URL(link.href);
+  if (!find("main").contains(link) || !inPlace(url) || url.hash) return;
+  event.preventDefault();
+  show(url, true);
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "get" || "full" in form.dataset) return;
+  const url = new URL(form.action);
+  if (!find("main").contains(form) || !inPlace(url)) return;
+  event.preventDefault();
+  const pairs = [...new FormData(form, event.submitter)].filter(([, value]) => value !== "");
+  url.search = new URLSearchParams(pairs).toString();
+  show(url, true);
+});
+
+// A choice is made when it is made.
+document.addEventListener("change", (event) => {
+  if (event.target instanceof HTMLSelectElement && "submit" in event.target.dataset) {
+    event.target.form?.requestSubmit();
+  }
+});
+
+addEventListener("popstate", () => show(new URL(location.href), false));
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = document.activeElement;
+  if (at instanceof HTMLElement && (at.isContentEditable || at.matches("input, textarea, select"))) return;
+  const filter = find("filter");
+  if (!filter || document.querySelector("dialog[open]")) return;
+  event.preventDefault();
+  filter.focus();
+  filter.select();
+});
+
+document.addEventListener("visibilitychange", hear);
+addEventListener("pagehide", () => {
+  stream?.close();
+  stream = null;
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) hear();
 });
 find("zone-switch").addEventListener("click", switchZone);
 setInterval(showAge, 1000);
 showZone();
+if (visible()) listen();
 plan();
