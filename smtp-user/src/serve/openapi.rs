@@ -17,6 +17,7 @@ use super::{
     api, config, distribution, events, interfaces, pairs, ready, relays, reports, series, source,
     sources, verdicts, why,
 };
+use crate::model::person::MAX_WHO;
 
 /// The schema of a type.
 type OfType = fn(&mut Schemas) -> Value;

@@ -36,6 +36,7 @@ mod host;
 mod life;
 mod link;
 mod overview;
+mod relays;
 mod report;
 mod rows;
 mod sources;
@@ -73,6 +74,8 @@ pub(super) enum Screen {
     Verdicts,
     /// A month.
     Report,
+    /// Who is not judged.
+    Relays,
     /// None of them.
     Other,
 }
@@ -85,6 +88,7 @@ impl Screen {
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
+        Self::Relays,
     ];
 
     /// As in the navigation.
@@ -95,6 +99,7 @@ impl Screen {
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
+            Self::Relays => "Known relays",
             Self::Other => "",
         }
     }
@@ -107,6 +112,7 @@ impl Screen {
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
+            Self::Relays => "/relays",
         }
     }
 }
@@ -120,6 +126,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/distribution", get(distribution::page))
         .route("/verdicts", get(verdicts::page))
         .route("/verdicts/{id}", get(verdicts::one))
+        .route("/relays", get(relays::page))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
 }
