@@ -170,6 +170,7 @@ impl Load {
         let mut answers = Answers::default();
         for line in lines {
             let cells: Vec<_> = line.split(',').collect();
+            // A request without an answer has no line.
             answers
                 .times
                 .push(1000.0 * cells[time].parse::<f64>().expect("a time"));
@@ -210,7 +211,14 @@ impl Agent {
     }
 
     fn status(&self) -> serde_json::Value {
-        let answer = http_get(self.listen, "/api/v1/status", &[]);
+        // The load may have all places for a moment: `hey` opens more connections than it has workers.
+        let mut answer = http_get(self.listen, "/api/v1/status", &[]);
+        poll_until(PATIENCE, || {
+            if answer.is_err() {
+                answer = http_get(self.listen, "/api/v1/status", &[]);
+            }
+            answer.is_ok()
+        });
         let answer = answer.unwrap_or_else(|error| panic!("{error:#}"));
         answer.json().expect("JSON")
     }

@@ -86,7 +86,8 @@ pub use self::sources::sources_fields;
 pub use self::verdicts::{verdict_fields, verdicts_fields};
 
 /// Most connections at a time; further ones wait to be accepted.
-const CONNECTIONS: usize = 320;
+/// Tests have both ends of each in one process.
+const CONNECTIONS: usize = if cfg!(test) { 320 } else { 640 };
 /// Most connections at a time from one address; further ones are closed.
 const CONNECTIONS_PER_CLIENT: usize = 32;
 /// Most from a loopback address, from which everybody comes who is behind a proxy: the proxy knows
