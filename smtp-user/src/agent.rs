@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::metering::{Command, Started, meter_thread};
 use self::recorder::Recorder;
+use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::serve;
@@ -54,6 +55,8 @@ async fn agent(
     serve_options: serve::Options,
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
+    // Before anything is attached, as it can fail.
+    let alerts = alertmanager::Feed::start(&config, serve_options.listen)?;
     let (news_sender, mut news) = mpsc::channel(16);
     let (started_sender, started) = oneshot::channel();
     let (commands, command_receiver) = std_mpsc::channel();
@@ -73,7 +76,7 @@ async fn agent(
     };
     log_start(&config, &started);
 
-    let mut recorder = Recorder::new(&config, started);
+    let mut recorder = Recorder::new(&config, started, alerts);
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
     let (shutdown_sender, shutdown) = watch::channel(false);
     let (events, _) = broadcast::channel(serve::EVENTS);

@@ -1,13 +1,16 @@
-//! Asks a running agent over HTTP.
+//! Asks a running agent over HTTP, and tells other servers something.
 //!
-//! Contract: one GET over a connection of its own, which is over after [`TIME`] whatever the other
-//! side does, and reads at most [`LIMIT`] bytes. Only `http` is spoken: an agent speaks no TLS itself.
+//! Contract: one request over a connection of its own, which is over after the time that it is given,
+//! whatever the other side does (but for the look-up of a name, which is the system's), and reads at
+//! most [`LIMIT`] bytes. Only `http` is spoken: an agent speaks no TLS itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
+use crate::config::HttpUrl;
 use crate::failure::{Failure, Kind};
+use crate::report::document::printable;
 use crate::serve::auth::Token;
 
 /// The longest that a request may take, its answer included.
@@ -109,15 +112,15 @@ impl Agent {
                 ),
             )
         };
-        let raw = self.exchange(path).map_err(|error| {
-            let text = match error.kind() {
-                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
-                    format!("no answer within {:?}", self.time)
-                }
-                _ => error.to_string(),
-            };
-            unavailable(text)
-        })?;
+        let request = Request {
+            method: "GET",
+            endpoint: &self.url.authority,
+            host: &self.url.authority,
+            path,
+            authorization: self.token.as_ref().map(Token::authorization),
+            json: None,
+        };
+        let raw = exchange(&request, self.time).map_err(unavailable)?;
         let (status, body) = parse(&raw).map_err(|error| unavailable(error.to_owned()))?;
         if status == 401 || status == 403 {
             return Err(Failure::new(
@@ -139,70 +142,141 @@ impl Agent {
                     format!(
                         "the agent at {} answered {path} with status {status}: {}",
                         self.url,
-                        crate::report::document::printable(said)
+                        printable(said)
                     ),
                 ))
             }
             Err(error) => Err(unavailable(format!("the answer is no JSON ({error})"))),
         }
     }
+}
 
-    fn exchange(&self, path: &str) -> std::io::Result<Vec<u8>> {
-        let end = Instant::now() + self.time;
-        let left = || {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
-            }
-            Ok(left)
-        };
-        let mut stream = self.connect(&left)?;
-        let mut request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
-            self.url.authority
-        )
-        .into_bytes();
-        if let Some(token) = &self.token {
-            request.extend_from_slice(b"Authorization: ");
-            request.extend_from_slice(&token.authorization());
-            request.extend_from_slice(b"\r\n");
-        }
-        request.extend_from_slice(b"\r\n");
-        stream.set_write_timeout(Some(left()?))?;
-        stream.write_all(&request)?;
-        let mut answer = Vec::new();
-        let mut buffer = [0; 16 << 10];
-        loop {
-            // Each read gets what is left, so that one byte a second does not keep us for ever.
-            stream.set_read_timeout(Some(left()?))?;
-            match stream.read(&mut buffer)? {
-                0 => return Ok(answer),
-                read => answer.extend_from_slice(&buffer[..read]),
-            }
-            if answer.len() as u64 > LIMIT {
-                return Err(std::io::Error::other(format!(
-                    "the answer is longer than {} MiB",
-                    LIMIT >> 20
-                )));
-            }
-        }
+/// Sends JSON to a path of a server; what it answers matters only if it is no success.
+///
+/// # Errors
+///
+/// The server is not there, does not answer in time, or refuses: in words.
+pub fn post(url: &HttpUrl, path: &str, json: &[u8], time: Duration) -> Result<(), String> {
+    let request = Request {
+        method: "POST",
+        endpoint: &url.endpoint(),
+        host: &url.authority,
+        path: &format!("{}{path}", url.path),
+        authorization: None,
+        json: Some(json),
+    };
+    let answer = exchange(&request, time)?;
+    let (status, _, said) = split(&answer)?;
+    if (200..300).contains(&status) {
+        return Ok(());
     }
+    let said: String = String::from_utf8_lossy(said).chars().take(200).collect();
+    Err(format!("status {status}: {}", printable(said.trim())))
+}
 
-    fn connect(&self, left: &impl Fn() -> std::io::Result<Duration>) -> std::io::Result<TcpStream> {
-        let mut last = std::io::Error::other("the name has no address");
-        for address in self.url.authority.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, left()?) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
+/// One request.
+struct Request<'a> {
+    method: &'static str,
+    /// Host and port that are connected to.
+    endpoint: &'a str,
+    /// As in the header `Host`.
+    host: &'a str,
+    path: &'a str,
+    authorization: Option<Vec<u8>>,
+    json: Option<&'a [u8]>,
+}
+
+impl Request<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let Self {
+            method,
+            endpoint: _,
+            host,
+            path,
+            authorization,
+            json,
+        } = self;
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let mut bytes = head.into_bytes();
+        if let Some(authorization) = authorization {
+            bytes.extend_from_slice(b"Authorization: ");
+            bytes.extend_from_slice(authorization);
+            bytes.extend_from_slice(b"\r\n");
         }
-        Err(last)
+        if let Some(json) = json {
+            let length = json.len();
+            let headers = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+            bytes.extend_from_slice(headers.as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(json.unwrap_or_default());
+        bytes
     }
 }
 
-/// Status and body of an answer in HTTP/1.1 with a length or up to the end of the connection, which
-/// is all that an agent sends to whom it shall close the connection for.
-fn parse(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
+/// Sends a request and reads to the end of the connection; an error is in words.
+fn exchange(request: &Request<'_>, time: Duration) -> Result<Vec<u8>, String> {
+    try_exchange(request, time).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            format!("no answer within {time:?}")
+        }
+        _ => error.to_string(),
+    })
+}
+
+fn try_exchange(request: &Request<'_>, time: Duration) -> std::io::Result<Vec<u8>> {
+    let end = Instant::now() + time;
+    let left = || {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        }
+        Ok(left)
+    };
+    let mut stream = connect(request.endpoint, &left)?;
+    let bytes = request.bytes();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        // Each write gets what is left, so that a reader of one byte a second does not keep us.
+        stream.set_write_timeout(Some(left()?))?;
+        match stream.write(rest)? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            written => rest = &rest[written..],
+        }
+    }
+    let mut answer = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut buffer)? {
+            0 => return Ok(answer),
+            read => answer.extend_from_slice(&buffer[..read]),
+        }
+        if answer.len() as u64 > LIMIT {
+            return Err(std::io::Error::other(format!(
+                "the answer is longer than {} MiB",
+                LIMIT >> 20
+            )));
+        }
+    }
+}
+
+fn connect(
+    endpoint: &str,
+    left: &impl Fn() -> std::io::Result<Duration>,
+) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in endpoint.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, left()?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Status, lines of the head behind the first one, and the rest of an answer in HTTP/1.1.
+fn split(answer: &[u8]) -> Result<(u16, std::str::Split<'_, &'static str>, &[u8]), &'static str> {
     let end = answer
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
@@ -215,7 +289,13 @@ fn parse(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
         .and_then(|rest| rest.split(' ').nth(1))
         .and_then(|status| status.parse().ok())
         .ok_or("this is not HTTP")?;
-    let body = &answer[end + 4..];
+    Ok((status, lines, &answer[end + 4..]))
+}
+
+/// Status and body of an answer with a length or up to the end of the connection, which is all that an
+/// agent sends to whom it shall close the connection for.
+fn parse(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
+    let (status, lines, body) = split(answer)?;
     for line in lines {
         let Some((name, value)) = line.split_once(':') else {
             continue;
@@ -326,6 +406,42 @@ mod tests {
             let error = asked(sends);
             assert!(error.contains("no answer within 300ms"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_posted_arrives_whole_and_a_refusal_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let url = HttpUrl::parse(&format!("http://{address}/base"), "").expect("an address");
+        let json = vec![b' '; 3 << 20];
+        let length = json.len();
+        let server = thread::spawn(move || {
+            for status in ["200 OK", "400 Bad"] {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let mut request = Vec::new();
+                let mut buffer = vec![0; 1 << 16];
+                while !request.ends_with(&[b' '; 100]) || request.len() < length {
+                    let read = stream.read(&mut buffer).expect("a request");
+                    request.extend_from_slice(&buffer[..read]);
+                }
+                let head = String::from_utf8_lossy(&request[..request.len() - length]);
+                assert_eq!(
+                    head,
+                    format!(
+                        "POST /base/x HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+                         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+                    )
+                );
+                let answer = format!("HTTP/1.1 {status}\r\n\r\nit is\u{1b} wrong\n");
+                stream.write_all(answer.as_bytes()).expect("sent");
+            }
+        });
+        assert_eq!(post(&url, "/x", &json, TIME), Ok(()));
+        let refused = post(&url, "/x", &json, TIME);
+        assert_eq!(refused, Err("status 400: it is\u{fffd} wrong".to_owned()));
+        server.join().expect("it ends");
+        let away = post(&url, "/x", &json, TIME).expect_err("nobody is there");
+        assert!(away.contains("refused"), "{away}");
     }
 
     #[test]

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::detect::{self, DETECTORS, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 
+mod url;
 mod value;
+pub use url::HttpUrl;
 pub use value::{
     check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_store, parse_window,
 };
@@ -158,6 +160,47 @@ section! {
         /// File with the act token, under the same rules and with another token in it. Whoever changes
         /// verdicts or known relays over HTTP must send it, also from loopback. Unset: nobody can.
         pub act_token_file: Option<PathBuf> = None;
+        /// Where a browser finds the page, such as "https://mail-watch.example.org", for links in
+        /// alerts. Unset: at the address that is listened on.
+        #[serde(deserialize_with = "url::public")]
+        pub public_url: Option<HttpUrl> = None;
+    }
+}
+
+section! {
+    /// What Prometheus is told beside /metrics, which never names an address.
+    pub struct Metrics {
+        /// Most sources on the page /metrics/sources, 0 to 50, each with a handful of series; 0 means
+        /// that there is no such page. Own hosts with an open verdict come first, the worst in front.
+        #[serde(deserialize_with = "value::metric_sources")]
+        pub sources: u32 = 0;
+        /// How many of these places go to the sources with the most connections in the last window
+        /// that are not flagged, as far as flagged ones leave room: 0 to 50.
+        #[serde(deserialize_with = "value::metric_sources")]
+        pub top: u32 = 0;
+        /// Length of the prefix that an IPv4 address is shown as, 8 to 32; 24 shows whole /24.
+        #[serde(deserialize_with = "value::ipv4_length")]
+        pub ipv4_prefix: u8 = 32;
+        /// The same for an IPv6 address, 16 to 128. Hosts are judged by `detect.ipv6_prefix`.
+        #[serde(deserialize_with = "value::ipv6_length")]
+        pub ipv6_prefix: u8 = 128;
+    }
+}
+
+section! {
+    /// Open verdicts as alerts of an Alertmanager, which tells people, silences and groups.
+    pub struct Alertmanager {
+        /// Where it is, such as "http://127.0.0.1:9093"; its API of version 2 is used. Unset: no alerts
+        /// are sent. Only http: see to TLS with a proxy on this machine.
+        #[serde(deserialize_with = "url::alertmanager")]
+        pub url: Option<HttpUrl> = None;
+        /// How often all open ones are sent again, "5s" to "1h". An alert that was not sent again for
+        /// three times as long ends by itself, so that those of a dead agent do not stay.
+        #[serde(with = "value::every")]
+        pub every: Duration = Duration::from_secs(60);
+        /// What the alerts have as their label `gateway`. Unset: the name of this machine.
+        #[serde(deserialize_with = "value::gateway")]
+        pub gateway: Option<String> = None;
     }
 }
 
@@ -177,6 +220,10 @@ pub struct Config {
     pub store: Store,
     /// The HTTP server.
     pub serve: Serve,
+    /// What Prometheus is told beside the common metrics.
+    pub metrics: Metrics,
+    /// Who is told of verdicts.
+    pub alertmanager: Alertmanager,
     /// Which hosts are flagged.
     pub detect: detect::Settings,
     /// Known relays.
@@ -198,6 +245,8 @@ const SECTIONS: &[Section] = &[
     ("history", History::ABOUT, History::KEYS),
     ("store", Store::ABOUT, Store::KEYS),
     ("serve", Serve::ABOUT, Serve::KEYS),
+    ("metrics", Metrics::ABOUT, Metrics::KEYS),
+    ("alertmanager", Alertmanager::ABOUT, Alertmanager::KEYS),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
@@ -268,6 +317,8 @@ impl Config {
             history,
             store,
             serve: _,
+            metrics,
+            alertmanager,
             detect,
             relay,
         } = self;
@@ -304,6 +355,34 @@ impl Config {
                 value::check_keep_days(history.keep_days, history.keep_hours),
             ),
             ("store.path", value::check_store(&store.path)),
+            (
+                "metrics.sources",
+                value::check_metric_sources(metrics.sources),
+            ),
+            ("metrics.top", value::check_metric_sources(metrics.top)),
+            (
+                "metrics.ipv4_prefix",
+                value::check_ipv4_length(metrics.ipv4_prefix),
+            ),
+            (
+                "metrics.ipv6_prefix",
+                value::check_ipv6_length(metrics.ipv6_prefix),
+            ),
+            (
+                "alertmanager.url",
+                alertmanager
+                    .url
+                    .as_ref()
+                    .map_or(Ok(()), url::check_alertmanager),
+            ),
+            ("alertmanager.every", value::check_every(alertmanager.every)),
+            (
+                "alertmanager.gateway",
+                alertmanager
+                    .gateway
+                    .as_ref()
+                    .map_or(Ok(()), |name| value::check_gateway(name)),
+            ),
         ];
         for (key, result) in results {
             result.map_err(|error| (key, error))?;

@@ -10,6 +10,7 @@ mod section;
 
 pub mod admission;
 pub mod agent;
+pub mod alertmanager;
 mod answer;
 pub mod archive;
 pub mod args;

@@ -444,6 +444,21 @@ pub struct StoreState {
     pub history_failure: Option<String>,
 }
 
+/// What became of what was to be told to an Alertmanager.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notifications {
+    /// Times that all alerts were sent and taken.
+    pub sent: u64,
+    /// Times that they could not be sent, or were refused.
+    pub failed: u64,
+    /// When they were taken last.
+    pub last_success: Option<SystemTime>,
+    /// Alerts at the last try.
+    pub alerts: u64,
+    /// Open verdicts that were left out of it, because there were too many.
+    pub omitted: u64,
+}
+
 /// All that exporters read, but for the sources themselves ([`crate::source_list`]): made by the
 /// agent after every drain, shared, never changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -474,6 +489,8 @@ pub struct Snapshot {
     pub verdicts: VerdictSummary,
     /// The open verdicts, by their numbers.
     pub open: Arc<[Verdict]>,
+    /// What an Alertmanager was told; all 0 where there is none.
+    pub notifications: Notifications,
     /// The store; `None` where the agent runs without one.
     pub store: Option<StoreState>,
 }

@@ -56,6 +56,7 @@ impl Recorder {
             untracked: Default::default(),
             flows: Default::default(),
             verdicts: Default::default(),
+            notifications: Default::default(),
             open: Default::default(),
             store: None,
         };

@@ -19,6 +19,7 @@ pub mod programs;
 pub mod reference;
 pub mod road;
 pub mod stream;
+pub mod suspect;
 pub mod targets;
 pub mod volley;
 pub mod watched;

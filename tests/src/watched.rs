@@ -124,22 +124,34 @@ impl Watched<'_> {
 /// Lets an agent watch the campus, in windows of a second, while `look` looks. `more` is added to the
 /// configuration. `prefix` is that of the laboratory.
 pub fn watch(prefix: &str, more: &str, look: impl FnOnce(&Watched<'_>)) {
+    watch_at(prefix, GATEWAY_CLIENT_SIDE, more, |_| (), look);
+}
+
+/// The same, on an interface of this name, after `prepare` has done something to the store.
+pub fn watch_at(
+    prefix: &str,
+    interface: &str,
+    more: &str,
+    prepare: impl FnOnce(&Path),
+    look: impl FnOnce(&Watched<'_>),
+) {
     ensure_bpffs().expect("bpffs");
     let past = past();
     let lab = Lab::new(prefix).expect("a laboratory");
     for name in ["campus", "gateway"] {
         lab.add_namespace(name).expect("a namespace");
     }
-    lab.link(("campus", "eth0"), ("gateway", GATEWAY_CLIENT_SIDE), None)
+    lab.link(("campus", "eth0"), ("gateway", interface), None)
         .expect("a link");
     let mut options = AgentOptions::new(&lab).expect("options");
-    options.interfaces = vec![GATEWAY_CLIENT_SIDE.to_owned()];
+    options.interfaces = vec![interface.to_owned()];
     options.window = "1s".to_owned();
     let store = options.store.clone().expect("a store");
     let folder = store.parent().expect("a folder");
     fs::create_dir_all(folder).expect("a folder");
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("its mode");
     fs::copy(&past.store, &store).expect("a copy of the past");
+    prepare(&store);
     let config = lab.folder().join("smtpflow.toml");
     let serve = [
         "[serve]\n".to_owned(),

@@ -101,6 +101,9 @@ pub const BROWSER: &[Need] = &[
     Need::program("poppler-utils", "pdftotext"),
 ];
 
+/// What makes pictures small.
+pub const PICTURES: &[Need] = &[Need::program("pngquant", "pngquant")];
+
 /// What fetches the tools of [`tools`](crate::tools).
 pub const PYTHON: &[Need] = &[
     Need::program("python3", "python3"),

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod evaluate;
+mod screenshots;
 mod setup;
 mod test;
 mod toolchain;
@@ -44,6 +45,8 @@ enum Verb {
     Test(test::TestArgs),
     /// Measure what counting costs, beside what others cost (needs root)
     Bench(bench::BenchArgs),
+    /// Take the README's pictures of the page (needs root)
+    Screenshots(screenshots::ScreenshotsArgs),
     /// Say who is found in labelled traffic, and who is accused wrongly
     Evaluate(evaluate::EvaluateArgs),
 }
@@ -67,6 +70,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Screenshots(args) => screenshots::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Evaluate(args) => evaluate::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

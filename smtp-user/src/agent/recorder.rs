@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::judging::Judged;
 use super::metering::{Drained, News, Started};
+use crate::alertmanager;
 use crate::archive::Archive;
 use crate::config::Config;
 use crate::connections::{Connections, Limits, SharedConnections};
@@ -43,10 +44,15 @@ pub(super) struct Recorder {
     drain_failures: u64,
     drain_failing: bool,
     store: Option<StoreState>,
+    alerts: Option<alertmanager::Feed>,
 }
 
 impl Recorder {
-    pub(super) fn new(config: &Config, started: Started) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        started: Started,
+        alerts: Option<alertmanager::Feed>,
+    ) -> Self {
         let Started {
             identity,
             points,
@@ -58,6 +64,9 @@ impl Recorder {
         let archive = Archive::new(config).map(Arc::new);
         if let Some(archive) = &archive {
             archive.know(&judged.relays);
+        }
+        if let Some(alerts) = &alerts {
+            alerts.tell(&judged.open);
         }
         Self {
             identity,
@@ -79,6 +88,7 @@ impl Recorder {
             drain_failures: 0,
             drain_failing: false,
             store,
+            alerts,
         }
     }
 
@@ -125,6 +135,9 @@ impl Recorder {
         }
         self.verdicts = summary;
         self.open = open;
+        if let Some(alerts) = &self.alerts {
+            alerts.tell(&self.open);
+        }
         news
     }
 
@@ -189,6 +202,11 @@ impl Recorder {
             flows: self.flows,
             verdicts: self.verdicts.clone(),
             open: self.open.clone(),
+            notifications: self
+                .alerts
+                .as_ref()
+                .map(alertmanager::Feed::account)
+                .unwrap_or_default(),
             store: self.store.clone(),
         }
     }

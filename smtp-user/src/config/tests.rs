@@ -59,6 +59,16 @@ path = "/srv/ledger.db"
 listen = "[::1]:80"
 token_file = "/etc/smtpflow/token"
 act_token_file = "/etc/smtpflow/act-token"
+public_url = "https://watch.example.org/mail"
+[metrics]
+sources = 40
+top = 10
+ipv4_prefix = 24
+ipv6_prefix = 64
+[alertmanager]
+url = "http://127.0.0.1:9093"
+every = "30s"
+gateway = "north"
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -120,6 +130,17 @@ owner = "press office"
     assert!(!config.store.enabled);
     assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
     assert_eq!(config.serve.listen.port(), 80);
+    assert_eq!(
+        config.serve.public_url.as_ref().map(HttpUrl::to_string),
+        Some("https://watch.example.org/mail".to_owned())
+    );
+    assert_eq!((config.metrics.sources, config.metrics.top), (40, 10));
+    assert_eq!(
+        (config.metrics.ipv4_prefix, config.metrics.ipv6_prefix),
+        (24, 64)
+    );
+    assert_eq!(config.alertmanager.every, Duration::from_secs(30));
+    assert_eq!(config.alertmanager.gateway.as_deref(), Some("north"));
     assert_eq!(config.detect.ipv6_prefix.get(), 128);
     assert_eq!(config.detect.volume.warning, 101);
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));
@@ -322,6 +343,34 @@ fn errors_say_where_and_what_was_expected() {
         (
             "[serve]\nlisten = \"12525\"\n",
             "2:10: \"12525\" is no address with a port: expected one such as 127.0.0.1:12525",
+        ),
+        (
+            "[serve]\npublic_url = \"watch.example.org\"\n",
+            "2:14: \"watch.example.org\" is no address of an HTTP server: expected one such as",
+        ),
+        (
+            "[metrics]\nsources = 51\n",
+            "2:11: 51 is out of range: expected 0 to 50",
+        ),
+        (
+            "[metrics]\nipv4_prefix = 33\n",
+            "2:15: 33 is out of range: expected 8 to 32",
+        ),
+        (
+            "[metrics]\nipv6_prefix = 8\n",
+            "2:15: 8 is out of range: expected 16 to 128",
+        ),
+        (
+            "[alertmanager]\nurl = \"https://a.example\"\n",
+            "2:7: https://a.example wants TLS",
+        ),
+        (
+            "[alertmanager]\nevery = \"1s\"\n",
+            "2:9: 1s is out of range: expected 5s to 1h",
+        ),
+        (
+            "[alertmanager]\ngateway = \"\"\n",
+            "2:11: \"\" is no name of a gateway",
         ),
         (
             "[detect.volume]\nnotise = 3\n",
@@ -566,6 +615,15 @@ fn valid() -> impl Strategy<Value = Config> {
                     listen: (Ipv4Addr::LOCALHOST, port).into(),
                     token_file: None,
                     act_token_file: None,
+                    public_url: None,
+                },
+                metrics: Metrics {
+                    sources: u32::from(port) % 51,
+                    ..Metrics::default()
+                },
+                alertmanager: Alertmanager {
+                    every: Duration::from_secs(idle.min(3600)),
+                    ..Alertmanager::default()
                 },
             },
         )

@@ -27,6 +27,10 @@ const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from
 /// Shorter ones end connections whose client thinks; RFC 5321 (section 4.5.3.2) lets it do so for
 /// five minutes, and ten after the message.
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3600);
+/// How often alerts are sent again: an Alertmanager is no place for a stream.
+const EVERY: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3600);
+/// Most sources with series of their own: each costs Prometheus memory as long as its blocks live.
+const MAX_METRIC_SOURCES: u32 = 50;
 /// What the kernel program has room for.
 const MAX_PORTS: usize = 4;
 /// `IFNAMSIZ` without its final zero.
@@ -181,6 +185,74 @@ pub(super) mod idle {
             parse: parse_idle,
         })
     }
+}
+
+pub(super) fn check_every(every: Duration) -> Checked {
+    if EVERY.contains(&every) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is out of range: expected {} to {}",
+        show_duration(every),
+        show_duration(*EVERY.start()),
+        show_duration(*EVERY.end())
+    ))
+}
+
+/// For `#[serde(with = ...)]`.
+pub(super) mod every {
+    use super::*;
+    pub(in super::super) use window::serialize;
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Duration, D::Error> {
+        from.deserialize_str(Text {
+            expected: "a duration as text, such as \"1m\"",
+            parse: |text| {
+                let every = parse_duration(text)?;
+                check_every(every).map(|()| every)
+            },
+        })
+    }
+}
+
+pub(super) fn check_gateway(name: &str) -> Checked {
+    let length = name.chars().count();
+    if (1..=64).contains(&length) && !name.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no name of a gateway: expected 1 to 64 characters on one line"
+    ))
+}
+
+pub(super) fn gateway<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    checked(from, |name: &String| check_gateway(name)).map(Some)
+}
+
+pub(super) fn check_metric_sources(sources: u32) -> Checked {
+    check_range(sources, &(0..=MAX_METRIC_SOURCES))
+}
+
+pub(super) fn metric_sources<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    checked(from, |sources: &u32| check_metric_sources(*sources))
+}
+
+pub(super) fn check_ipv4_length(length: u8) -> Checked {
+    check_range(length.into(), &(8..=32))
+}
+
+pub(super) fn ipv4_length<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    checked(from, |length: &u8| check_ipv4_length(*length))
+}
+
+pub(super) fn check_ipv6_length(length: u8) -> Checked {
+    check_range(length.into(), &(16..=128))
+}
+
+pub(super) fn ipv6_length<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    checked(from, |length: &u8| check_ipv6_length(*length))
 }
 
 pub(super) fn check_pins(pins: &Path) -> Checked {

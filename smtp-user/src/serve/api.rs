@@ -498,6 +498,7 @@ impl Status {
             flows,
             verdicts,
             open: _,
+            notifications: _,
             store,
         } = snapshot;
         Self {

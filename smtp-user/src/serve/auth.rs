@@ -271,17 +271,34 @@ pub enum Denied {
     Origin,
 }
 
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"smtpflow\"");
+
 /// Either way to send a token.
 const CHALLENGES: AppendHeaders<[(HeaderName, HeaderValue); 2]> = AppendHeaders([
-    (
-        header::WWW_AUTHENTICATE,
-        HeaderValue::from_static("Bearer realm=\"smtpflow\""),
-    ),
+    (header::WWW_AUTHENTICATE, BEARER),
     (
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static("Basic realm=\"smtpflow\", charset=\"UTF-8\""),
     ),
 ]);
+
+impl Denied {
+    /// The answer to this request. Whoever sends a token as Bearer is not told of Basic: a browser would
+    /// show a login of its own, and our page that has sent the token would wait for that.
+    pub(super) fn answer(self, request: &Request) -> Response {
+        let mut response = self.into_response();
+        let bearer = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().get(..7))
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+        let headers = response.headers_mut();
+        if bearer && headers.contains_key(header::WWW_AUTHENTICATE) {
+            headers.insert(header::WWW_AUTHENTICATE, BEARER);
+        }
+        response
+    }
+}
 
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {

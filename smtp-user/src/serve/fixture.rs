@@ -10,8 +10,8 @@ use smtp_common::flow::{FlowKey, Totals};
 use crate::connections::{Connections, Follower, Limits};
 use crate::model::verdict::VerdictSummary;
 use crate::model::{
-    AttachMode, Drain, Flow, Identity, ObservationPoint, PointState, Scope, Snapshot, Source,
-    SourceRow, StoreState, Tally, Window,
+    AttachMode, Drain, Flow, Identity, Notifications, ObservationPoint, PointState, Scope,
+    Snapshot, Source, SourceRow, StoreState, Tally, Window,
 };
 use crate::source_list::{Listed, SourceList};
 
@@ -229,6 +229,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             unwritten: 0,
         },
         open: Arc::default(),
+        notifications: Notifications::default(),
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
             since: now - Duration::from_secs(5000),

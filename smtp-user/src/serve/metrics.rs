@@ -1,7 +1,7 @@
-//! `/metrics`: every metric by name, for Prometheus.
+//! `/metrics`: every metric by name, for Prometheus; and `/metrics/sources`, see [`per_source`].
 //!
 //! Contract: all names stand in [`METRICS`], and nothing is exported that does not. An address is
-//! never a label; the number of series depends on the configured interfaces alone, not on traffic.
+//! never a label there; the number of series depends on the configured interfaces alone, not on traffic.
 //! Names and meanings stay. All samples of a scrape are of the last drain, but for what is said of
 //! the process itself.
 #![forbid(unsafe_code)]
@@ -11,13 +11,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use self::per_source::PerSource;
+pub use self::per_source::SOURCE_METRICS;
 pub(super) use self::process::Process;
 use self::sample::{Buckets, Samples, Scrape, Value};
 pub use self::sample::{Metric, Type};
@@ -26,6 +28,7 @@ use super::App;
 use super::problem::Problem;
 use crate::model::Snapshot;
 
+mod per_source;
 mod process;
 mod sample;
 mod table;
@@ -33,11 +36,13 @@ mod table;
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Renders a snapshot.
+/// Renders metrics of a snapshot.
 #[derive(Debug)]
 struct SnapshotCollector {
+    metrics: &'static [Metric],
     snapshot: Arc<Snapshot>,
     process: Process,
+    per_source: PerSource,
 }
 
 impl Collector for SnapshotCollector {
@@ -45,8 +50,9 @@ impl Collector for SnapshotCollector {
         let scrape = Scrape {
             snapshot: &self.snapshot,
             process: self.process,
+            per_source: &self.per_source,
         };
-        for metric in METRICS {
+        for metric in self.metrics {
             let mut samples = Samples::default();
             (metric.samples)(&scrape, &mut samples);
             let (name, kind) = match metric.kind {
@@ -92,13 +98,19 @@ fn encode(kind: Type, value: &Value, encoder: &mut MetricEncoder<'_>) -> fmt::Re
     }
 }
 
-/// The page in OpenMetrics.
+/// The page of [`METRICS`] in OpenMetrics.
 fn open_metrics(snapshot: Arc<Snapshot>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(SnapshotCollector {
+    rendered(SnapshotCollector {
+        metrics: METRICS,
         snapshot,
         process: Process::read(),
-    }));
+        per_source: PerSource::default(),
+    })
+}
+
+fn rendered(collector: SnapshotCollector) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
@@ -163,18 +175,49 @@ fn wants_open_metrics(headers: &HeaderMap) -> bool {
     open > 0.0 && open >= plain
 }
 
-pub(super) async fn metrics(
-    State(app): State<App>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let page = open_metrics(app.snapshot()).map_err(|error| Problem::internal(&error))?;
-    let (kind, page) = if wants_open_metrics(&headers) {
+/// A page in the format that a client would rather have.
+fn answer(headers: &HeaderMap, page: Result<String, fmt::Error>) -> Result<Response, Problem> {
+    let page = page.map_err(|error| Problem::internal(&error))?;
+    let (kind, page) = if wants_open_metrics(headers) {
         (OPEN_METRICS, page)
     } else {
         (TEXT, plain_text(&page))
     };
     let headers = [(header::CONTENT_TYPE, kind), (header::VARY, "accept")];
     Ok((headers, page).into_response())
+}
+
+pub(super) async fn metrics(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    answer(&headers, open_metrics(app.snapshot()))
+}
+
+pub(super) async fn sources(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let options = app.config.metrics.clone();
+    if options.sources == 0 {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "no source has metrics of its own here (metrics.sources = 0); say in the configuration \
+             how many may have them"
+                .to_owned(),
+        ));
+    }
+    let page = app
+        .scan(move |snapshot, list| {
+            rendered(SnapshotCollector {
+                metrics: SOURCE_METRICS,
+                snapshot: Arc::new(snapshot.clone()),
+                process: Process::default(),
+                per_source: PerSource::new(&options, &snapshot.open, list),
+            })
+        })
+        .await?;
+    answer(&headers, page)
 }
 
 #[cfg(test)]

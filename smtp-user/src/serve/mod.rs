@@ -104,6 +104,8 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 const HEAD_SIZE: usize = 16 << 10;
 /// Answers that look at all sources at a time: each keeps one CPU busy.
 const SCANS: usize = 2;
+/// Answers that look into history at a time, likewise.
+const LOOKS: usize = 2;
 
 /// On every answer: no script, style or connection but our own, no frame, no guessing of types.
 const SECURITY_HEADERS: [(&str, &str); 4] = [
@@ -134,6 +136,7 @@ pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Fai
         listen,
         token_file,
         act_token_file,
+        public_url: _,
     } = config;
     let token = token_file.as_deref().map(Token::load).transpose()?;
     let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
@@ -242,6 +245,7 @@ struct App {
     changed: Arc<dyn Fn() + Send + Sync>,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
     changes: Arc<Semaphore>,
     config: Arc<Config>,
     cache: Arc<Cache>,
@@ -290,7 +294,8 @@ impl App {
         work: impl FnOnce(&Archive) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Problem> {
         let archive = self.archive()?;
-        let permit = self.scans.clone().acquire_owned().await;
+        // Not those of scans: a question about a year must not keep others from the list in memory.
+        let permit = self.looks.clone().acquire_owned().await;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work(&archive)
@@ -478,6 +483,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         changed,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
+        looks: Arc::new(Semaphore::new(LOOKS)),
         changes: Arc::new(Semaphore::new(1)),
         config,
         cache: Arc::default(),
@@ -487,6 +493,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/metrics/sources", get(metrics::sources))
         .route("/api/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/sources", get(sources::sources))
@@ -541,14 +548,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     }
     let answer = async {
         if method == Method::POST {
-            auth::may_change(&app.options, &request).map_err(IntoResponse::into_response)?;
+            auth::may_change(&app.options, &request).map_err(|denied| denied.answer(&request))?;
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        auth::may_read(&app.options, peer, &request).map_err(IntoResponse::into_response)?;
+        auth::may_read(&app.options, peer, &request).map_err(|denied| denied.answer(&request))?;
         Ok(next.run(request).await)
     };
     match timeout(REQUEST_TIME, answer).await {

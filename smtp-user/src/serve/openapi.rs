@@ -17,6 +17,7 @@ use super::{
     api, config, distribution, events, interfaces, pairs, ready, relays, reports, series, source,
     sources, verdicts, why,
 };
+use crate::model::person::MAX_WHO;
 
 /// The schema of a type.
 type OfType = fn(&mut Schemas) -> Value;
@@ -381,12 +382,23 @@ pub(super) fn operations() -> Vec<Operation> {
     .collect()
 }
 
+/// One line that is not blank. Without classes of Unicode, which not every reader of patterns has.
+const ONE_LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f]\
+    [^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
 /// One line of text of a person, of so many characters at most.
 pub(super) fn line(about: &str, most: usize) -> Value {
     json!({
         "type": "string", "minLength": 1, "maxLength": most,
-        "pattern": "^[^\\p{Cc}]*\\S[^\\p{Cc}]*$", "description": about,
+        "pattern": ONE_LINE, "description": about,
     })
+}
+
+/// The name of who changes something.
+pub(super) fn who(about: &str) -> Value {
+    let mut who = line(&format!("{about}; not smtpflow."), MAX_WHO);
+    who["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
+    who
 }
 
 /// A body with these properties, the first so many of which must be there.
@@ -415,6 +427,14 @@ fn own() -> Vec<Operation> {
         Operation::get("/metrics", "metrics", "Metrics for Prometheus")
             .text("text/plain")
             .text("application/openmetrics-text"),
+        Operation::get(
+            "/metrics/sources",
+            "metrics_sources",
+            "Metrics of a few sources, for Prometheus",
+        )
+        .text("text/plain")
+        .text("application/openmetrics-text")
+        .problems(&[404]),
         Operation::get("/api/openapi.json", "openapi", "This document").json::<Document>(),
     ]
 }

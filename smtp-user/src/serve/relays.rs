@@ -18,12 +18,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{Schemas, answer, flatten};
-use super::openapi::{self, Operation, line};
+use super::openapi::{self, Operation, line, who};
 use super::problem::Problem;
 use super::query::{Chooser, Field, List, Params, Table, Value};
 use super::{App, change};
 use crate::model::period::milliseconds;
-use crate::model::person::{MAX_WHO, MAX_WHY};
+use crate::model::person::MAX_WHY;
 use crate::model::prefix;
 use crate::model::relay::{MAX_TEXT, Origin, Relay, parse_day};
 use crate::report::SCHEMA;
@@ -275,7 +275,7 @@ fn body_of_new(_: &mut Schemas) -> serde_json::Value {
         ("prefix", prefix_schema()),
         ("reason", line("Why it is known.", MAX_TEXT)),
         ("owner", line("Who answers for it.", MAX_TEXT)),
-        ("who", line("Who adds it.", MAX_WHO)),
+        ("who", who("Who adds it")),
         ("expires", day),
         ("connections", connections),
     ];
@@ -284,7 +284,7 @@ fn body_of_new(_: &mut Schemas) -> serde_json::Value {
 
 /// The schema of [`End`].
 fn body_of_end(_: &mut Schemas) -> serde_json::Value {
-    let who = line("Who ends it.", MAX_WHO);
+    let who = who("Who ends it");
     let why = line("Why.", MAX_WHY);
     openapi::body(
         &[("prefix", prefix_schema()), ("who", who), ("why", why)],

@@ -17,12 +17,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{Schema as _, answer, described, flatten};
-use super::openapi::{self, Operation, line};
+use super::openapi::{self, Operation, line, who};
 use super::problem::Problem;
 use super::query::{Chooser, Field, List, Params, Table, Value};
 use super::{App, change};
 use crate::model::period::milliseconds;
-use crate::model::person::{MAX_WHO, MAX_WHY};
+use crate::model::person::MAX_WHY;
 use crate::model::verdict::{Severity, Verdict, VerdictEvent, VerdictFilter, VerdictState};
 use crate::report::SCHEMA;
 use crate::report::verdicts::{JsonEvent, JsonVerdict};
@@ -315,7 +315,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "Gives a verdict another state",
             |all| {
                 let state = described(VerdictState::schema(all), &["The state that it gets."]);
-                let who = line("Who the person is.", MAX_WHO);
+                let who = who("Who the person is");
                 let why = line("Why.", MAX_WHY);
                 openapi::body(&[("state", state), ("who", who), ("why", why)], 3)
             },

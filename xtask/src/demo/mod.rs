@@ -11,9 +11,11 @@ mod table;
 mod traffic;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,8 +101,12 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
         (Some(campus), Some(days)) => Some(past::make(&lab, campus, days, &hosts)?),
         _ => None,
     };
-    let mut agent = start_agent(&lab, binary, past.as_ref(), &hosts)?;
-    println!("the page: http://{}/", agent.listen());
+    let token = token()?;
+    let mut agent = start_agent(&lab, binary, past.as_ref(), &hosts, &token)?;
+    println!(
+        "the page: http://{}/ (what it asks for before it changes anything, the act token, is {token})",
+        agent.listen()
+    );
     for host in &mut hosts {
         host.begin(&mut agent)?;
     }
@@ -124,12 +130,16 @@ fn start_agent(
     binary: PathBuf,
     past: Option<&past::Past>,
     hosts: &[Host],
+    token: &str,
 ) -> Result<Agent> {
     let config = lab.folder().join("smtpflow.toml");
     let text = match past {
         Some(past) => past.config.clone(),
         None => configuration(hosts)?,
     };
+    let act = lab.folder().join("act.token");
+    write_secret(&act, token)?;
+    let text = format!("{text}[serve]\nact_token_file = \"{}\"\n", act.display());
     std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     let options = AgentOptions {
         binary,
@@ -150,6 +160,26 @@ fn start_agent(
     agent.wait_ready(READY)?;
     lab.gateway_offloads_off()?;
     Ok(agent)
+}
+
+/// An act token for this demo.
+fn token() -> Result<String> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .context("cannot read /dev/urandom")?;
+    Ok(random.iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
+/// A file that nobody else may read.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The clients' networks: they are judged, and the newsletter's sender is known.

@@ -4,6 +4,7 @@
 use smtp_common::flow::Totals;
 
 use super::super::api::all_segments;
+use super::per_source::PerSource;
 use super::process::Process;
 use crate::model::{Drain, Identity, Snapshot, StoreState, Tally};
 
@@ -30,6 +31,7 @@ impl Type {
 }
 
 /// A metric.
+#[derive(Debug)]
 pub struct Metric {
     /// Its name, as it is scraped.
     pub name: &'static str,
@@ -60,6 +62,7 @@ impl Metric {
 pub(super) struct Scrape<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) process: Process,
+    pub(super) per_source: &'a PerSource,
 }
 
 impl Scrape<'_> {

@@ -546,6 +546,31 @@ pub const METRICS: &[Metric] = &[
         &[],
         |scrape, to| to.one(scrape.snapshot.verdicts.unjudged),
     ),
+    counter(
+        "smtpflow_notifications_total",
+        "Times that open verdicts were to be sent to the Alertmanager, by what came of it.",
+        &["kind", "result"],
+        |scrape, to| {
+            let notifications = scrape.snapshot.notifications;
+            to.with(&["alertmanager", "sent"], notifications.sent);
+            to.with(&["alertmanager", "failed"], notifications.failed);
+        },
+    ),
+    gauge(
+        "smtpflow_notifications_last_success_timestamp_seconds",
+        "When that went well last, in seconds since 1970; 0 before the first time.",
+        &["kind"],
+        |scrape, to| {
+            let last = scrape.snapshot.notifications.last_success;
+            to.with(&["alertmanager"], last.map_or(0.0, unix_seconds));
+        },
+    ),
+    gauge(
+        "smtpflow_notifications_omitted",
+        "Open verdicts that were left out of it, because there were too many.",
+        &["kind"],
+        |scrape, to| to.with(&["alertmanager"], scrape.snapshot.notifications.omitted),
+    ),
     gauge(
         "process_resident_memory_bytes",
         "Memory of the agent itself.",

@@ -15,7 +15,7 @@ fn pages() -> (String, String) {
 }
 
 /// The lines of a page that are samples.
-fn samples(page: &str) -> impl Iterator<Item = &str> {
+pub(super) fn samples(page: &str) -> impl Iterator<Item = &str> {
     page.lines().filter(|line| !line.starts_with('#'))
 }
 

@@ -126,6 +126,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_files_of_others_are_byte_for_byte_theirs() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/serve/page/static");
+        let checked = std::process::Command::new("sha256sum")
+            .args(["--check", "--strict", "uplot.sha256"])
+            .current_dir(folder)
+            .output()
+            .expect("sha256sum");
+        let text = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{text}");
+        for file in ["uplot.js: OK", "uplot.css: OK", "LICENSE-uPlot: OK"] {
+            assert!(text.contains(file), "no {file} in:\n{text}");
+        }
+    }
+
     /// What could turn text into markup or code, or fetch from elsewhere.
     #[test]
     fn no_file_makes_markup_of_text_or_fetches_from_elsewhere() {

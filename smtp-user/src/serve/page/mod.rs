@@ -36,6 +36,7 @@ mod host;
 mod life;
 mod link;
 mod overview;
+mod relays;
 mod report;
 mod rows;
 mod sources;
@@ -74,6 +75,8 @@ pub(super) enum Screen {
     Verdicts,
     /// A month.
     Report,
+    /// Who is not judged.
+    Relays,
     /// smtpflow itself.
     System,
     /// None of them.
@@ -88,6 +91,7 @@ impl Screen {
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
+        Self::Relays,
         Self::System,
     ];
 
@@ -99,6 +103,7 @@ impl Screen {
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
+            Self::Relays => "Known relays",
             Self::System => "System",
             Self::Other => "",
         }
@@ -112,6 +117,7 @@ impl Screen {
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
+            Self::Relays => "/relays",
             Self::System => "/system",
         }
     }
@@ -126,6 +132,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/distribution", get(distribution::page))
         .route("/verdicts", get(verdicts::page))
         .route("/verdicts/{id}", get(verdicts::one))
+        .route("/relays", get(relays::page))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
         .route("/system", get(system::page))

@@ -33,6 +33,7 @@ impl Acting {
             listen: "127.0.0.1:0".parse().expect("an address"),
             token_file: Some(token(folder.path(), "read", READ)),
             act_token_file: Some(token(folder.path(), "act", ACT)),
+            ..configuration::Serve::default()
         };
         Self {
             server: Server::start_as(&config, archive(&path)),
@@ -320,6 +321,29 @@ fn a_file_that_somebody_writes_to_is_waited_for_and_then_told() {
     drop(other);
     let (status, answer) = acting.post("/api/v1/verdicts/1", &body);
     assert_eq!(status, 200, "{answer}");
+}
+
+#[test]
+fn who_sends_a_token_as_bearer_is_not_asked_to_log_in() {
+    let acting = Acting::start();
+    let challenges = |authorization: &str| {
+        let (status, head, _) = acting.server.send(&format!(
+            "POST /api/v1/verdicts/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n"
+        ));
+        assert_eq!(status, 401, "{head}");
+        let head = head.to_ascii_lowercase();
+        let lines = head
+            .lines()
+            .filter(|line| line.starts_with("www-authenticate:"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The page that sent it says that it is wrong; a browser's own login would hide that.
+    let [bearer] = &challenges("Authorization: Bearer wrong-wrong-wrong-wrong\r\n")[..] else {
+        panic!("asked to log in");
+    };
+    assert!(bearer.contains("bearer"), "{bearer}");
+    assert_eq!(challenges("").len(), 2);
+    assert_eq!(challenges("Authorization: Basic eDp3cm9uZw==\r\n").len(), 2);
 }
 
 #[test]

@@ -1,0 +1,467 @@
+//! Text from outside is text everywhere: what would be markup, script, a formula or a command to a
+//! terminal arrives as it was written, or is refused, in every form that smtpflow gives it.
+//!
+//! [`CORPUS`] goes through every field that takes text: reason and owner of known relays, who and why of
+//! verdicts, rules in a store that somebody else has written, names of interfaces, the parameters of
+//! queries, paths, the Host header; and is looked at on every screen in a real browser, in JSON, in CSV,
+//! in HTML, in metrics, and in the log.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use smtp_user::model::verdict::{VerdictChange, VerdictEvent, VerdictFilter, VerdictState};
+use smtp_user::store::Store;
+use smtpflow_tests::watched::{ACT_TOKEN, Good as _, Watched, fault_free, watch_at};
+use xtask::browser::{Look, Page};
+use xtask::lab::{GATEWAY_CLIENT_SIDE, exchange, http_get, http_post};
+
+/// Text that does harm where it is taken for something else.
+const CORPUS: &[&str] = &[
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    "\"><svg onload=alert(3)>",
+    "' onmouseover='alert(4)' x='",
+    "\" autofocus onfocus=\"alert(5)",
+    "</title><script>alert(6)</script>",
+    "</textarea></select></table></dialog><b>out</b>",
+    "<svg><style><img src=\"</style><img src=x onerror=alert(7)//\">",
+    "<math><mtext><table><mglyph><style><img src onerror=alert(8)>",
+    "<iframe srcdoc='<script>alert(9)</script>'>",
+    "<base href='http://192.0.2.1/'>",
+    "<meta http-equiv=refresh content='0;url=http://192.0.2.1/'>",
+    "<a href=javascript:alert(10)>x</a>",
+    "javascript:alert(11)",
+    "//192.0.2.1/x.js",
+    "http://192.0.2.1/?q=1#f",
+    "<style>*{display:none}</style>",
+    "x;background:url(http://192.0.2.1/x)",
+    "expression(alert(12))",
+    "{{7*7}} {% raw %} ${7*7} #{7*7} <%= 7*7 %>",
+    "`${alert(13)}`",
+    "\\u003cscript\\u003ealert(14)\\u003c/script\\u003e",
+    "&lt;script&gt;alert(15)&lt;/script&gt; &#x3c; &amp;",
+    "%3Cscript%3Ealert(16)%3C/script%3E",
+    "]]><!--><!-- --><script>alert(17)</script>",
+    "<!-- --!><script>alert(18)</script>",
+    "=HYPERLINK(\"http://192.0.2.1/\",\"x\")",
+    "+1+cmd|'/C calc'!A0",
+    "-1+1",
+    "@SUM(1,2)",
+    "a,b;c|d\"e\"f'g",
+    "\u{202e}txt.exe\u{202c}\u{2066}x\u{2069}",
+    "zero\u{200b}width\u{200d}\u{feff}joined\u{2060}",
+    "Z\u{0351}\u{0352}\u{0363}a\u{0334}l\u{0489}go",
+    "\u{1f9d1}\u{200d}\u{1f4bb} \u{fdfa} \u{2028} \u{ffff}",
+    "1e999 NaN null undefined true -0",
+    "__proto__ constructor prototype",
+    "../../../../etc/passwd",
+    "'; DROP TABLE verdict; --",
+];
+
+/// Text of one line that nothing here takes: it would be more than one line, or a command.
+const CONTROL: &[&str] = &[
+    "two\nlines",
+    "\u{1b}[2J\u{1b}]0;title\u{7}",
+    "nul\0nul",
+    "back\u{8}space\r",
+    "\u{9b}31m",
+];
+
+/// A name of an interface: Linux takes any 15 octets but slashes, spaces and colons.
+const INTERFACE: &str = "<b'\"&{{7*7}}=x>";
+
+/// What no text of ours makes: elements and attributes by which a script is run or something is fetched.
+const INTRUDERS: &str = "[...document.querySelectorAll('*')].filter((one) =>
+    (['SCRIPT', 'STYLE', 'IFRAME', 'IMG', 'OBJECT', 'EMBED', 'BASE', 'MATH', 'AUDIO', 'VIDEO'].includes(one.nodeName)
+        && !(one.nodeName === 'SCRIPT' && one.src.startsWith(location.origin + '/') && one.closest('head')))
+    || (one.nodeName === 'META' && one.httpEquiv !== '')
+    || [...one.attributes].some((attribute) => attribute.name.startsWith('on')
+        || (['href', 'src', 'action', 'formaction', 'xlink:href'].includes(attribute.name)
+            && (new URL(attribute.value, location.href).origin !== location.origin)))
+).map((one) => one.outerHTML.slice(0, 200))";
+
+/// Nothing of a text has become anything else in this page.
+#[track_caller]
+fn nothing_breaks_out(page: &Page<'_>, what: &str) {
+    let intruders = page.evaluate(INTRUDERS).good();
+    assert_eq!(intruders, json!([]), "{what}");
+    // Whatever waits for the mouse or for the focus gets it.
+    page.evaluate(
+        "for (const one of document.querySelectorAll('*')) {
+            one.dispatchEvent(new MouseEvent('mouseover', {bubbles: true}));
+            one.focus?.();
+        } 0",
+    )
+    .good();
+}
+
+/// A page is opened, and nothing happens in it but what it says; an error is the answer where it is
+/// `refused`.
+#[track_caller]
+fn harmless(page: &Page<'_>, path: &str, refused: bool) {
+    page.open(path).good();
+    nothing_breaks_out(page, path);
+    let faults = page.faults().good();
+    let faults: Vec<_> = faults
+        .into_iter()
+        .filter(|fault| !(refused && fault.contains("server responded with a status of 4")))
+        .collect();
+    assert!(faults.is_empty(), "{path}: {faults:?}");
+}
+
+/// Text as a part of a URL.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|octet| format!("%{octet:02X}")).collect()
+}
+
+fn authorization() -> String {
+    format!("Bearer {ACT_TOKEN}")
+}
+
+fn post(watched: &Watched<'_>, path: &str, body: &Value) -> (u16, Value) {
+    let authorization = authorization();
+    let headers = [("Authorization", authorization.as_str())];
+    let answer = http_post(watched.options.listen, path, &headers, body).good();
+    (answer.status, answer.json().good())
+}
+
+/// The cells of CSV (RFC 4180), without the apostrophe that keeps a formula from being one.
+fn cells(csv: &str) -> Vec<String> {
+    let mut cells = vec![String::new()];
+    let (mut quoted, mut characters) = (false, csv.chars().peekable());
+    while let Some(character) = characters.next() {
+        let cell = cells.last_mut().expect("there is one");
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                cell.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' | '\r' | '\n' if !quoted => cells.push(String::new()),
+            other => cell.push(other),
+        }
+    }
+    for cell in &cells {
+        assert!(
+            !cell.starts_with(['=', '+', '@', '\t', '\r'])
+                && (!cell.starts_with('-') || cell.len() == 1 || cell.parse::<f64>().is_ok()),
+            "a spreadsheet takes {cell:?} for a formula"
+        );
+    }
+    let bare = |cell: String| match cell.strip_prefix('\'') {
+        Some(rest) if rest.starts_with(['=', '+', '-', '@']) => rest.to_owned(),
+        _ => cell,
+    };
+    cells.into_iter().map(bare).collect()
+}
+
+/// Whether a text has what a terminal obeys.
+fn is_clean(text: &str) -> bool {
+    text.chars()
+        .all(|c| c == '\n' || c == '\r' || !c.is_control())
+}
+
+#[test]
+fn what_people_write_about_verdicts_is_text() {
+    watch_at(
+        "sfinverdict",
+        GATEWAY_CLIENT_SIDE,
+        "",
+        |_| (),
+        |watched| {
+            let verdicts = watched.json("/api/v1/verdicts");
+            let verdict = verdicts["verdicts"]
+                .as_array()
+                .expect("verdicts")
+                .iter()
+                .find(|verdict| verdict["state"] == "new")
+                .expect("a new verdict");
+            let (id, subject) = (
+                &verdict["id"],
+                verdict["subject"].as_str().expect("a subject"),
+            );
+            let path = format!("/api/v1/verdicts/{id}");
+            for text in CONTROL {
+                for (who, why) in [(*text, "why"), ("who", *text)] {
+                    let body = json!({"state": "acknowledged", "who": who, "why": why});
+                    let (status, answer) = post(watched, &path, &body);
+                    assert_eq!(status, 422, "{text:?}: {answer}");
+                }
+            }
+            let long = "<b>".repeat(10_000);
+            let body = json!({"state": "acknowledged", "who": "who", "why": long});
+            assert!((400..500).contains(&post(watched, &path, &body).0));
+            // From state to state, with a text each time.
+            let mut may = watched.json(&path)["may_become"].clone();
+            for text in CORPUS {
+                let allowed = |state: &&str| {
+                    may.as_array()
+                        .is_some_and(|may| may.contains(&json!(state)))
+                };
+                let state = ["acknowledged", "resolved", "new"]
+                    .iter()
+                    .find(|state| allowed(state));
+                let state = state.unwrap_or_else(|| panic!("{may} after {text:?}"));
+                let who: String = text.chars().take(64).collect();
+                let body = json!({"state": state, "who": who, "why": text});
+                let (status, answer) = post(watched, &path, &body);
+                assert_eq!(status, 200, "{text:?}: {answer}");
+                let events = answer["events"].as_array().expect("events");
+                let event = events.iter().find(|event| event["why"] == *text);
+                let event = event.unwrap_or_else(|| panic!("{text:?} is not in {answer}"));
+                assert_eq!(event["who"], who, "{event}");
+                may = answer["may_become"].clone();
+            }
+            let subject = subject.trim_end_matches("/32");
+            let page = watched.page();
+            page.look(Look::DESKTOP).good();
+            for path in [
+                "/".to_owned(),
+                format!("/host/{subject}"),
+                format!("/verdicts/{id}"),
+                "/verdicts".to_owned(),
+            ] {
+                harmless(&page, &path, false);
+            }
+            page.open(&format!("/host/{subject}")).good();
+            let shown = page.text("document.body.textContent").good();
+            for text in CORPUS {
+                assert!(shown.contains(text), "{text:?} is not shown as it is");
+            }
+            let log = watched.agent.borrow_mut().process().log_text();
+            assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
+        },
+    );
+}
+
+#[test]
+fn names_in_the_configuration_and_of_interfaces_are_text() {
+    let mut config = String::new();
+    for (number, text) in CORPUS.iter().enumerate() {
+        let quoted = |text: &str| json!(text).to_string().replace('\u{7f}', "\\u007f");
+        config.push_str(&format!(
+            "[[relay]]\nprefix = \"10.20.0.{number}/32\"\nreason = {}\nowner = {}\n",
+            quoted(text),
+            quoted(text)
+        ));
+    }
+    watch_at(
+        "sfinconfig",
+        INTERFACE,
+        &config,
+        |_| (),
+        |watched| {
+            let page = watched.page();
+            page.look(Look::DESKTOP).good();
+            for path in [
+                "/",
+                "/system",
+                "/relays",
+                "/sources",
+                "/distribution",
+                "/report",
+            ] {
+                harmless(&page, path, false);
+            }
+            page.open("/").good();
+            let shown = page.text("document.body.textContent").good();
+            assert!(shown.contains(INTERFACE), "{shown}");
+            page.open("/relays").good();
+            let shown = page.text("document.body.textContent").good();
+            for text in CORPUS {
+                assert!(shown.contains(text), "{text:?} is not shown as it is");
+            }
+            for number in [0, 3, 26, 31] {
+                harmless(&page, &format!("/host/10.20.0.{number}"), false);
+            }
+            let relays = watched.json("/api/v1/relays");
+            let relays = relays["relays"].as_array().expect("relays");
+            for text in CORPUS {
+                let there = relays
+                    .iter()
+                    .any(|relay| relay["reason"] == *text && relay["owner"] == *text);
+                assert!(there, "{text:?} is not among the known relays");
+            }
+            let csv = http_get(watched.options.listen, "/api/v1/relays?format=csv", &[]).good();
+            if csv.status == 200 {
+                let cells = cells(&csv.text());
+                for text in CORPUS {
+                    assert!(
+                        cells.iter().any(|cell| cell == text),
+                        "{text:?} is not in the CSV"
+                    );
+                }
+            }
+            let status = watched.json("/api/v1/status");
+            assert_eq!(status["interfaces"][0]["name"], INTERFACE);
+            let metrics = http_get(watched.options.listen, "/metrics", &[])
+                .good()
+                .text();
+            let escaped = INTERFACE.replace('\\', "\\\\").replace('"', "\\\"");
+            let named = format!("interface=\"{escaped}\"");
+            assert!(metrics.contains(&named), "no {named} in:\n{metrics}");
+            let log = watched.agent.borrow_mut().process().log_text();
+            assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
+        },
+    );
+}
+
+/// Gives every verdict of a store a rule and an event of other words, also such that no API takes.
+fn spoil(store: &Path) {
+    let mut store = Store::open(store, 100_000).unwrap_or_else(|failure| panic!("{failure}"));
+    let verdicts = store
+        .verdicts(&VerdictFilter::default())
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    let texts: Vec<&str> = CORPUS.iter().chain(CONTROL).copied().collect();
+    let mut changes = Vec::new();
+    for (number, text) in texts.iter().enumerate() {
+        let mut verdict = verdicts[number % verdicts.len()].clone();
+        let from = verdict.state;
+        verdict.rule.text = texts[number % texts.len()].to_owned();
+        changes.push(VerdictChange::Held(verdict.clone()));
+        verdict.state = VerdictState::Acknowledged;
+        let event = VerdictEvent {
+            verdict: verdict.id,
+            at: verdict.changed_at + number as u64,
+            who: (*text).to_owned(),
+            from: Some(from),
+            to: VerdictState::Acknowledged,
+            why: (*text).to_owned(),
+        };
+        changes.push(VerdictChange::Moved(verdict, event));
+    }
+    store
+        .write_verdicts(&changes)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn a_store_that_somebody_else_has_written_is_text() {
+    watch_at("sfinstore", GATEWAY_CLIENT_SIDE, "", spoil, |watched| {
+        let page = watched.page();
+        page.look(Look::DESKTOP).good();
+        let verdicts = watched.json("/api/v1/verdicts?limit=1000");
+        let verdicts = verdicts["verdicts"].as_array().expect("verdicts").clone();
+        let mut paths: Vec<String> = ["/", "/verdicts", "/report", "/sources", "/distribution"]
+            .map(str::to_owned)
+            .to_vec();
+        for verdict in &verdicts {
+            let subject = verdict["subject"].as_str().expect("a subject");
+            paths.push(format!(
+                "/host/{}",
+                subject.split('/').next().expect("an address")
+            ));
+            paths.push(format!("/verdicts/{}", verdict["id"]));
+        }
+        paths.sort();
+        paths.dedup();
+        for path in &paths {
+            harmless(&page, path, false);
+        }
+        let month = watched.json("/api/v1/status");
+        let month = month["now"].as_str().map_or_else(
+            || page.text("new Date().toISOString().slice(0, 7)").good(),
+            |now| now[..7].to_owned(),
+        );
+        for (path, kind) in [
+            (
+                "/api/v1/verdicts?format=csv&limit=1000".to_owned(),
+                "text/csv",
+            ),
+            (format!("/api/v1/reports/{month}?format=csv"), "text/csv"),
+            (format!("/api/v1/reports/{month}?format=text"), "text/plain"),
+            (format!("/api/v1/reports/{month}?format=html"), "text/html"),
+        ] {
+            let answer = http_get(watched.options.listen, &path, &[]).good();
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            let is = answer.header("content-type").unwrap_or_default();
+            assert!(is.starts_with(kind), "{path}: {is}");
+            let text = answer.text();
+            match kind {
+                "text/csv" => drop(cells(&text)),
+                "text/plain" => assert!(is_clean(&text), "a terminal obeys {path}: {text:?}"),
+                _ => harmless(&page, &path, false),
+            }
+        }
+        let log = watched.agent.borrow_mut().process().log_text();
+        assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
+    });
+}
+
+#[test]
+fn what_a_request_says_is_text() {
+    watch_at(
+        "sfinrequest",
+        GATEWAY_CLIENT_SIDE,
+        "",
+        |_| (),
+        |watched| {
+            let page = watched.page();
+            page.look(Look::DESKTOP).good();
+            let all: Vec<&str> = CORPUS.iter().chain(CONTROL).copied().collect();
+            for text in &all {
+                let text = encoded(text);
+                for path in [
+                    format!("/?filter={text}&sort={text}&period={text}"),
+                    format!("/sources?filter={text}"),
+                    format!(
+                        "/sources?period={text}&sort={text}&order={text}&limit={text}&offset={text}"
+                    ),
+                    format!("/host/{text}"),
+                    format!("/host/192.0.2.1?period={text}"),
+                    format!("/distribution?item={text}&period={text}&compare={text}"),
+                    format!("/verdicts?filter={text}"),
+                    format!("/verdicts/{text}"),
+                    format!("/report/{text}"),
+                    format!("/{text}"),
+                    format!("/?{text}={text}"),
+                ] {
+                    harmless(&page, &path, true);
+                }
+            }
+            fault_free(&page, "the last of all");
+            let address: SocketAddr = watched.options.listen;
+            for text in &all {
+                let part = encoded(text);
+                for path in [
+                    format!("/api/v1/sources?filter={part}"),
+                    format!("/api/v1/sources?sort={part}&format={part}"),
+                    format!("/api/v1/sources/{part}"),
+                    format!("/api/v1/sources/{part}/why"),
+                    format!("/api/v1/verdicts/{part}"),
+                    format!("/api/v1/verdicts?filter={part}"),
+                    format!("/api/v1/distribution?item={part}&period={part}"),
+                    format!("/api/v1/reports/{part}"),
+                    format!("/api/v1/{part}"),
+                ] {
+                    let answer = http_get(address, &path, &[]).good();
+                    assert!(
+                        (400..500).contains(&answer.status),
+                        "{path}: {}",
+                        answer.text()
+                    );
+                    let kind = answer.header("content-type").unwrap_or_default();
+                    assert!(kind.starts_with("application/json"), "{path}: {kind}");
+                    assert!(answer.json().good()["error"].is_string(), "{path}");
+                }
+                // A head of several lines is two heads, and no test of ours.
+                if !text.contains(char::is_control) {
+                    let answer = exchange(address, "GET", "/", &[("Host", text)], "").good();
+                    assert!(
+                        (400..500).contains(&answer.status),
+                        "{text:?}: {}",
+                        answer.status
+                    );
+                    let kind = answer.header("content-type").unwrap_or_default();
+                    assert!(
+                        !kind.starts_with("text/html"),
+                        "{text:?} comes back as {kind}"
+                    );
+                }
+            }
+            let log = watched.agent.borrow_mut().process().log_text();
+            assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
+        },
+    );
+}
