@@ -3,22 +3,27 @@
 //!
 //! `SMTPFLOW_UPDATE_README=1 cargo test -p smtpflow-tests --test docs` writes the tables anew.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use smtp_common::counter::Skip;
 use smtp_user::config::Config;
 use smtp_user::report::why::why_fields;
-use smtp_user::serve::metrics::METRICS;
+use smtp_user::serve::metrics::{METRICS, Metric, SOURCE_METRICS};
 use smtp_user::{detect, serve};
 use xtask::cost::{Report, readme_table};
 
-fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
+/// The documents with tables and metrics in them.
+const README: &str = "README.md";
+const MONITORING: &str = "docs/monitoring/README.md";
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
-fn readme() -> String {
-    std::fs::read_to_string(path()).expect("README.md")
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -33,8 +38,8 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     text
 }
 
-fn metrics() -> String {
-    let rows = METRICS.iter().map(|metric| {
+fn metrics(metrics: &[Metric]) -> String {
+    let rows = metrics.iter().map(|metric| {
         let kind = metric.kind.name();
         let name = if metric.labels.is_empty() {
             format!("`{}`", metric.name)
@@ -88,57 +93,60 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
     let report = bench();
     assert!(!report.quick, "a smoke run says nothing about cost");
     let tables = [
-        ("metrics", metrics()),
-        ("sources", fields(serve::sources_fields())),
-        ("source", fields(serve::source_fields())),
-        ("why", fields(why_fields())),
-        ("status", fields(serve::status_fields())),
-        ("skips", skips()),
-        ("detectors", detectors()),
-        ("cost", readme_table(&report)),
+        (README, "metrics", metrics(METRICS)),
+        (README, "sources", fields(serve::sources_fields())),
+        (README, "source", fields(serve::source_fields())),
+        (README, "why", fields(why_fields())),
+        (README, "status", fields(serve::status_fields())),
+        (README, "skips", skips()),
+        (README, "detectors", detectors()),
+        (README, "cost", readme_table(&report)),
+        (MONITORING, "source metrics", metrics(SOURCE_METRICS)),
     ];
-    let mut text = readme();
     let update = std::env::var_os("SMTPFLOW_UPDATE_README").is_some();
-    for (marker, expected) in tables {
+    for (name, marker, expected) in tables {
+        let mut text = read(name);
         let place = place(&text, marker);
         if update {
             text.replace_range(place, &expected);
+            std::fs::write(path(name), text).expect("it can be written");
         } else {
             assert_eq!(
                 &text[place], expected,
-                "table {marker} of README.md is out of date"
+                "table {marker} of {name} is out of date"
             );
         }
     }
-    if update {
-        std::fs::write(path(), text).expect("README.md can be written");
+}
+
+#[test]
+fn every_metric_that_is_named_exists() {
+    let metrics = METRICS.iter().chain(SOURCE_METRICS);
+    let mut known: BTreeSet<String> = metrics.clone().flat_map(Metric::sample_names).collect();
+    known.extend(metrics.map(|metric| metric.name.to_owned()));
+    for document in [README, MONITORING] {
+        let text = read(document);
+        for (at, _) in text.match_indices("smtpflow_") {
+            let name: String = text[at..]
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
+            assert!(known.contains(&name), "{document} names {name}");
+        }
     }
 }
 
 #[test]
-fn every_metric_that_the_readme_names_exists() {
-    let text = readme();
-    for (at, _) in text.match_indices("smtpflow_") {
-        let name: String = text[at..]
-            .chars()
-            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-            .collect();
-        assert!(
-            METRICS.iter().any(|metric| metric.name == name),
-            "README.md names {name}"
-        );
-    }
-}
-
-#[test]
-fn every_configuration_in_the_readme_is_good() {
-    let text = readme();
-    let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        let (toml, _) = block.split_once("```").expect("an end");
-        if let Err(failure) = Config::from_toml("README.md", toml) {
-            panic!("{failure}\n{toml}");
+fn every_configuration_that_is_shown_is_good() {
+    for name in [README, MONITORING] {
+        let text = read(name);
+        let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
+        assert!(!blocks.is_empty(), "{name}");
+        for block in blocks {
+            let (toml, _) = block.split_once("```").expect("an end");
+            if let Err(failure) = Config::from_toml(name, toml) {
+                panic!("{failure}\n{toml}");
+            }
         }
     }
 }
