@@ -8,7 +8,7 @@
 //! # To add a screen
 //!
 //! 1. A file here, `verdicts.rs`, with a struct that embeds the [`Layout`] as `layout`:
-//!    ```ignore
+//!    ```text
 //!    use super::{Layout, Screen, filters, show};      // filters: for `|grouped` and the like
 //!    #[derive(askama::Template)]
 //!    #[template(path = "verdicts.html")]
