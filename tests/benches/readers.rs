@@ -47,7 +47,10 @@ const KEYS: [&str; 7] = [
 
 fn main() {
     let plan = Plan::from_arguments(ROUNDS);
-    assert!(find("hey").is_some(), "there is no hey: apt-get install hey");
+    assert!(
+        find("hey").is_some(),
+        "there is no hey: apt-get install hey"
+    );
     own_namespace();
     let mut road = Road::new();
     let folder = tempfile::tempdir().expect("a folder");
@@ -64,7 +67,9 @@ fn main() {
     let kept = agent.status()["sources_kept"].as_u64().expect("a count");
     println!("sources in the list: {kept}");
     let windows = plan.of(8, 1);
-    println!("\n| readers | requests | p50 ms | p99 ms | max ms | not 200 | drain p50 ms | drain max ms | late ms |");
+    println!(
+        "\n| readers | requests | p50 ms | p99 ms | max ms | not 200 | drain p50 ms | drain max ms | late ms |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for (name, workers, rate) in [
         ("none", 0, 0),
@@ -108,7 +113,11 @@ fn main() {
             first.push(agent.time(&target));
             next.push(agent.time(&target));
         }
-        println!("| {key} | {:.1} | {:.1} |", at(&mut first, 0.5), at(&mut next, 0.5));
+        println!(
+            "| {key} | {:.1} | {:.1} |",
+            at(&mut first, 0.5),
+            at(&mut next, 0.5)
+        );
     }
     agent.stop();
 }
@@ -161,7 +170,9 @@ impl Load {
         let mut answers = Answers::default();
         for line in lines {
             let cells: Vec<_> = line.split(',').collect();
-            answers.times.push(1000.0 * cells[time].parse::<f64>().expect("a time"));
+            answers
+                .times
+                .push(1000.0 * cells[time].parse::<f64>().expect("a time"));
             answers.failed += u64::from(cells[status] != "200");
         }
         answers
@@ -217,7 +228,10 @@ impl Agent {
         let at = drain["at"].as_str().expect("a time");
         let seconds: f64 = at[17..23].parse().expect("seconds");
         let minutes: f64 = at[14..16].parse().expect("minutes");
-        (drain["duration_seconds"].as_f64().expect("a time"), 60.0 * minutes + seconds)
+        (
+            drain["duration_seconds"].as_f64().expect("a time"),
+            60.0 * minutes + seconds,
+        )
     }
 
     /// How long a request takes with its connection, in milliseconds.
