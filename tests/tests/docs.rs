@@ -3,22 +3,28 @@
 //!
 //! `SMTPFLOW_UPDATE_README=1 cargo test -p smtpflow-tests --test docs` writes the tables anew.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use smtp_common::counter::Skip;
 use smtp_user::config::Config;
 use smtp_user::report::why::why_fields;
-use smtp_user::serve::metrics::METRICS;
+use smtp_user::serve::metrics::{METRICS, Metric, SOURCE_METRICS};
 use smtp_user::{detect, serve};
 use xtask::cost::{Report, readme_table};
 
-fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
+/// The documents with tables and metrics in them.
+const README: &str = "README.md";
+const MONITORING: &str = "docs/monitoring/README.md";
+const API: &str = "docs/api.md";
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
-fn readme() -> String {
-    std::fs::read_to_string(path()).expect("README.md")
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -33,8 +39,8 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String
     text
 }
 
-fn metrics() -> String {
-    let rows = METRICS.iter().map(|metric| {
+fn metrics(metrics: &[Metric]) -> String {
+    let rows = metrics.iter().map(|metric| {
         let kind = metric.kind.name();
         let name = if metric.labels.is_empty() {
             format!("`{}`", metric.name)
@@ -51,6 +57,72 @@ fn fields(fields: Vec<(String, String)>) -> String {
         .into_iter()
         .map(|(name, meaning)| vec![format!("`{name}`"), meaning]);
     table(&["field", "meaning"], rows)
+}
+
+/// The routes of the document that the agent serves: method and path, parameters, what it is.
+fn routes() -> String {
+    let document: serde_json::Value =
+        serde_json::from_str(&read("smtp-user/src/serve/openapi/openapi.json")).expect("JSON");
+    let mut rows = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for method in ["get", "post"] {
+            let Some(operation) = methods.get(method) else {
+                continue;
+            };
+            let parameters = operation["parameters"].as_array();
+            let parameters = parameters.into_iter().flatten();
+            let query: Vec<_> = parameters
+                .filter(|parameter| parameter["in"] == "query")
+                .filter_map(|parameter| parameter["name"].as_str())
+                .map(|name| format!("`{name}`"))
+                .collect();
+            rows.push(vec![
+                format!("`{} {path}`", method.to_uppercase()),
+                query.join(" "),
+                operation["summary"].as_str().expect("a summary").to_owned(),
+            ]);
+        }
+    }
+    table(&["route", "query", "what it is"], rows)
+}
+
+/// A heading and the fields of an answer.
+type Answer = (&'static str, fn() -> Vec<(String, String)>);
+
+const ANSWERS: &[Answer] = &[
+    ("GET /api/v1/status", serve::status_fields),
+    ("GET /api/v1/sources", serve::sources_fields),
+    ("GET /api/v1/sources/{addr}", serve::source_fields),
+    ("GET /api/v1/sources/{addr}/why", why_fields),
+    ("GET /api/v1/sources/{addr}/series", serve::series_fields),
+    ("GET /api/v1/sources/{addr}/pairs", serve::pairs_fields),
+    ("GET /api/v1/series", serve::network_series_fields),
+    ("GET /api/v1/distribution", serve::distribution_fields),
+    ("GET /api/v1/verdicts", serve::verdicts_fields),
+    ("GET and POST /api/v1/verdicts/{id}", serve::verdict_fields),
+    ("GET /api/v1/relays", serve::relays_fields),
+    (
+        "POST /api/v1/relays and /api/v1/relays/expire",
+        serve::relay_change_fields,
+    ),
+    ("GET /api/v1/reports/{month}", serve::report_fields),
+    ("GET /api/v1/interfaces", serve::interfaces_fields),
+    ("GET /api/v1/config", serve::config_fields),
+    (
+        "GET /api/v1/events: the data of an event drain",
+        serve::drain_event_fields,
+    ),
+    (
+        "GET /api/v1/events: the data of an event verdict",
+        serve::verdict_event_fields,
+    ),
+    ("GET /readyz", serve::ready_fields),
+];
+
+fn api() -> String {
+    let answers = ANSWERS.iter();
+    let sections = answers.map(|(heading, of)| format!("\n## {heading}\n\n{}", fields(of())));
+    sections.collect()
 }
 
 fn skips() -> String {
@@ -88,57 +160,58 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
     let report = bench();
     assert!(!report.quick, "a smoke run says nothing about cost");
     let tables = [
-        ("metrics", metrics()),
-        ("sources", fields(serve::sources_fields())),
-        ("source", fields(serve::source_fields())),
-        ("why", fields(why_fields())),
-        ("status", fields(serve::status_fields())),
-        ("skips", skips()),
-        ("detectors", detectors()),
-        ("cost", readme_table(&report)),
+        (README, "metrics", metrics(METRICS)),
+        (README, "routes", routes()),
+        (API, "api", api()),
+        (README, "skips", skips()),
+        (README, "detectors", detectors()),
+        (README, "cost", readme_table(&report)),
+        (MONITORING, "source metrics", metrics(SOURCE_METRICS)),
     ];
-    let mut text = readme();
     let update = std::env::var_os("SMTPFLOW_UPDATE_README").is_some();
-    for (marker, expected) in tables {
+    for (name, marker, expected) in tables {
+        let mut text = read(name);
         let place = place(&text, marker);
         if update {
             text.replace_range(place, &expected);
+            std::fs::write(path(name), text).expect("it can be written");
         } else {
             assert_eq!(
                 &text[place], expected,
-                "table {marker} of README.md is out of date"
+                "table {marker} of {name} is out of date"
             );
         }
     }
-    if update {
-        std::fs::write(path(), text).expect("README.md can be written");
+}
+
+#[test]
+fn every_metric_that_is_named_exists() {
+    let metrics = METRICS.iter().chain(SOURCE_METRICS);
+    let mut known: BTreeSet<String> = metrics.clone().flat_map(Metric::sample_names).collect();
+    known.extend(metrics.map(|metric| metric.name.to_owned()));
+    for document in [README, MONITORING] {
+        let text = read(document);
+        for (at, _) in text.match_indices("smtpflow_") {
+            let name: String = text[at..]
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
+            assert!(known.contains(&name), "{document} names {name}");
+        }
     }
 }
 
 #[test]
-fn every_metric_that_the_readme_names_exists() {
-    let text = readme();
-    for (at, _) in text.match_indices("smtpflow_") {
-        let name: String = text[at..]
-            .chars()
-            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-            .collect();
-        assert!(
-            METRICS.iter().any(|metric| metric.name == name),
-            "README.md names {name}"
-        );
-    }
-}
-
-#[test]
-fn every_configuration_in_the_readme_is_good() {
-    let text = readme();
-    let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        let (toml, _) = block.split_once("```").expect("an end");
-        if let Err(failure) = Config::from_toml("README.md", toml) {
-            panic!("{failure}\n{toml}");
+fn every_configuration_that_is_shown_is_good() {
+    for name in [README, MONITORING] {
+        let text = read(name);
+        let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
+        assert!(!blocks.is_empty(), "{name}");
+        for block in blocks {
+            let (toml, _) = block.split_once("```").expect("an end");
+            if let Err(failure) = Config::from_toml(name, toml) {
+                panic!("{failure}\n{toml}");
+            }
         }
     }
 }

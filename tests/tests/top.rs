@@ -278,6 +278,18 @@ fn it_shows_who_sends_sorts_and_quits() {
                 .any(|line| line.contains("since counting began, by address, the last first"))
                 && in_order(frame, &two, &one)
         });
+        for (keys, caption) in [
+            ("hs", "Sources, last hour, most servers first:"),
+            ("dp", "Sources, last 24 hours, most packets first:"),
+            ("wb", "Sources, last window, most bytes first:"),
+        ] {
+            top.press(keys);
+            top.wait(caption, |frame| {
+                frame.contains(&caption.to_owned())
+                    && place(frame, &one).is_some()
+                    && !frame.iter().any(|line| line.starts_with("NO ANSWER"))
+            });
+        }
         let resized = Command::new("stty")
             .args(["rows", "6", "cols", "60"])
             .stdin(Stdio::from(top.slave.try_clone().expect("a copy")))

@@ -49,6 +49,15 @@ const PUBLIC: &[&str] = &[
     "serve.listen",
     "serve.token_file",
     "serve.act_token_file",
+    "serve.public_url",
+    "metrics.sources",
+    "metrics.top",
+    "metrics.ipv4_prefix",
+    "metrics.ipv6_prefix",
+    // It has no place for a user and a password.
+    "alertmanager.url",
+    "alertmanager.every",
+    "alertmanager.gateway",
     "detect.quiet",
     "detect.reopen",
     "detect.mute",
@@ -178,6 +187,10 @@ mod tests {
         config.table.flow_sets_per_cpu = Some(64);
         config.serve.token_file = Some("/etc/smtpflow/token".into());
         config.serve.act_token_file = Some("/etc/smtpflow/act".into());
+        let url = crate::config::HttpUrl::parse("http://127.0.0.1:9093", "").expect("an address");
+        config.serve.public_url = Some(url.clone());
+        config.alertmanager.url = Some(url);
+        config.alertmanager.gateway = Some("north".to_owned());
         config.relay.push(crate::detect::Relay {
             prefix: "192.0.2.25/32".parse().expect("a prefix"),
             reason: "the relay".to_owned(),

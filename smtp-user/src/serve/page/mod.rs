@@ -43,6 +43,7 @@ mod sources;
 mod span;
 mod state;
 mod svg;
+mod system;
 mod timeline;
 mod verdicts;
 mod words;
@@ -76,6 +77,8 @@ pub(super) enum Screen {
     Report,
     /// Who is not judged.
     Relays,
+    /// smtpflow itself.
+    System,
     /// None of them.
     Other,
 }
@@ -89,6 +92,7 @@ impl Screen {
         Self::Verdicts,
         Self::Report,
         Self::Relays,
+        Self::System,
     ];
 
     /// As in the navigation.
@@ -100,6 +104,7 @@ impl Screen {
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
             Self::Relays => "Known relays",
+            Self::System => "System",
             Self::Other => "",
         }
     }
@@ -113,6 +118,7 @@ impl Screen {
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
             Self::Relays => "/relays",
+            Self::System => "/system",
         }
     }
 }
@@ -129,6 +135,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/relays", get(relays::page))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
+        .route("/system", get(system::page))
 }
 
 /// What is around every screen: the state of the gateway, the navigation, the foot.

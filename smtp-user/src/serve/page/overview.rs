@@ -41,6 +41,8 @@ struct Overview {
     layout: Layout,
     news: News,
     figures: Vec<Figure>,
+    /// Whether there are lines to explain.
+    past: bool,
     /// Why there is no past to show, or what is missing of it.
     without: Option<String>,
     /// The sources with the most connections, of the last hour or since counting began.
@@ -132,7 +134,10 @@ async fn make(app: &App) -> Result<Overview, Problem> {
     let layout = Layout::new(&snapshot, Screen::Overview);
     Ok(match past {
         Ok((trend, alerts)) => overview(layout, &snapshot, top, Some(&trend), alerts, None),
-        Err(without) => overview(layout, &snapshot, top, None, Vec::new(), Some(without)),
+        Err(without) => {
+            let alerts = alert::bare(&snapshot.open, layout.now());
+            overview(layout, &snapshot, top, None, alerts, Some(without))
+        }
     })
 }
 
@@ -149,6 +154,7 @@ fn overview(
         layout,
         news: News::of(snapshot, alerts),
         figures: figure::figures(snapshot, trend),
+        past: trend.is_some(),
         without: without.or_else(|| {
             unread.map(|unread| {
                 format!(
