@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -237,4 +238,50 @@ fn from_elsewhere_nobody_reads_without_the_token() {
     }
     assert_eq!(status("/healthz", None), 200);
     assert!(!agent.log_text().contains(TOKEN), "the token is in the log");
+}
+
+#[test]
+fn drains_go_on_under_two_hundred_readers_and_no_answer_fails() {
+    const READERS: u64 = 200;
+    const WINDOWS: u64 = 5;
+    let lab = Lab::gateway("thttpreaders", Topology::default()).expect("a laboratory");
+    let options = AgentOptions::new(&lab).expect("options");
+    let mut agent = lab.agent(&options).expect("the agent starts");
+    agent.wait_ready(LIMIT).expect("the agent is ready");
+    let listen = agent.listen();
+    let status = || -> Value {
+        let answer = http_get(listen, "/api/v1/status", &[]).expect("an answer");
+        answer.json().expect("JSON")
+    };
+    let drains = || status()["drains"].as_u64().expect("a count");
+    let over = AtomicBool::new(false);
+    let (answered, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for reader in 0..READERS {
+            let (over, answered, refused) = (&over, &answered, &refused);
+            scope.spawn(move || {
+                // Every reader asks the common question and one of its own.
+                let own = format!("/api/v1/sources?limit={}", reader + 1);
+                let targets = ["/api/v1/sources?limit=100", &own, "/api/v1/status"];
+                for target in targets.iter().cycle() {
+                    match http_get(listen, target, &[]) {
+                        Ok(answer) if answer.status == 200 => &answered,
+                        _ => &refused,
+                    }
+                    .fetch_add(1, Ordering::Relaxed);
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+        let first = drains();
+        let gone_on = command::poll_until(LIMIT, || drains() >= first + WINDOWS);
+        over.store(true, Ordering::Relaxed);
+        assert!(gone_on, "{} windows in {LIMIT:?}", drains() - first);
+    });
+    let answered = answered.into_inner();
+    assert!(answered >= READERS, "{answered} answers");
+    assert_eq!(refused.into_inner(), 0, "of {answered} answers and more");
+    assert_eq!(status()["drain_failures"], 0);
 }

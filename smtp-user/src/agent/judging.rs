@@ -335,3 +335,6 @@ impl Judging {
         summary
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,9 @@ pub const EVENTS: usize = 4096;
 /// Most streams at a time.
 const STREAMS: usize = 64;
 /// Most streams at a time to one address.
-const STREAMS_PER_CLIENT: usize = 32;
+const STREAMS_PER_CLIENT: usize = 16;
+/// Most to a loopback address, behind which there may be everybody.
+const STREAMS_PER_PROXY: usize = STREAMS - STREAMS_PER_CLIENT;
 /// The longest life of a stream.
 const STREAM_TIME: Duration = Duration::from_secs(3600);
 /// Something is sent at least so often, so that either side sees when the other is gone.
@@ -166,12 +168,16 @@ pub(super) async fn events(
     Params::of(&uri)?.finish()?;
     let streams = &app.streams;
     let place = streams.places.clone().try_acquire_owned().ok();
-    let client = streams.clients.enter(peer, STREAMS_PER_CLIENT);
+    let most = match peer.is_loopback() {
+        true => STREAMS_PER_PROXY,
+        false => STREAMS_PER_CLIENT,
+    };
+    let client = streams.clients.enter(peer, most);
     let (Some(place), Some(client)) = (place, client) else {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
-                "there are {STREAMS} streams of events, or {STREAMS_PER_CLIENT} to this address; end \
+                "there are {STREAMS} streams of events, or {most} to this address; end \
                  another one, or ask for /api/v1/status from time to time"
             ),
         ));

@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 
 use self::per_source::PerSource;
 pub use self::per_source::SOURCE_METRICS;
-use self::process::Process;
+pub(super) use self::process::Process;
 use self::sample::{Buckets, Samples, Scrape, Value};
 pub use self::sample::{Metric, Type};
 pub use self::table::METRICS;

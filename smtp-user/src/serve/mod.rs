@@ -104,6 +104,8 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 const HEAD_SIZE: usize = 16 << 10;
 /// Answers that look at all sources at a time: each keeps one CPU busy.
 const SCANS: usize = 2;
+/// Answers that look into history at a time, likewise.
+const LOOKS: usize = 2;
 
 /// On every answer: no script, style or connection but our own, no frame, no guessing of types.
 const SECURITY_HEADERS: [(&str, &str); 4] = [
@@ -243,6 +245,7 @@ struct App {
     changed: Arc<dyn Fn() + Send + Sync>,
     streams: Arc<Streams>,
     scans: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
     changes: Arc<Semaphore>,
     config: Arc<Config>,
     cache: Arc<Cache>,
@@ -291,7 +294,8 @@ impl App {
         work: impl FnOnce(&Archive) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Problem> {
         let archive = self.archive()?;
-        let permit = self.scans.clone().acquire_owned().await;
+        // Not those of scans: a question about a year must not keep others from the list in memory.
+        let permit = self.looks.clone().acquire_owned().await;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work(&archive)
@@ -479,6 +483,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         changed,
         streams: Arc::new(Streams::new(events, shutdown)),
         scans: Arc::new(Semaphore::new(SCANS)),
+        looks: Arc::new(Semaphore::new(LOOKS)),
         changes: Arc::new(Semaphore::new(1)),
         config,
         cache: Arc::default(),

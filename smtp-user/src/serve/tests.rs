@@ -12,6 +12,7 @@ use crate::model::PointState;
 mod acting;
 mod events;
 mod reading;
+mod screens;
 
 /// A running server with a made-up snapshot, stopped when dropped.
 struct Server {

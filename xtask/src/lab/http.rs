@@ -53,65 +53,49 @@ pub fn http_get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Resul
 }
 
 /// Sends a request, a method and a path, with `headers` and a body to `addr` and reads the answer,
-/// whatever its status.
+/// whatever its status. The host is the address, where the headers name no other.
 pub fn http_request(
     addr: SocketAddr,
     (method, path): (&str, &str),
     headers: &[(&str, &str)],
     body: Option<&str>,
 ) -> Result<Response> {
-    let host = addr.to_string();
-    let length = body.map(|body| body.len().to_string());
-    let mut all = vec![("Host", host.as_str())];
-    if let Some(length) = &length {
-        all.push(("Content-Length", length));
-    }
-    all.extend(headers);
-    exchange(addr, method, path, &all, body.unwrap_or_default())
+    let exchange = || -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
+        stream.set_read_timeout(Some(TIME))?;
+        stream.set_write_timeout(Some(TIME))?;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if headers
+            .iter()
+            .all(|(name, _)| !name.eq_ignore_ascii_case("host"))
+        {
+            request.push_str(&format!("Host: {addr}\r\n"));
+        }
+        if let Some(body) = body {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(body.unwrap_or_default());
+        stream
+            .write_all(request.as_bytes())
+            .context("cannot send the request")?;
+        let mut answer = Vec::new();
+        stream
+            .take(LIMIT)
+            .read_to_end(&mut answer)
+            .context("cannot read the answer")?;
+        Ok(answer)
+    };
+    exchange()
+        .and_then(|answer| parse(&answer, method != "HEAD"))
         .with_context(|| format!("{method} http://{addr}{path} failed"))
 }
 
-/// Sends `POST path` with a body of JSON, in the same way.
-pub fn http_post(
-    addr: SocketAddr,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &serde_json::Value,
-) -> Result<Response> {
-    let body = body.to_string();
-    let all = [&[("Content-Type", "application/json")], headers].concat();
-    http_request(addr, ("POST", path), &all, Some(&body))
-}
-
-/// Sends a request as it is given, and reads the answer.
-pub fn exchange(
-    addr: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
-    stream.set_read_timeout(Some(TIME))?;
-    stream.set_write_timeout(Some(TIME))?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str("\r\n");
-    request.push_str(body);
-    stream
-        .write_all(request.as_bytes())
-        .context("cannot send the request")?;
-    let mut answer = Vec::new();
-    stream
-        .take(LIMIT)
-        .read_to_end(&mut answer)
-        .context("cannot read the answer")?;
-    parse(&answer)
-}
-
-fn parse(answer: &[u8]) -> Result<Response> {
+/// Reads an answer; one to `HEAD` may say how long a body is that it does not have.
+fn parse(answer: &[u8], has_body: bool) -> Result<Response> {
     let Some(end) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
         bail!("the answer ends within its header ({} bytes)", answer.len());
     };
@@ -132,6 +116,9 @@ fn parse(answer: &[u8]) -> Result<Response> {
         headers,
         body: Vec::new(),
     };
+    if !has_body {
+        return Ok(response);
+    }
     let rest = &answer[end + 4..];
     response.body = if response
         .header("transfer-encoding")
@@ -186,8 +173,11 @@ mod tests {
 
     #[test]
     fn a_body_with_a_length_is_read_to_its_length() {
-        let response = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nokextra")
-            .expect("a good answer");
+        let response = parse(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nokextra",
+            true,
+        )
+        .expect("a good answer");
         assert_eq!(response.status, 200);
         assert_eq!(response.body, b"ok");
         assert_eq!(response.header("x"), Some("y"));
@@ -196,8 +186,7 @@ mod tests {
     #[test]
     fn a_chunked_body_is_put_together() {
         let response = parse(
-            b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwiki\r\n5;a=b\r\npedia\r\n0\r\n\r\n",
-        )
+            b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwiki\r\n5;a=b\r\npedia\r\n0\r\n\r\n", true)
         .expect("a good answer");
         assert_eq!(
             (response.status, response.text()),
@@ -207,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_body_without_a_length_goes_to_the_end() {
-        let response = parse(b"HTTP/1.0 404 Not Found\r\n\r\nnothing").expect("a good answer");
+        let response =
+            parse(b"HTTP/1.0 404 Not Found\r\n\r\nnothing", true).expect("a good answer");
         assert_eq!((response.status, response.text()), (404, "nothing".into()));
     }
 
@@ -223,7 +213,7 @@ mod tests {
             b"",
         ] {
             assert!(
-                parse(answer).is_err(),
+                parse(answer, true).is_err(),
                 "{:?}",
                 String::from_utf8_lossy(answer)
             );
@@ -232,8 +222,11 @@ mod tests {
 
     #[test]
     fn json_bodies_are_parsed() {
-        let response =
-            parse(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"total\":3}").expect("good");
+        let response = parse(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"total\":3}",
+            true,
+        )
+        .expect("good");
         assert_eq!(response.json().expect("JSON")["total"], 3);
     }
 }

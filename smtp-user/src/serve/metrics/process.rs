@@ -9,17 +9,17 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Figures of this process. What cannot be read is 0.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Process {
+pub(in crate::serve) struct Process {
     /// Memory that is in RAM.
-    pub(super) resident_bytes: u64,
+    pub(in crate::serve) resident_bytes: u64,
     /// Address space, most of which is never touched.
     pub(super) virtual_bytes: u64,
     /// CPU time of all threads.
-    pub(super) cpu_seconds: f64,
+    pub(in crate::serve) cpu_seconds: f64,
     /// Open file descriptors.
-    pub(super) open_fds: u64,
+    pub(in crate::serve) open_fds: u64,
     /// Most that may be open.
-    pub(super) max_fds: u64,
+    pub(in crate::serve) max_fds: u64,
     /// When it started, in seconds since 1970.
     pub(super) start_seconds: f64,
     /// Whether all of it could be read.
@@ -29,7 +29,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn read() -> Self {
+    pub(in crate::serve) fn read() -> Self {
         let begun = Instant::now();
         let text = |file| fs::read_to_string(Path::new("/proc/self").join(file));
         let status = text("status").unwrap_or_default();

@@ -1,8 +1,11 @@
 //! The static files, all of them in the program.
 //!
 //! Contract: a file changes with the program only. Its entity tag is made of its content, so a browser
-//! asks again at every load and is told in a few bytes that it has it.
+//! asks again at every load and is told in a few bytes that it has it. Our own scripts and styles are sent
+//! without their comments and indentation: every octet is paid for at every new gateway.
 #![forbid(unsafe_code)]
+
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -62,9 +65,37 @@ const FILES: &[File] = &[
     },
 ];
 
+/// All of them, as they are sent.
+static LEAN: LazyLock<Vec<File>> = LazyLock::new(|| {
+    let files = FILES.iter().map(|file| File {
+        text: match file.path {
+            "/uplot.js" | "/uplot.css" | "/icon.svg" => file.text,
+            _ => String::leak(lean(file.text)),
+        },
+        ..*file
+    });
+    files.collect()
+});
+
+/// A script or style of our own without comments, indentation and empty lines. In them no block comment begins
+/// behind code, and no text goes over several lines.
+fn lean(text: &str) -> String {
+    let mut lean = String::with_capacity(text.len());
+    let mut comment = false;
+    for line in text.lines().map(str::trim) {
+        comment |= line.starts_with("/*");
+        if !(comment || line.is_empty() || line.starts_with("//")) {
+            lean.push_str(line);
+            lean.push('\n');
+        }
+        comment &= !line.ends_with("*/");
+    }
+    lean
+}
+
 /// A route for each.
 pub(super) fn routes() -> Router<App> {
-    FILES.iter().fold(Router::new(), |router, file| {
+    LEAN.iter().fold(Router::new(), |router, file| {
         router.route(
             file.path,
             get(move |headers: HeaderMap| async move { file.answer(&headers) }),
@@ -123,6 +154,50 @@ mod tests {
                 "\"0-00000000\"".parse().expect("a value"),
             );
             assert_eq!(file.answer(&request).status(), StatusCode::OK);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_lean_and_whole() {
+        assert_eq!(
+            lean("/* a\n   b */\n:root {\n  --x: 1;\n}\n\n// c\n/** d */\n  run(\"//e\");\n"),
+            ":root {\n--x: 1;\n}\nrun(\"//e\");\n"
+        );
+        let mut octets = 0;
+        for (file, lean) in FILES.iter().zip(LEAN.iter()) {
+            octets += lean.text.len();
+            if file.path.starts_with("/uplot") {
+                assert_eq!(file.text, lean.text);
+                continue;
+            }
+            // A text over several lines would lose its indentation.
+            for line in file.text.lines().filter(|_| file.path.ends_with(".js")) {
+                assert!(line.matches('`').count().is_multiple_of(2), "{line}");
+            }
+            assert!(
+                !lean.text.contains("*/"),
+                "a comment behind code in {}",
+                file.path
+            );
+        }
+        assert!(
+            octets < 100_000,
+            "{octets} octets of static files are too many"
+        );
+    }
+
+    #[test]
+    fn the_files_of_others_are_byte_for_byte_theirs() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/serve/page/static");
+        let checked = std::process::Command::new("sha256sum")
+            .args(["--check", "--strict", "uplot.sha256"])
+            .current_dir(folder)
+            .output()
+            .expect("sha256sum");
+        let text = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{text}");
+        for file in ["uplot.js: OK", "uplot.css: OK", "LICENSE-uPlot: OK"] {
+            assert!(text.contains(file), "no {file} in:\n{text}");
         }
     }
 

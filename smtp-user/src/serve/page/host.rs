@@ -29,7 +29,8 @@ use crate::archive::Archive;
 use crate::failure::Failure;
 use crate::model::period::{Period, Tier};
 use crate::model::prefix;
-use crate::model::verdict::{Unjudged, Verdict, VerdictState};
+use crate::model::relay::Relay;
+use crate::model::verdict::{Verdict, VerdictState};
 use crate::model::{Counts, Scope};
 use crate::report::UNKEPT;
 use crate::report::host::HostReport;
@@ -39,6 +40,8 @@ use crate::serve::problem::Problem;
 use crate::serve::query::{Params, Span};
 use crate::store::Reader;
 
+/// Rows of the table of figures that are there unasked; the heat map has all hours in any case.
+const ROWS: usize = 48;
 /// Servers that are named.
 const SERVERS: usize = 20;
 /// Longer periods are shown by days.
@@ -54,8 +57,8 @@ struct Host {
     /// The worst open verdict, or none.
     worst: Option<(&'static str, &'static str)>,
     open: Vec<u64>,
-    /// The entry of a known relay that excuses it.
-    excused: Option<Excuse>,
+    /// The entry of a known relay that counts for it.
+    relay: Option<Entry>,
     answer: String,
     judged: bool,
     rules: Vec<RuleRow>,
@@ -76,10 +79,33 @@ struct Host {
     lives: Vec<Life>,
 }
 
-struct Excuse {
-    entry: String,
-    why: String,
+/// The entry of a known relay.
+struct Entry {
+    prefix: String,
+    reason: String,
     owner: String,
+    expires: Option<String>,
+    /// Its own limit, if it is judged by one.
+    connections: Option<u32>,
+}
+
+impl From<&Relay> for Entry {
+    fn from(relay: &Relay) -> Self {
+        let Relay {
+            prefix,
+            reason,
+            owner,
+            expires,
+            connections,
+        } = relay;
+        Self {
+            prefix: prefix.to_string(),
+            reason: reason.clone(),
+            owner: owner.clone(),
+            expires: expires.map(|day| day.to_string()),
+            connections: *connections,
+        }
+    }
 }
 
 /// A sum of the period, beside that of the period before.
@@ -96,6 +122,9 @@ struct Page {
     address: IpAddr,
     known: Known,
     choices: Vec<Choice>,
+    period_value: String,
+    /// Whether the table was asked for.
+    table: bool,
     connections: Vec<Connection>,
     acts: &'static [(VerdictState, Act)],
 }
@@ -123,9 +152,11 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
     let address = address.to_canonical();
     let mut params = Params::of(uri)?;
     let asked = span::take(&mut params)?;
+    let table = params.take("table", "yes", |text| (text == "yes").then_some(()))?;
+    let table = table.is_some();
     params.finish()?;
     let known = match app
-        .look_up(move |archive| Host::read(archive, address, asked))
+        .look_up(move |archive| Host::read(archive, address, asked, table))
         .await
     {
         Ok(host) => Known::Host(Box::new(host)),
@@ -140,18 +171,21 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
     let connections = app
         .scan(move |_, _| connections.read().recent_of(address.into()))
         .await?;
+    let (choices, period_value) = span::offered(&PERIODS, asked);
     Ok(Page {
         layout: Layout::new(&app.snapshot(), Screen::Other).of(address.to_string()),
         address,
         known,
-        choices: span::offered(&PERIODS, asked).0,
+        choices,
+        period_value,
+        table,
         connections: connections.iter().map(Connection::from).collect(),
         acts: &super::life::ACTS,
     })
 }
 
 impl Host {
-    fn read(archive: &Archive, address: IpAddr, span: Span) -> Result<Self, Failure> {
+    fn read(archive: &Archive, address: IpAddr, span: Span, table: bool) -> Result<Self, Failure> {
         archive.read(|reader| {
             let why = why(reader, &archive.policy(), address)?;
             let now = reader.now();
@@ -175,7 +209,10 @@ impl Host {
             } else {
                 Tier::Day
             };
-            let series = Series::read(reader, client, tier, period, settings, &own)?;
+            let mut series = Series::read(reader, client, tier, period, settings, &own)?;
+            if !table && series.rows.len() > ROWS {
+                series.rows.clear();
+            }
             let open = || own.iter().filter(|verdict| verdict.state.is_open());
             let worst = open().max_by_key(|verdict| (verdict.severity, verdict.last_at));
             let alone = why.subject.prefix_len() == why.subject.max_prefix_len();
@@ -192,16 +229,10 @@ impl Host {
                 judged_with: (!alone).then(|| prefix::show(&why.subject)),
                 worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
                 open: open().map(|verdict| verdict.id).collect(),
-                excused: match &why.unjudged {
-                    Some(Unjudged::Excused {
-                        entry, why, owner, ..
-                    }) => Some(Excuse {
-                        entry: entry.to_string(),
-                        why: why.clone(),
-                        owner: owner.clone(),
-                    }),
-                    _ => None,
-                },
+                relay: archive
+                    .policy()
+                    .relay_of(address, Tier::Hour.start_of(now.saturating_sub(1)))
+                    .map(Entry::from),
                 judged: why.unjudged.is_none(),
                 answer: why.answer,
                 rules: rules::rows(&why.rules),

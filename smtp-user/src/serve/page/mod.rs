@@ -36,12 +36,14 @@ mod host;
 mod life;
 mod link;
 mod overview;
+mod relays;
 mod report;
 mod rows;
 mod sources;
 mod span;
 mod state;
 mod svg;
+mod system;
 mod timeline;
 mod verdicts;
 mod words;
@@ -73,6 +75,10 @@ pub(super) enum Screen {
     Verdicts,
     /// A month.
     Report,
+    /// Who is not judged.
+    Relays,
+    /// smtpflow itself.
+    System,
     /// None of them.
     Other,
 }
@@ -85,6 +91,8 @@ impl Screen {
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
+        Self::Relays,
+        Self::System,
     ];
 
     /// As in the navigation.
@@ -95,6 +103,8 @@ impl Screen {
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
+            Self::Relays => "Known relays",
+            Self::System => "System",
             Self::Other => "",
         }
     }
@@ -107,6 +117,8 @@ impl Screen {
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
+            Self::Relays => "/relays",
+            Self::System => "/system",
         }
     }
 }
@@ -120,8 +132,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/distribution", get(distribution::page))
         .route("/verdicts", get(verdicts::page))
         .route("/verdicts/{id}", get(verdicts::one))
+        .route("/relays", get(relays::page))
         .route("/report", get(report::current))
         .route("/report/{month}", get(report::page))
+        .route("/system", get(system::page))
 }
 
 /// What is around every screen: the state of the gateway, the navigation, the foot.

@@ -41,6 +41,8 @@ struct Overview {
     layout: Layout,
     news: News,
     figures: Vec<Figure>,
+    /// Whether there are lines to explain.
+    past: bool,
     /// Why there is no past to show, or what is missing of it.
     without: Option<String>,
     /// The sources with the most connections, of the last hour or since counting began.
@@ -149,6 +151,7 @@ fn overview(
         layout,
         news: News::of(snapshot, alerts),
         figures: figure::figures(snapshot, trend),
+        past: trend.is_some(),
         without: without.or_else(|| {
             unread.map(|unread| {
                 format!(

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Query as Pairs, State};
-use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::Uri;
+use axum::response::Response;
 
 use super::super::App;
 use super::super::problem::Problem;
@@ -243,18 +243,16 @@ impl Page {
 
 /// `GET /sources`
 pub(super) async fn page(State(app): State<App>, uri: Uri) -> Response {
-    let made = make(&app, &uri).await;
-    let mistaken = made.as_ref().is_ok_and(|page| page.mistake.is_some());
-    let mut response = show(&app, made).into_response();
-    if mistaken {
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-    }
-    response
+    show(&app, make(&app, &uri).await)
 }
 
 async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {
     let kept = app.archive.is_some();
-    let usual = if kept { Span::Last(DAY) } else { Span::All };
+    let (usual, usual_name) = if kept {
+        (Span::Last(DAY), "24h")
+    } else {
+        (Span::All, "all")
+    };
     let mut state = Asked::of(uri);
     let parsed = match Query::parse(uri, usual) {
         Ok(mut query) => {
@@ -280,7 +278,9 @@ async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {
         Err(mistake) => (None, Some(mistake), "connections", false, usual),
     };
     // Links, and those to other forms above all, say the period even where it is the usual one.
-    state.period = span.to_string();
+    if state.period.is_empty() {
+        usual_name.clone_into(&mut state.period);
+    }
     let layout = Layout::new(&app.snapshot(), Screen::Sources);
     let shown = answer.as_ref().map_or(ROWS, |answer| answer.limit);
     let counted = answer

@@ -282,4 +282,4 @@ pub(super) fn respond<A: Serialize, R: Serialize>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::serve) mod tests;

@@ -153,6 +153,35 @@ fn a_mistake_is_told_with_its_position_in_characters() {
     }
 }
 
+/// Texts that fit a pattern of the document.
+pub(in crate::serve) fn described(pattern: &str) -> impl Strategy<Value = String> + use<> {
+    let inner = pattern.trim_start_matches('^').trim_end_matches('$');
+    prop::string::string_regex(inner).expect("a pattern")
+}
+
+/// The pattern of periods in history, written another way.
+fn described_period(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|octet| octet.is_ascii_digit());
+    if let Some((year, month)) = text.split_once('-') {
+        let fits = year.len() == 4 && month.len() == 2 && digits(year) && digits(month);
+        return fits && year >= "1970" && ("01"..="12").contains(&month);
+    }
+    let Some((number, unit)) = text.split_at_checked(text.len() - 1) else {
+        return false;
+    };
+    let most = match unit {
+        "m" => 999_999,
+        "h" => 9_999,
+        "d" => 730,
+        _ => return false,
+    };
+    digits(number)
+        && !number.starts_with('0')
+        && number
+            .parse()
+            .is_ok_and(|number: u64| (1..=most).contains(&number))
+}
+
 /// A term as people might write it, most of them right.
 fn terms() -> impl Strategy<Value = String> {
     let number = prop_oneof![
@@ -211,6 +240,24 @@ proptest! {
             let printed = filter.to_string();
             prop_assert_eq!(parse(&printed).expect("it was printed"), filter);
         }
+    }
+
+    #[test]
+    fn what_the_pattern_describes_is_understood(text in described(&Filter::<Things>::pattern())) {
+        let understood = parse(&text);
+        prop_assert!(understood.is_ok(), "{text}: {understood:?}");
+    }
+
+    #[test]
+    fn so_is_a_period(text in described(&Span::pattern(true))) {
+        let span = Span::parse(&text);
+        prop_assert!(span.is_some(), "{text}");
+    }
+
+    #[test]
+    fn what_the_pattern_of_periods_does_not_describe_is_refused(text in "[0-9a-z-]{1,8}") {
+        let described = text == "all" || text == "window" || described_period(&text);
+        prop_assert_eq!(Span::parse(&text).is_some(), described, "{}", text);
     }
 
     #[test]

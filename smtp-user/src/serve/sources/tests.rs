@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 
 use super::super::fixture;
+use super::super::query::Filter;
 use super::*;
 use crate::model::SourceRow;
 use crate::model::verdict::Verdict;
@@ -273,4 +274,14 @@ fn the_last_window_has_its_own_counts_and_order() {
     let expected = [("198.51.100.1".to_owned(), 3), ("192.0.2.7".to_owned(), 1)];
     assert_eq!(rows, expected);
     assert!(answer.period.is_some());
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_the_document_says_of_filters_is_understood(
+        text in crate::serve::query::tests::described(&Filter::<Rows>::pattern()),
+    ) {
+        let understood = Filter::<Rows>::parse(&text);
+        proptest::prop_assert!(understood.is_ok(), "{text}: {understood:?}");
+    }
 }

@@ -160,11 +160,11 @@ fn what_happens_is_told_as_it_happens() {
 #[test]
 fn streams_are_bounded_and_take_no_place_of_other_requests() {
     let server = Server::start();
-    let mut held: Vec<Listener> = (0..32).map(|_| Listener::new(&server, "")).collect();
+    let mut held: Vec<Listener> = (0..48).map(|_| Listener::new(&server, "")).collect();
     let refused = Listener::new(&server, "Connection: close\r\n");
     assert!(refused.head.contains(" 503 "), "{}", refused.head);
     // As many other connections as ever.
-    let others: Vec<Socket> = (0..CONNECTIONS_PER_CLIENT - 1)
+    let others: Vec<Socket> = (0..CONNECTIONS_PER_PROXY - 1)
         .map(|_| server.connect())
         .collect();
     assert_eq!(server.get("/healthz").0, 200);

@@ -82,7 +82,7 @@ fn an_entry_is_there_with_who_added_and_who_ended_it_and_why() {
         why: "it was moved".to_owned(),
     };
     assert_eq!(ended.ended, Some(expected));
-    assert_eq!(folder.list(), [ended.clone()]);
+    assert_eq!(folder.list(), std::slice::from_ref(&ended));
     // It can be added again, and what was is still told.
     let (again, _) = folder.add(&mine, NOW + 2).expect("added");
     assert_eq!(folder.list(), [again, ended]);

@@ -35,7 +35,7 @@ pub(super) struct Day {
 }
 
 pub(super) struct Cell {
-    /// h0 to h4, gap, or empty for what is still to come.
+    /// h1 to h4, gap, next for what is still to come, or empty for 0.
     pub(super) class: &'static str,
     pub(super) text: String,
     pub(super) title: String,
@@ -114,7 +114,7 @@ impl Heat {
 impl Cell {
     const fn blank() -> Self {
         Self {
-            class: "",
+            class: "next",
             text: String::new(),
             title: String::new(),
         }
@@ -124,25 +124,26 @@ impl Cell {
         Self {
             class: "gap",
             text: String::new(),
-            title: format!("{hour:02}:00 not counted"),
+            title: format!("{hour:02}h not counted"),
         }
     }
 
     fn counted(hour: u64, count: u64, share: f64, limits: &[u64; 3]) -> Self {
         const CLASSES: [&str; 4] = ["h1", "h2", "h3", "h4"];
         let class = match count {
-            0 => "h0",
+            0 => "",
             _ => CLASSES[limits.iter().filter(|limit| count > **limit).count()],
         };
-        let mut title = format!("{hour:02}:00 {}", grouped(count));
+        let text = short(count);
+        let mut title = format!("{hour:02}h");
+        if count >= 1000 {
+            // There is no room for all of it in the cell.
+            title = format!("{title} {}", grouped(count));
+        }
         if share < Coverage::FULL {
             title.push_str(&format!(", counted for {:.0} %", share * 100.0));
         }
-        Self {
-            class,
-            text: short(count),
-            title,
-        }
+        Self { class, text, title }
     }
 }
 

@@ -29,12 +29,14 @@ const stored = {
 /** Sends a change; gives nothing if it was made, else why not. */
 async function send(path, body, token) {
   const headers = { "content-type": "application/json" };
-  // Without one, the browser's own login has to do.
+  // Without one, the browser's own login has to do; with one it must not ask for another.
+  const credentials = token === "" ? "same-origin" : "omit";
   if (token !== "") headers.authorization = `Bearer ${token}`;
   let response;
   try {
     response = await fetch(path, {
       method: "POST",
+      credentials,
       headers,
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(PATIENCE),
