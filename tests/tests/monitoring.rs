@@ -354,7 +354,7 @@ fn every_expression_is_answered_by_a_prometheus_that_scrapes_an_agent() {
 
     let page = agent.get("/metrics/sources").expect("a page").text();
     check_metrics(&page);
-    let named: BTreeSet<_> = page
+    let on_page: BTreeSet<_> = page
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
@@ -363,7 +363,7 @@ fn every_expression_is_answered_by_a_prometheus_that_scrapes_an_agent() {
         .iter()
         .flat_map(Metric::sample_names)
         .collect();
-    assert_eq!(named, known, "{page}");
+    assert_eq!(on_page, known, "{page}");
 
     // The dashboard: no expression is wrong, and each shows something.
     for (title, expression) in dashboard() {
