@@ -7,8 +7,13 @@
 //! the same seeds: a drain hands sources over in the order of that table, and so finds its way
 //! through this index almost in order, which is what makes a million look-ups cheap.
 //!
+//! The sources with the most of each count are known at any time ([`top`]), so that whoever asks for the
+//! first ones does not have to look at a million.
+//!
 //! The list is shared under one lock. Who reads it holds up the recorder for the time of a scan, and
 //! never the drain, which is on a thread of its own.
+
+mod top;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -19,6 +24,8 @@ use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, hash_address};
 
+use self::top::Tops;
+pub use self::top::{COUNTS, TOP};
 use crate::admission::Admission;
 use crate::model::{Scope, Source, SourceRow};
 
@@ -113,6 +120,10 @@ pub struct SourceList {
     /// By number of the row, counts of the last window that do not fit into 32 bits: a window of
     /// which a single source fills gigabytes, or one of hours without an agent.
     wide: HashMap<u32, Totals>,
+    /// The first ones of all windows; `None` while sources are restored.
+    tops: Option<Tops>,
+    /// The first ones of the last window.
+    window_tops: Tops,
 }
 
 impl SourceList {
@@ -129,6 +140,8 @@ impl SourceList {
             index: HashTable::with_capacity(capacity),
             windows: 0,
             wide: HashMap::new(),
+            tops: None,
+            window_tops: Tops::default(),
         }
     }
 
@@ -144,6 +157,7 @@ impl SourceList {
 
     /// Puts a source there with counts of earlier windows; gives them back if the list is full.
     pub fn restore(&mut self, source: &Source) -> Option<Totals> {
+        self.tops = None;
         match self.place_of(source.address) {
             Some(number) => {
                 self.rows[number as usize].total.merge(&source.totals);
@@ -158,8 +172,13 @@ impl SourceList {
     /// the time before the first window.
     pub fn arrange(&mut self, sets: u32) {
         let Self {
-            seeds, rows, index, ..
+            seeds,
+            rows,
+            index,
+            tops,
+            ..
         } = self;
+        *tops = None;
         rows.sort_unstable_by_key(|row| hash_address(seeds, row.address) & (sets - 1));
         index.clear();
         for (number, row) in rows.iter().enumerate() {
@@ -175,6 +194,14 @@ impl SourceList {
         // A number comes again after 136 years of windows of a second.
         self.windows = self.windows.wrapping_add(1);
         self.wide.clear();
+        self.window_tops = Tops::default();
+        if self.tops.is_none() {
+            let mut tops = Tops::default();
+            for (row, number) in self.rows.iter().zip(0..) {
+                tops.offer(&row.total, row.address, number);
+            }
+            self.tops = Some(tops);
+        }
     }
 
     /// Adds the sources of the running window, each of which comes once; the sum of those that
@@ -204,6 +231,31 @@ impl SourceList {
             self.wide.insert(number, *totals);
             WindowCounts::EMPTY
         });
+        let (total, address) = (row.total, row.address);
+        if let Some(tops) = &mut self.tops {
+            tops.offer(&total, address, number);
+        }
+        self.window_tops.offer(totals, address, number);
+    }
+
+    /// The numbers of the first sources by the count of this place in [`COUNTS`], of all windows or of
+    /// the last one: those with more first, of equals those that come first by address, IPv4 before
+    /// IPv6. `None` if they are not known without looking at all: there are more than [`TOP`] asked for,
+    /// or some have nothing of it in the window, as all have that were not in it.
+    pub fn first(&self, count: usize, of_window: bool, most: usize) -> Option<Vec<u32>> {
+        if most > TOP {
+            return None;
+        }
+        let tops = if of_window {
+            &self.window_tops
+        } else {
+            self.tops.as_ref()?
+        };
+        let mut first = tops.first(count);
+        first.truncate(most);
+        let enough = first.len() == most.min(self.rows.len());
+        let counted = !of_window || first.iter().all(|(_, count)| *count > 0);
+        (enough && counted).then(|| first.into_iter().map(|(number, _)| number).collect())
     }
 
     fn find(&self, address: Address) -> Option<u32> {

@@ -128,7 +128,16 @@ fn a_scrape_has_every_documented_name_and_no_other() {
     ] {
         let mut have = BTreeSet::new();
         paths(&agent.json(path).expect(path), "", &mut have);
-        let documented: BTreeSet<String> = fields.into_iter().map(|(path, _)| path).collect();
+        let mut documented: BTreeSet<String> = fields.into_iter().map(|(path, _)| path).collect();
+        // An object that is not there is null as a whole.
+        for null in &have {
+            let inside = format!("{null}.");
+            let before = documented.len();
+            documented.retain(|path| !path.starts_with(&inside));
+            if documented.len() != before {
+                documented.insert(null.clone());
+            }
+        }
         assert_eq!(have, documented, "{path}");
     }
     let sources = agent
@@ -265,8 +274,8 @@ fn drains_go_on_under_two_hundred_readers_and_no_answer_fails() {
                 let targets = ["/api/v1/sources?limit=100", &own, "/api/v1/status"];
                 for target in targets.iter().cycle() {
                     match http_get(listen, target, &[]) {
-                        Ok(answer) if answer.status == 200 => &answered,
-                        _ => &refused,
+                        Ok(answer) if answer.status == 200 => answered,
+                        _ => refused,
                     }
                     .fetch_add(1, Ordering::Relaxed);
                     if over.load(Ordering::Relaxed) {

@@ -14,7 +14,7 @@ use smtp_user::model::verdict::{VerdictChange, VerdictEvent, VerdictFilter, Verd
 use smtp_user::store::Store;
 use smtpflow_tests::watched::{ACT_TOKEN, Good as _, Watched, fault_free, watch_at};
 use xtask::browser::{Look, Page};
-use xtask::lab::{GATEWAY_CLIENT_SIDE, exchange, http_get, http_post};
+use xtask::lab::{GATEWAY_CLIENT_SIDE, http_get, http_request};
 
 /// Text that does harm where it is taken for something else.
 const CORPUS: &[&str] = &[
@@ -117,8 +117,13 @@ fn encoded(text: &str) -> String {
 
 fn post(watched: &Watched<'_>, path: &str, body: &Value) -> (u16, Value) {
     let authorization = format!("Bearer {ACT_TOKEN}");
-    let headers = [("Authorization", authorization.as_str())];
-    let answer = http_post(watched.options.listen, path, &headers, body).good();
+    let headers = [
+        ("Authorization", authorization.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    let body = body.to_string();
+    let request = ("POST", path);
+    let answer = http_request(watched.options.listen, request, &headers, Some(&body)).good();
     (answer.status, answer.json().good())
 }
 
@@ -443,7 +448,7 @@ fn what_a_request_says_is_text() {
                 }
                 // A head of several lines is two heads, and no test of ours.
                 if !text.contains(char::is_control) {
-                    let answer = exchange(address, "GET", "/", &[("Host", text)], "").good();
+                    let answer = http_get(address, "/", &[("Host", text)]).good();
                     assert!(
                         (400..500).contains(&answer.status),
                         "{text:?}: {}",

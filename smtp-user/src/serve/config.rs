@@ -54,6 +54,7 @@ const PUBLIC: &[&str] = &[
     "metrics.top",
     "metrics.ipv4_prefix",
     "metrics.ipv6_prefix",
+    // It has no place for a user and a password.
     "alertmanager.url",
     "alertmanager.every",
     "alertmanager.gateway",
@@ -186,11 +187,10 @@ mod tests {
         config.table.flow_sets_per_cpu = Some(64);
         config.serve.token_file = Some("/etc/smtpflow/token".into());
         config.serve.act_token_file = Some("/etc/smtpflow/act".into());
-        let toml = "[serve]\npublic_url = \"https://watch.example.org\"\n[alertmanager]\n\
-                    url = \"http://127.0.0.1:9093\"\ngateway = \"border\"\n";
-        let other = Config::from_toml("test", toml).unwrap_or_else(|failure| panic!("{failure}"));
-        config.serve.public_url = other.serve.public_url;
-        config.alertmanager = other.alertmanager;
+        let url = crate::config::HttpUrl::parse("http://127.0.0.1:9093", "").expect("an address");
+        config.serve.public_url = Some(url.clone());
+        config.alertmanager.url = Some(url);
+        config.alertmanager.gateway = Some("north".to_owned());
         config.relay.push(crate::detect::Relay {
             prefix: "192.0.2.25/32".parse().expect("a prefix"),
             reason: "the relay".to_owned(),

@@ -86,7 +86,7 @@ pub use self::sources::sources_fields;
 pub use self::verdicts::{verdict_fields, verdicts_fields};
 
 /// Most connections at a time; further ones wait to be accepted.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 320;
 /// Most connections at a time from one address; further ones are closed.
 const CONNECTIONS_PER_CLIENT: usize = 32;
 /// Most from a loopback address, from which everybody comes who is behind a proxy: the proxy knows

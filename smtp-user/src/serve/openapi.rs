@@ -394,11 +394,11 @@ pub(super) fn line(about: &str, most: usize) -> Value {
     })
 }
 
-/// The name of who changes something.
-pub(super) fn who(about: &str) -> Value {
-    let mut who = line(&format!("{about}; not smtpflow."), MAX_WHO);
-    who["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
-    who
+/// The name of a person: a line, and not what the agent itself is called.
+pub(super) fn person(about: &str) -> Value {
+    let mut line = line(about, MAX_WHO);
+    line["not"] = json!({"pattern": "^\\s*[sS][mM][tT][pP][fF][lL][oO][wW]\\s*$"});
+    line
 }
 
 /// A body with these properties, the first so many of which must be there.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{Schemas, answer, flatten};
-use super::openapi::{self, Operation, line, who};
+use super::openapi::{self, Operation, line, person};
 use super::problem::Problem;
 use super::query::{Chooser, Field, List, Params, Table, Value};
 use super::{App, change};
@@ -275,7 +275,7 @@ fn body_of_new(_: &mut Schemas) -> serde_json::Value {
         ("prefix", prefix_schema()),
         ("reason", line("Why it is known.", MAX_TEXT)),
         ("owner", line("Who answers for it.", MAX_TEXT)),
-        ("who", who("Who adds it")),
+        ("who", person("Who adds it.")),
         ("expires", day),
         ("connections", connections),
     ];
@@ -284,7 +284,7 @@ fn body_of_new(_: &mut Schemas) -> serde_json::Value {
 
 /// The schema of [`End`].
 fn body_of_end(_: &mut Schemas) -> serde_json::Value {
-    let who = who("Who ends it");
+    let who = person("Who ends it.");
     let why = line("Why.", MAX_WHY);
     openapi::body(
         &[("prefix", prefix_schema()), ("who", who), ("why", why)],

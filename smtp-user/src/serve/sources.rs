@@ -3,6 +3,7 @@
 //! Contract: the order is total (ties are broken by address), so pages of one snapshot neither
 //! repeat nor miss a source. A list is made in two passes: the first looks at every source and keeps no
 //! more than twice what is skipped and shown; the second fills in the rows that were chosen. What is
+//! The first thousand by a count are not even searched for. What is
 //! `all` or `window` is answered from memory alone, the rest from history without holding up whoever
 //! counts. What is not understood in a query is refused, never ignored.
 #![forbid(unsafe_code)]
@@ -35,7 +36,7 @@ use crate::model::period::milliseconds;
 use crate::model::verdict::{Severity, VerdictState};
 use crate::model::{Scope, Snapshot};
 use crate::report::verdicts::JsonPeriod;
-use crate::source_list::{Listed, SourceList};
+use crate::source_list::{COUNTS, Listed, SourceList};
 
 /// About how many bytes a row takes in memory.
 const ROW: usize = 1200;
@@ -153,6 +154,22 @@ impl Query {
     /// The same for the same question.
     fn key(&self) -> String {
         format!("sources {} {}", self.span, self.list.canonical())
+    }
+
+    /// The numbers of the rows that are shown, where the list knows them without being searched.
+    fn first(&self, list: &SourceList) -> Option<Vec<u32>> {
+        let name = self.list.sort.name;
+        let of_window = name.strip_prefix("window.");
+        let count = of_window.unwrap_or(name);
+        let count = COUNTS.iter().position(|known| *known == count)?;
+        if self.list.ascending || !self.list.filter.is_empty() {
+            return None;
+        }
+        let of_window = of_window.is_some() || self.span == Span::Window;
+        let end = self.list.offset.checked_add(self.list.limit)?;
+        let mut first = list.first(count, of_window, end)?;
+        first.drain(..self.list.offset.min(first.len()));
+        Some(first)
     }
 
     /// Whether the rows are filled from history.
@@ -285,15 +302,20 @@ fn live(
     background: &Background,
 ) -> Sources {
     let of_window = query.span == Span::Window;
-    let mut chooser = Chooser::new(&query.list);
-    for listed in list.iter() {
-        chooser.add(
-            &Candidate::live(listed, of_window, connections, background),
-            (place(listed.address()), listed.number()),
-        );
-    }
-    let (chosen, total) = chooser.finish();
-    let rows = chosen.iter().filter_map(|(_, number)| list.get(*number));
+    let (numbers, total) = match query.first(list) {
+        Some(numbers) => (numbers, list.len()),
+        None => {
+            let mut chooser = Chooser::new(&query.list);
+            for listed in list.iter() {
+                let key = (place(listed.address()), listed.number());
+                let candidate = Candidate::live(listed, of_window, connections, background);
+                chooser.add(&candidate, key);
+            }
+            let (chosen, total) = chooser.finish();
+            (chosen.iter().map(|(_, number)| *number).collect(), total)
+        }
+    };
+    let rows = numbers.iter().filter_map(|number| list.get(*number));
     let sources = rows
         .zip(query.list.offset + 1..)
         .map(|(listed, rank)| {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{Schema as _, answer, described, flatten};
-use super::openapi::{self, Operation, line, who};
+use super::openapi::{self, Operation, line, person};
 use super::problem::Problem;
 use super::query::{Chooser, Field, List, Params, Table, Value};
 use super::{App, change};
@@ -315,7 +315,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "Gives a verdict another state",
             |all| {
                 let state = described(VerdictState::schema(all), &["The state that it gets."]);
-                let who = who("Who the person is");
+                let who = person("Who the person is.");
                 let why = line("Why.", MAX_WHY);
                 openapi::body(&[("state", state), ("who", who), ("why", why)], 3)
             },

@@ -53,62 +53,45 @@ pub fn http_get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Resul
 }
 
 /// Sends a request, a method and a path, with `headers` and a body to `addr` and reads the answer,
-/// whatever its status.
+/// whatever its status. The host is the address, where the headers name no other.
 pub fn http_request(
     addr: SocketAddr,
     (method, path): (&str, &str),
     headers: &[(&str, &str)],
     body: Option<&str>,
 ) -> Result<Response> {
-    let host = addr.to_string();
-    let length = body.map(|body| body.len().to_string());
-    let mut all = vec![("Host", host.as_str())];
-    if let Some(length) = &length {
-        all.push(("Content-Length", length));
-    }
-    all.extend(headers);
-    exchange(addr, method, path, &all, body.unwrap_or_default())
+    let exchange = || -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
+        stream.set_read_timeout(Some(TIME))?;
+        stream.set_write_timeout(Some(TIME))?;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if headers
+            .iter()
+            .all(|(name, _)| !name.eq_ignore_ascii_case("host"))
+        {
+            request.push_str(&format!("Host: {addr}\r\n"));
+        }
+        if let Some(body) = body {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(body.unwrap_or_default());
+        stream
+            .write_all(request.as_bytes())
+            .context("cannot send the request")?;
+        let mut answer = Vec::new();
+        stream
+            .take(LIMIT)
+            .read_to_end(&mut answer)
+            .context("cannot read the answer")?;
+        Ok(answer)
+    };
+    exchange()
+        .and_then(|answer| parse(&answer, method != "HEAD"))
         .with_context(|| format!("{method} http://{addr}{path} failed"))
-}
-
-/// Sends `POST path` with a body of JSON, in the same way.
-pub fn http_post(
-    addr: SocketAddr,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &serde_json::Value,
-) -> Result<Response> {
-    let body = body.to_string();
-    let all = [&[("Content-Type", "application/json")], headers].concat();
-    http_request(addr, ("POST", path), &all, Some(&body))
-}
-
-/// Sends a request as it is given, and reads the answer.
-pub fn exchange(
-    addr: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&addr, TIME).context("cannot connect")?;
-    stream.set_read_timeout(Some(TIME))?;
-    stream.set_write_timeout(Some(TIME))?;
-    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str("\r\n");
-    request.push_str(body);
-    stream
-        .write_all(request.as_bytes())
-        .context("cannot send the request")?;
-    let mut answer = Vec::new();
-    stream
-        .take(LIMIT)
-        .read_to_end(&mut answer)
-        .context("cannot read the answer")?;
-    parse(&answer, method != "HEAD")
 }
 
 /// Reads an answer; one to `HEAD` may say how long a body is that it does not have.

@@ -201,6 +201,14 @@ mod tests {
         }
     }
 
+    /// Of the 150 kB that a screen may have with all its files, the files leave a quarter to the screen.
+    #[test]
+    fn all_files_together_are_light() {
+        let sizes = FILES.iter().map(|file| file.text.len());
+        let all: usize = sizes.sum();
+        assert!(all < 125_000, "{all} bytes");
+    }
+
     /// What could turn text into markup or code, or fetch from elsewhere.
     #[test]
     fn no_file_makes_markup_of_text_or_fetches_from_elsewhere() {

@@ -21,7 +21,7 @@ use smtp_common::packet::Address;
 use self::conduct::{Connection, Outcome, Said, Server};
 use self::heat::Heat;
 pub(super) use self::rules::RuleRow;
-use self::series::Series;
+use self::series::Row;
 use super::life::{Act, Life};
 use super::span::{self, Choice};
 use super::{Layout, Screen, filters, show};
@@ -38,6 +38,7 @@ use crate::report::why::why;
 use crate::serve::App;
 use crate::serve::problem::Problem;
 use crate::serve::query::{Params, Span};
+use crate::serve::series::{Query, Series};
 use crate::store::Reader;
 
 /// Rows of the table of figures that are there unasked; the heat map has all hours in any case.
@@ -65,7 +66,10 @@ struct Host {
     period: Period,
     counted: Period,
     figures: Vec<Figure>,
-    series: Series,
+    /// Whether the series is of days.
+    days: bool,
+    rows: Vec<Row>,
+    chart: String,
     heat: Heat,
     outcomes: Vec<Outcome>,
     followed: u64,
@@ -209,9 +213,11 @@ impl Host {
             } else {
                 Tier::Day
             };
-            let mut series = Series::read(reader, client, tier, period, settings, &own)?;
-            if !table && series.rows.len() > ROWS {
-                series.rows.clear();
+            let query = Query { tier, span };
+            let series = Series::read(query, reader, address, settings)?;
+            let mut rows = series::rows(&series);
+            if !table && rows.len() > ROWS {
+                rows.clear();
             }
             let open = || own.iter().filter(|verdict| verdict.state.is_open());
             let worst = open().max_by_key(|verdict| (verdict.severity, verdict.last_at));
@@ -239,7 +245,9 @@ impl Host {
                 period,
                 counted: report.counted_period,
                 figures: figures(&report, &before),
-                series,
+                days: tier == Tier::Day,
+                rows,
+                chart: series::chart(&series),
                 heat,
                 outcomes: conduct::outcomes(sessions, &before.counts.sessions),
                 followed: sessions.outcomes.sum(),

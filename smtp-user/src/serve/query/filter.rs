@@ -309,6 +309,11 @@ impl<T: Table> Filter<T> {
         Ok(Self(terms))
     }
 
+    /// Whether every row does.
+    pub(in crate::serve) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a row fulfils all of it.
     pub(in crate::serve) fn holds(&self, row: &T::Row<'_>) -> bool {
         self.0.iter().all(|term| term.holds(row))

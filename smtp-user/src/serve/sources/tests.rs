@@ -278,6 +278,60 @@ fn the_last_window_has_its_own_counts_and_order() {
 
 proptest::proptest! {
     #[test]
+    fn the_first_ones_are_known_exactly_without_a_search(
+        restored in proptest::collection::vec((0_u32..3000, 0_u64..4), 0..1500),
+        windows in proptest::collection::vec(
+            proptest::collection::vec((0_u32..3000, 0_u64..4), 0..2500), 1..4),
+        count in 0..COUNTS.len(),
+        limit in 1_usize..400,
+        offset in 0_usize..900,
+    ) {
+        use smtp_common::flow::Totals;
+        let source = |(number, connections): &(u32, u64)| crate::model::Source {
+            address: fixture::row(*number, 0).address.into(),
+            totals: Totals {
+                connections: *connections,
+                c2s_packets: u64::from(number % 5) * connections,
+                s2c_bytes: u64::from(*number),
+                ..Totals::default()
+            },
+        };
+        let mut list = SourceList::new(Vec::new(), 2500, [3, 5, 7, 11, 13]);
+        for one in &restored {
+            list.restore(&source(one));
+        }
+        list.arrange(64);
+        for window in &windows {
+            let mut window = window.clone();
+            window.sort_unstable();
+            window.dedup_by_key(|(number, _)| *number);
+            list.begin_window();
+            list.count(&window.iter().map(source).collect::<Vec<_>>());
+            let snapshot = fixture::snapshot(&fixture::rows());
+            let (connections, background) =
+                (fixture::connections(), background(fixture::list(&[])));
+            for (period, sort) in [("all", ""), ("all", "window."), ("window", "")] {
+                let query = format!(
+                    "period={period}&sort={sort}{}&limit={limit}&offset={offset}", COUNTS[count]
+                );
+                let rows = |query: &str| {
+                    let query = parse(query).expect("valid");
+                    let answer = live(&query, &snapshot, &list, &connections, &background);
+                    let sources = answer.sources.iter().map(|row| (row.rank, row.addr));
+                    (sources.collect::<Vec<_>>(), answer.total)
+                };
+                // With a filter, every source is looked at.
+                let searched = rows(&format!("{query}&filter=connections>=0"));
+                proptest::prop_assert_eq!(rows(&query), searched, "{}", query);
+                if (period, sort) == ("all", "") && limit + offset <= crate::source_list::TOP {
+                    let query = parse(&query).expect("valid");
+                    proptest::prop_assert!(query.first(&list).is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_the_document_says_of_filters_is_understood(
         text in crate::serve::query::tests::described(&Filter::<Rows>::pattern()),
     ) {
