@@ -235,22 +235,17 @@ impl Tally {
 
     /// Adds where the segments are: the sources, and the flows if they are counted.
     pub fn place(&mut self, sources: &[Source], flows: Option<&[Flow]>) {
-        let mut families = ByFamily::default();
+        // By the family, without a branch: the order of the tables is that of a hash.
+        let mut families = [Totals::default(); 2];
         for Source { address, totals } in sources {
-            if address.is_mapped() {
-                families.ipv4.merge(totals);
-            } else {
-                families.ipv6.merge(totals);
-            }
+            families[usize::from(address.is_mapped())].merge(totals);
             self.bins.add(totals.connections, totals.c2s_bytes);
         }
-        for (all, of_sources) in [
-            (&mut self.families.ipv4, families.ipv4),
-            (&mut self.families.ipv6, families.ipv6),
-        ] {
-            all.merge(&of_sources);
-            self.sources.merge(&of_sources);
-        }
+        let [ipv6, ipv4] = families;
+        self.families.ipv4.merge(&ipv4);
+        self.families.ipv6.merge(&ipv6);
+        self.sources.merge(&ipv4);
+        self.sources.merge(&ipv6);
         let Some(flows) = flows else {
             return;
         };

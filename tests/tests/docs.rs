@@ -17,6 +17,7 @@ use xtask::cost::{Report, readme_table};
 /// The documents with tables and metrics in them.
 const README: &str = "README.md";
 const MONITORING: &str = "docs/monitoring/README.md";
+const API: &str = "docs/api.md";
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
@@ -58,6 +59,72 @@ fn fields(fields: Vec<(String, String)>) -> String {
     table(&["field", "meaning"], rows)
 }
 
+/// The routes of the document that the agent serves: method and path, parameters, what it is.
+fn routes() -> String {
+    let document: serde_json::Value =
+        serde_json::from_str(&read("smtp-user/src/serve/openapi/openapi.json")).expect("JSON");
+    let mut rows = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for method in ["get", "post"] {
+            let Some(operation) = methods.get(method) else {
+                continue;
+            };
+            let parameters = operation["parameters"].as_array();
+            let parameters = parameters.into_iter().flatten();
+            let query: Vec<_> = parameters
+                .filter(|parameter| parameter["in"] == "query")
+                .filter_map(|parameter| parameter["name"].as_str())
+                .map(|name| format!("`{name}`"))
+                .collect();
+            rows.push(vec![
+                format!("`{} {path}`", method.to_uppercase()),
+                query.join(" "),
+                operation["summary"].as_str().expect("a summary").to_owned(),
+            ]);
+        }
+    }
+    table(&["route", "query", "what it is"], rows)
+}
+
+/// A heading and the fields of an answer.
+type Answer = (&'static str, fn() -> Vec<(String, String)>);
+
+const ANSWERS: &[Answer] = &[
+    ("GET /api/v1/status", serve::status_fields),
+    ("GET /api/v1/sources", serve::sources_fields),
+    ("GET /api/v1/sources/{addr}", serve::source_fields),
+    ("GET /api/v1/sources/{addr}/why", why_fields),
+    ("GET /api/v1/sources/{addr}/series", serve::series_fields),
+    ("GET /api/v1/sources/{addr}/pairs", serve::pairs_fields),
+    ("GET /api/v1/series", serve::network_series_fields),
+    ("GET /api/v1/distribution", serve::distribution_fields),
+    ("GET /api/v1/verdicts", serve::verdicts_fields),
+    ("GET and POST /api/v1/verdicts/{id}", serve::verdict_fields),
+    ("GET /api/v1/relays", serve::relays_fields),
+    (
+        "POST /api/v1/relays and /api/v1/relays/expire",
+        serve::relay_change_fields,
+    ),
+    ("GET /api/v1/reports/{month}", serve::report_fields),
+    ("GET /api/v1/interfaces", serve::interfaces_fields),
+    ("GET /api/v1/config", serve::config_fields),
+    (
+        "GET /api/v1/events: the data of an event drain",
+        serve::drain_event_fields,
+    ),
+    (
+        "GET /api/v1/events: the data of an event verdict",
+        serve::verdict_event_fields,
+    ),
+    ("GET /readyz", serve::ready_fields),
+];
+
+fn api() -> String {
+    let answers = ANSWERS.iter();
+    let sections = answers.map(|(heading, of)| format!("\n## {heading}\n\n{}", fields(of())));
+    sections.collect()
+}
+
 fn skips() -> String {
     let rows = Skip::ALL
         .iter()
@@ -94,10 +161,8 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
     assert!(!report.quick, "a smoke run says nothing about cost");
     let tables = [
         (README, "metrics", metrics(METRICS)),
-        (README, "sources", fields(serve::sources_fields())),
-        (README, "source", fields(serve::source_fields())),
-        (README, "why", fields(why_fields())),
-        (README, "status", fields(serve::status_fields())),
+        (README, "routes", routes()),
+        (API, "api", api()),
         (README, "skips", skips()),
         (README, "detectors", detectors()),
         (README, "cost", readme_table(&report)),

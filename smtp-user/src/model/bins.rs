@@ -35,15 +35,18 @@ impl Bins {
     /// Adds a source of one window.
     #[inline]
     pub fn add(&mut self, connections: u64, bytes: u64) {
-        // Nearly all sources of a window are in the first bin or in none.
-        let place = if connections < FROM[1] {
-            if connections == 0 {
-                return;
-            }
-            0
-        } else {
-            FROM.iter().filter(|from| **from <= connections).count() - 1
-        };
+        // Nearly all sources of a window are in the first bin or in none, and which of both cannot be
+        // foretold: so there is no branch for it.
+        if connections < FROM[1] {
+            let counts = u64::from(connections != 0);
+            self.0[0].merge(&Bin {
+                sources: counts,
+                connections,
+                bytes: bytes * counts,
+            });
+            return;
+        }
+        let place = FROM.iter().filter(|from| **from <= connections).count() - 1;
         self.0[place].merge(&Bin {
             sources: 1,
             connections,

@@ -54,6 +54,7 @@ const PUBLIC: &[&str] = &[
     "metrics.top",
     "metrics.ipv4_prefix",
     "metrics.ipv6_prefix",
+    // It has no place for a user and a password.
     "alertmanager.url",
     "alertmanager.every",
     "alertmanager.gateway",

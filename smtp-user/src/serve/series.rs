@@ -313,7 +313,8 @@ fn is_of(verdict: &Verdict, period: &Period) -> bool {
 }
 
 impl Series {
-    fn read(
+    /// What the store has.
+    pub(super) fn read(
         query: Query,
         reader: &Reader,
         address: IpAddr,

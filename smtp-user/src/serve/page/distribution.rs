@@ -1,26 +1,27 @@
 //! `/distribution`: how many sources or pairs opened how many connections, the table of the system that
 //! smtpflow descends from.
 //!
-//! Contract: what an item is and what the shares are shares of is always said. Shares are computed from
-//! counts. Each row leads to the sources in it.
+//! Contract: made from the answer of the API. What an item is and what the shares are shares of is always
+//! said. Each row leads to the sources in it.
 #![forbid(unsafe_code)]
+
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
+use super::link::link;
 use super::span::{self, Choice};
 use super::{Layout, Screen, filters, show};
-use crate::distribution::{Row, percent};
-use crate::failure::Failure;
-use crate::model::period::{Period, Tier};
-use crate::report::distribution::{Item, ItemDistribution, range};
-use crate::report::month::distribution;
+use crate::model::period::Period;
+use crate::report::distribution::{Item, JsonDistribution, JsonRow};
+use crate::report::time::parse_time;
+use crate::report::verdicts::JsonPeriod;
 use crate::serve::App;
+use crate::serve::distribution::{Distribution, Query, view};
 use crate::serve::problem::Problem;
-use crate::serve::query::{Params, Span};
-use crate::store::Reader;
 
 /// The periods to choose from.
 const PERIODS: [(&str, &str); 4] = [
@@ -29,9 +30,9 @@ const PERIODS: [(&str, &str); 4] = [
     ("7d", "7 days"),
     ("30d", "30 days"),
 ];
-const ITEMS: [(&str, &str, Item); 2] = [
-    ("source", "Sources", Item::Source),
-    ("pair", "Pairs of source and server", Item::Pair),
+const ITEMS: [(&str, &str); 2] = [
+    ("source", "Sources"),
+    ("pair", "Pairs of source and server"),
 ];
 
 #[derive(Template)]
@@ -46,31 +47,7 @@ struct Page {
     compare: bool,
     period: Period,
     counted: Period,
-    now: Shown,
-    /// `None` where it was not asked for or nothing was counted then.
-    before: Option<Shown>,
-    rows: Vec<(ShownRow, Option<ShownRow>)>,
-}
-
-/// A distribution as it is shown.
-struct Shown {
-    items: u64,
-    connections: u64,
-    bytes: u64,
-    unsorted: u64,
-}
-
-struct ShownRow {
-    range: String,
-    /// The filter of the list of sources that gives those of this row.
-    filter: Option<String>,
-    items: u64,
-    item_percent: String,
-    cumulative: String,
-    connections: u64,
-    connection_percent: String,
-    bytes: u64,
-    byte_percent: String,
+    answer: Arc<Distribution>,
 }
 
 /// `GET /distribution`
@@ -79,105 +56,75 @@ pub(super) async fn page(State(app): State<App>, uri: Uri) -> Response {
 }
 
 async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {
-    let mut params = Params::of(uri)?;
-    let span = span::take(&mut params)?;
-    let asked = params.take("item", "source, pair", |text| {
-        ITEMS.into_iter().find(|(name, _, _)| *name == text)
-    })?;
-    let (item, items_name, kind) = asked.unwrap_or(ITEMS[0]);
-    let compare = params.take("compare", "previous", |text| {
-        (text == "previous").then_some(())
-    })?;
-    let compare = compare.is_some();
-    params.finish()?;
-    let read = app
-        .look_up(move |archive| archive.read(|reader| Read::new(reader, kind, span, compare)))
-        .await?;
-    let Read {
-        period,
-        counted,
-        now,
-        before,
-    } = read;
-    let shown_before = before.as_ref().map(Shown::from);
-    let mut earlier = before.map(|before| rows(&before, kind).into_iter());
-    let rows = rows(&now, kind)
-        .into_iter()
-        .map(|row| (row, earlier.as_mut().and_then(Iterator::next)))
-        .collect();
-    let (choices, period_value) = span::offered(&PERIODS, span);
+    let query = Query::parse(uri)?;
+    let answer = view(app, query).await?;
+    let (item, items_name) = ITEMS[usize::from(query.item == Item::Pair)];
+    let (choices, period_value) = span::offered(&PERIODS, query.span);
     Ok(Page {
         layout: Layout::new(&app.snapshot(), Screen::Distribution),
         item,
         items_name,
-        items: span::choices(&ITEMS.map(|(value, name, _)| (value, name)), item),
+        items: span::choices(&ITEMS, item),
         choices,
         period_value,
-        compare,
-        period,
-        counted,
-        now: Shown::from(&now),
-        before: shown_before,
-        rows,
+        compare: query.compare,
+        period: milliseconds(&answer.period),
+        counted: milliseconds(&answer.counted_period),
+        answer,
     })
 }
 
-struct Read {
-    period: Period,
-    counted: Period,
-    now: ItemDistribution,
-    before: Option<ItemDistribution>,
-}
+impl Page {
+    fn now(&self) -> &JsonDistribution {
+        &self.answer.distribution
+    }
 
-impl Read {
-    fn new(reader: &Reader, item: Item, span: Span, compare: bool) -> Result<Self, Failure> {
-        let (period, before) = span::periods(span, reader.now());
-        Ok(Self {
-            period,
-            counted: reader.snap(period),
-            now: distribution(reader, item, period)?,
-            before: if compare && !reader.coverage(Tier::Hour, before)?.is_empty() {
-                Some(distribution(reader, item, before)?)
-            } else {
-                None
-            },
-        })
+    /// What was before, if it was asked for and counted.
+    fn before(&self) -> Option<&JsonDistribution> {
+        let previous = self.answer.previous.as_ref()?;
+        Some(&previous.distribution)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&JsonRow, Option<&JsonRow>)> {
+        let rows = self.now().rows.iter().enumerate();
+        rows.map(|(place, row)| (row, self.before().and_then(|before| before.rows.get(place))))
+    }
+
+    /// The same screen with another item, period or comparison.
+    fn to(&self, item: &str, period: &str, compare: &bool) -> String {
+        let compared = [("item", item), ("period", period), ("compare", "previous")];
+        link("/distribution", &compared[..2 + usize::from(*compare)])
+    }
+
+    /// The sources of a row; pairs have no list of their own.
+    fn sources(&self, row: &JsonRow) -> Option<String> {
+        let above = format!("connections>{}", row.from - 1);
+        let filter = match row.to {
+            Some(to) => format!("{above} connections<={to}"),
+            None => above,
+        };
+        let parameters = [("period", self.period_value.as_str()), ("filter", &filter)];
+        (self.item == "source").then(|| link("/sources", &parameters))
+    }
+
+    fn json(&self) -> String {
+        self.to(self.item, &self.period_value, &self.compare)
+            .replace("/distribution?", "/api/v1/distribution?")
     }
 }
 
-impl From<&ItemDistribution> for Shown {
-    fn from(of: &ItemDistribution) -> Self {
-        let all = &of.distribution;
-        Self {
-            items: all.items,
-            connections: all.connections,
-            bytes: all.bytes,
-            unsorted: of.unsorted_connections,
-        }
-    }
-}
-
-fn rows(of: &ItemDistribution, item: Item) -> Vec<ShownRow> {
-    let all = &of.distribution;
-    let row = |row: &Row| ShownRow {
-        range: range(row).replace('-', "\u{2013}"),
-        filter: (item == Item::Source).then(|| filter(row)),
-        items: row.items,
-        item_percent: percent(row.items, all.items),
-        cumulative: percent(row.cumulative_items, all.items),
-        connections: row.connections,
-        connection_percent: percent(row.connections, all.connections),
-        bytes: row.bytes,
-        byte_percent: percent(row.bytes, all.bytes),
-    };
-    all.rows.iter().map(row).collect()
-}
-
-/// Those of the row, in the language of the list of sources, as it stands in a query.
-fn filter(row: &Row) -> String {
-    let above = format!("connections%3E{}", row.from - 1);
+/// As people read the bounds of a row.
+fn range(row: &JsonRow) -> String {
     match row.to {
-        Some(to) => format!("{above}+connections%3C%3D{to}"),
-        None => above,
+        Some(to) => format!("{}\u{2013}{to}", row.from),
+        None => format!("{}\u{2013}", row.from),
+    }
+}
+
+fn milliseconds(period: &JsonPeriod) -> Period {
+    let time = |text: &str| parse_time(text).unwrap_or(0);
+    Period {
+        from: time(period.from.as_ref()),
+        to: time(period.to.as_ref()),
     }
 }

@@ -21,7 +21,7 @@ use smtp_common::packet::Address;
 use self::conduct::{Connection, Outcome, Said, Server};
 use self::heat::Heat;
 pub(super) use self::rules::RuleRow;
-use self::series::Series;
+use self::series::Row;
 use super::life::{Act, Life};
 use super::span::{self, Choice};
 use super::{Layout, Screen, filters, show};
@@ -38,6 +38,7 @@ use crate::report::why::why;
 use crate::serve::App;
 use crate::serve::problem::Problem;
 use crate::serve::query::{Params, Span};
+use crate::serve::series::{Query, Series};
 use crate::store::Reader;
 
 /// Rows of the table of figures that are there unasked; the heat map has all hours in any case.
@@ -51,6 +52,9 @@ const PERIODS: [(&str, &str); 3] = [("24h", "24 hours"), ("7d", "7 days"), ("30d
 
 /// What the store knows of it.
 struct Host {
+    /// The end of the newest window, and the begin of its hour.
+    now: u64,
+    hour: u64,
     scope: Scope,
     /// Whom it is judged with, where that is not it alone.
     judged_with: Option<String>,
@@ -65,7 +69,10 @@ struct Host {
     period: Period,
     counted: Period,
     figures: Vec<Figure>,
-    series: Series,
+    /// Whether the series is of days.
+    days: bool,
+    rows: Vec<Row>,
+    chart: String,
     heat: Heat,
     outcomes: Vec<Outcome>,
     followed: u64,
@@ -189,6 +196,7 @@ impl Host {
         archive.read(|reader| {
             let why = why(reader, &archive.policy(), address)?;
             let now = reader.now();
+            let hour = Tier::Hour.start_of(now.saturating_sub(1));
             let (period, before) = span::periods(span, now);
             let report = HostReport::gather(reader, address, period, archive.local())?;
             let before = Before::read(reader, address, before)?;
@@ -209,9 +217,11 @@ impl Host {
             } else {
                 Tier::Day
             };
-            let mut series = Series::read(reader, client, tier, period, settings, &own)?;
-            if !table && series.rows.len() > ROWS {
-                series.rows.clear();
+            let query = Query { tier, span };
+            let series = Series::read(query, reader, address, settings)?;
+            let mut rows = series::rows(&series);
+            if !table && rows.len() > ROWS {
+                rows.clear();
             }
             let open = || own.iter().filter(|verdict| verdict.state.is_open());
             let worst = open().max_by_key(|verdict| (verdict.severity, verdict.last_at));
@@ -225,21 +235,22 @@ impl Host {
             let kept = || report.pairs.iter().filter(|(key, _)| key.server != UNKEPT);
             let unkept = report.pairs.iter().find(|(key, _)| key.server == UNKEPT);
             Ok(Self {
+                now,
+                hour,
                 scope: report.scope,
                 judged_with: (!alone).then(|| prefix::show(&why.subject)),
                 worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
                 open: open().map(|verdict| verdict.id).collect(),
-                relay: archive
-                    .policy()
-                    .relay_of(address, Tier::Hour.start_of(now.saturating_sub(1)))
-                    .map(Entry::from),
+                relay: archive.policy().relay_of(address, hour).map(Entry::from),
                 judged: why.unjudged.is_none(),
                 answer: why.answer,
                 rules: rules::rows(&why.rules),
                 period,
                 counted: report.counted_period,
                 figures: figures(&report, &before),
-                series,
+                days: tier == Tier::Day,
+                rows,
+                chart: series::chart(&series),
                 heat,
                 outcomes: conduct::outcomes(sessions, &before.counts.sessions),
                 followed: sessions.outcomes.sum(),

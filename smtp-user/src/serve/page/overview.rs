@@ -134,7 +134,10 @@ async fn make(app: &App) -> Result<Overview, Problem> {
     let layout = Layout::new(&snapshot, Screen::Overview);
     Ok(match past {
         Ok((trend, alerts)) => overview(layout, &snapshot, top, Some(&trend), alerts, None),
-        Err(without) => overview(layout, &snapshot, top, None, Vec::new(), Some(without)),
+        Err(without) => {
+            let alerts = alert::bare(&snapshot.open, layout.now());
+            overview(layout, &snapshot, top, None, alerts, Some(without))
+        }
     })
 }
 

@@ -15,7 +15,6 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use super::{Layout, Screen, filters, show};
 use crate::admission::scope;
 use crate::distribution::{Row, percent};
-use crate::failure::Failure;
 use crate::model::Counts;
 use crate::model::period::Period;
 use crate::model::prefix;
@@ -27,7 +26,7 @@ use crate::report::month::PeriodReport;
 use crate::report::time::{self, Month};
 use crate::serve::App;
 use crate::serve::problem::Problem;
-use crate::store::Reader;
+use crate::serve::reports;
 
 /// Gaps and hosts that are listed; the CSV has all.
 const LISTED: usize = 50;
@@ -141,16 +140,18 @@ pub(super) async fn page(State(app): State<App>, Path(month): Path<String>) -> R
 async fn make(app: &App, text: &str) -> Result<Page, Problem> {
     let month = Month::parse(text)
         .map_err(|_| Problem::parameter("month", text, "a month such as 2026-11"))?;
-    let report = app
-        .look_up(move |archive| archive.read(|reader| Shown::read(reader, month, archive.local())))
+    let span = app
+        .look_up(|archive| archive.read(|reader| Ok(reader.span())))
         .await?;
-    let Some((report, span)) = report else {
+    let period = month.period();
+    let span = span.filter(|span| span.to > period.from && span.from < period.to);
+    let Some(span) = span else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             format!("nothing was counted in {month}; /report has the current month"),
         ));
     };
-    let period = month.period();
+    let report = reports::view(app, month).await?;
     let other = |there: bool, month: Month| there.then(|| month.to_string());
     Ok(Page {
         layout: Layout::new(&app.snapshot(), Screen::Report).of(month.to_string()),
@@ -160,28 +161,11 @@ async fn make(app: &App, text: &str) -> Result<Page, Problem> {
             Month::of(period.from.saturating_sub(1)),
         ),
         next: other(span.to > period.to, Month::of(period.to)),
-        report,
+        report: Shown::new(&report),
     })
 }
 
 impl Shown {
-    /// `None` for a month outside of what is kept.
-    fn read(
-        reader: &Reader,
-        month: Month,
-        local: &[ipnet::IpNet],
-    ) -> Result<Option<(Self, Period)>, Failure> {
-        let period = month.period();
-        let Some(span) = reader.span() else {
-            return Ok(None);
-        };
-        if span.to <= period.from || span.from >= period.to {
-            return Ok(None);
-        }
-        let report = PeriodReport::read(reader, Some(month), period, local)?;
-        Ok(Some((Self::new(&report), span)))
-    }
-
     fn new(report: &PeriodReport) -> Self {
         let counted = &report.counted;
         let totals = &counted.totals;

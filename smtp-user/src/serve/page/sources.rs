@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Query as Pairs, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
 use super::super::App;
@@ -243,7 +243,13 @@ impl Page {
 
 /// `GET /sources`
 pub(super) async fn page(State(app): State<App>, uri: Uri) -> Response {
-    show(&app, make(&app, &uri).await)
+    let made = make(&app, &uri).await;
+    let mistaken = made.as_ref().is_ok_and(|page| page.mistake.is_some());
+    let mut response = show(&app, made);
+    if mistaken {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+    }
+    response
 }
 
 async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {

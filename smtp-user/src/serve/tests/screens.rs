@@ -9,7 +9,7 @@ use crate::store::{PersonalChange, change_verdict};
 const ELEMENTS: &[&str] = &[
     "a", "article", "body", "br", "button", "caption", "code", "dd", "details", "dialog", "div",
     "dl", "dt", "footer", "form", "h1", "h2", "h3", "head", "header", "html", "input", "label",
-    "li", "line", "link", "main", "meta", "nav", "ol", "option", "p", "path", "q", "rect",
+    "li", "line", "link", "main", "mark", "meta", "nav", "ol", "option", "p", "path", "q", "rect",
     "script", "section", "select", "small", "span", "strong", "summary", "svg", "table", "tbody",
     "td", "text", "th", "thead", "time", "title", "tr", "ul",
 ];
@@ -108,7 +108,13 @@ fn scene(path: &std::path::Path) -> Scene {
     scene
 }
 
-const SCREENS: [&str; 16] = [
+const SCREENS: [&str; 22] = [
+    "/",
+    "/sources",
+    "/sources?period=all&sort=addr&order=asc&limit=2&offset=1",
+    "/sources?period=2026-11&filter=state:open+connections%3E1",
+    "/sources?period=1h&filter=net:203.0.113.0/24",
+    "/system",
     "/host/192.0.2.66",
     "/host/192.0.2.66?period=7d&table=yes",
     "/host/192.0.2.99?period=30d",
@@ -159,6 +165,10 @@ fn hostile_addresses_and_queries_do_nothing() {
             format!("/distribution?item={coded}"),
             format!("/distribution?compare={coded}"),
             format!("/verdicts?filter={coded}"),
+            format!("/sources?filter={coded}"),
+            format!("/sources?period={coded}"),
+            format!("/sources?limit={coded}"),
+            format!("/sources?{coded}=1"),
             format!("/verdicts?sort={coded}"),
             format!("/verdicts/{coded}"),
             format!("/report/{coded}"),

@@ -1,200 +1,115 @@
-//! What a host did, hour by hour: a table, and the same figures for the script that draws them.
+//! What a host did, bucket by bucket: a table, and the same figures for the script that draws them.
 //!
-//! Contract: every bucket of the period is there, also one without an end yet; one in which packets
-//! were not counted is a gap (`null`), one in which they were and nothing came is 0.
-
-use std::collections::BTreeMap;
+//! Contract: both are made from the answer of the API. A bucket in which packets were not counted is a gap
+//! (`null`), one in which they were and nothing came is 0.
 
 use serde::Serialize;
-use smtp_common::packet::Address;
 
-use super::heat::by_start;
-use crate::detect::Settings;
-use crate::failure::Failure;
-use crate::model::Counts;
-use crate::model::period::{Period, Tier};
-use crate::model::session::Outcome;
-use crate::model::verdict::Verdict;
-use crate::store::Reader;
+use crate::model::verdict::Severity;
+use crate::report::time::parse_time;
+use crate::serve::series::{Limit, Series};
 
-/// See the module.
-pub(super) struct Series {
-    pub(super) tier: Tier,
-    pub(super) rows: Vec<Row>,
-    /// For the script, as JSON.
-    pub(super) chart: String,
-}
+/// Less of a bucket than this was counted: then it is said.
+const WHOLE: f64 = 0.995;
 
+/// A bucket as a row.
 pub(super) struct Row {
+    /// When it begins, in milliseconds since 1970.
     pub(super) start: u64,
     /// `None` in a gap.
     pub(super) counted: Option<Counted>,
 }
 
+/// What was counted in a bucket.
 pub(super) struct Counted {
     /// In percent, where packets were not counted all the time.
     pub(super) covered: Option<u64>,
     pub(super) connections: u64,
     pub(super) servers: u64,
     pub(super) size: Option<String>,
+    pub(super) answered: u64,
+    pub(super) refused: u64,
     pub(super) delivered: u64,
     pub(super) rejected: u64,
-    pub(super) refused: u64,
-    pub(super) unknown: u64,
+    pub(super) accepted: u64,
 }
 
+/// The rows, the latest first.
+pub(super) fn rows(series: &Series) -> Vec<Row> {
+    let row = |(place, start): (usize, &u64)| {
+        let of = |column: &[Option<u64>]| column.get(place).copied().flatten().unwrap_or(0);
+        let share = series.coverage.get(place).copied().unwrap_or(0.0);
+        let size = series.bytes_per_packet.get(place).copied().flatten();
+        let counted = (share > 0.0).then(|| Counted {
+            covered: (share < WHOLE).then(|| (share * 100.0).floor() as u64),
+            connections: of(&series.connections),
+            servers: of(&series.servers),
+            size: size.map(|mean| format!("{mean:.0}")),
+            answered: of(&series.answered),
+            refused: of(&series.refused),
+            delivered: of(&series.delivered),
+            rejected: of(&series.rejected),
+            accepted: of(&series.accepted),
+        });
+        Row {
+            start: start * 1000,
+            counted,
+        }
+    };
+    series.times.iter().enumerate().map(row).rev().collect()
+}
+
+/// What the script draws: no more of the answer, since it is in the page.
 #[derive(Serialize)]
-struct Chart {
+struct Chart<'a> {
     tier_seconds: u64,
-    times: Vec<u64>,
-    connections: Vec<Option<u64>>,
-    servers: Vec<Option<u64>>,
+    times: &'a [u64],
+    connections: &'a [Option<u64>],
+    servers: &'a [Option<u64>],
     bytes_per_packet: Vec<Option<f64>>,
-    /// Lines in the charts: the limits of an hour.
-    limits: Vec<Limit>,
-    verdicts: Vec<Mark>,
+    limits: Vec<&'a Limit>,
+    verdicts: Vec<Mark<'a>>,
 }
 
 #[derive(Serialize)]
-struct Limit {
-    figure: &'static str,
-    severity: &'static str,
-    value: f64,
-}
-
-#[derive(Serialize)]
-struct Mark {
+struct Mark<'a> {
     id: u64,
-    detector: String,
-    severity: &'static str,
+    detector: &'a str,
+    severity: Severity,
+    /// In seconds since 1970.
     at: u64,
 }
 
-impl Series {
-    /// Of the buckets that the period touches.
-    pub(super) fn read(
-        reader: &Reader,
-        client: Address,
-        tier: Tier,
-        period: Period,
-        settings: &Settings,
-        verdicts: &[&Verdict],
-    ) -> Result<Self, Failure> {
-        let length = tier.length().unwrap_or(1);
-        let up = by_start(&reader.coverage(tier, period)?);
-        let mut found: BTreeMap<u64, Counts> = BTreeMap::new();
-        for (bucket, counts) in reader.series(client, tier, period)? {
-            found.entry(bucket.start).or_default().merge(&counts);
-        }
-        let mut rows = Vec::new();
-        let mut start = tier.start_of(period.from);
-        while start < period.to {
-            let past = (period.to - start).min(length);
-            let counted = match up.get(&start).filter(|up| **up > 0) {
-                None => None,
-                Some(up) => {
-                    let counts = found.get(&start).copied().unwrap_or_default();
-                    let servers = if counts == Counts::default() {
-                        0
-                    } else {
-                        let bucket = Period {
-                            from: start,
-                            to: start + length,
-                        };
-                        reader.servers_of(client, bucket)?.count
-                    };
-                    Some(Counted::new(&counts, servers, *up as f64 / past as f64))
-                }
-            };
-            rows.push((Row { start, counted }, found.get(&start).copied()));
-            start += length;
-        }
-        let chart = chart(&rows, tier, settings, verdicts, period);
-        Ok(Self {
-            tier,
-            rows: rows.into_iter().map(|(row, _)| row).rev().collect(),
-            chart: serde_json::to_string(&chart).unwrap_or_default(),
-        })
-    }
-}
-
-impl Counted {
-    fn new(counts: &Counts, servers: u64, share: f64) -> Self {
-        let of = |outcome| counts.sessions.outcomes.of(outcome);
-        Self {
-            covered: (share < 0.995).then(|| (share * 100.0).floor() as u64),
-            connections: counts.totals.connections,
-            servers,
-            size: counts.mean_size().map(|mean| format!("{mean:.0}")),
-            delivered: of(Outcome::Delivered),
-            rejected: of(Outcome::Rejected),
-            refused: of(Outcome::Refused),
-            unknown: of(Outcome::Unknown),
-        }
-    }
-}
-
-fn chart(
-    rows: &[(Row, Option<Counts>)],
-    tier: Tier,
-    settings: &Settings,
-    verdicts: &[&Verdict],
-    period: Period,
-) -> Chart {
-    let limits = match tier {
-        // The limits are of hours.
-        Tier::Hour => vec![
-            Limit {
-                figure: "connections",
-                severity: "notice",
-                value: settings.volume.notice.into(),
-            },
-            Limit {
-                figure: "connections",
-                severity: "warning",
-                value: settings.volume.warning.into(),
-            },
-            Limit {
-                figure: "servers",
-                severity: "warning",
-                value: settings.fanout.servers.get().into(),
-            },
-            Limit {
-                figure: "bytes_per_packet",
-                severity: "notice",
-                value: settings.size.bytes.into(),
-            },
-        ],
-        _ => Vec::new(),
+/// The figures that are drawn, as JSON.
+pub(super) fn chart(series: &Series) -> String {
+    let drawn = ["connections", "servers", "bytes_per_packet"];
+    let chart = Chart {
+        tier_seconds: series.tier_seconds,
+        times: &series.times,
+        connections: &series.connections,
+        servers: &series.servers,
+        bytes_per_packet: series
+            .bytes_per_packet
+            .iter()
+            .map(|mean| mean.map(|mean| (mean * 10.0).round() / 10.0))
+            .collect(),
+        limits: series
+            .limits
+            .iter()
+            .filter(|limit| drawn.contains(&limit.figure))
+            .collect(),
+        verdicts: series
+            .verdicts
+            .iter()
+            .filter_map(|mark| {
+                Some(Mark {
+                    id: mark.id,
+                    detector: &mark.detector,
+                    severity: mark.severity,
+                    at: parse_time(&mark.from.0).ok()? / 1000,
+                })
+            })
+            .collect(),
     };
-    Chart {
-        tier_seconds: tier.length().unwrap_or(0) / 1000,
-        times: rows.iter().map(|(row, _)| row.start / 1000).collect(),
-        connections: counted(rows, |row| row.connections),
-        servers: counted(rows, |row| row.servers),
-        bytes_per_packet: rows
-            .iter()
-            .map(|(_, counts)| {
-                let mean = counts.as_ref().and_then(Counts::mean_size)?;
-                Some((mean * 10.0).round() / 10.0)
-            })
-            .collect(),
-        limits,
-        verdicts: verdicts
-            .iter()
-            .filter(|verdict| period.contains(verdict.opened_at))
-            .map(|verdict| Mark {
-                id: verdict.id,
-                detector: verdict.detector.clone(),
-                severity: verdict.severity.name(),
-                at: verdict.opened_at / 1000,
-            })
-            .collect(),
-    }
-}
-
-fn counted(rows: &[(Row, Option<Counts>)], of: impl Fn(&Counted) -> u64) -> Vec<Option<u64>> {
-    rows.iter()
-        .map(|(row, _)| row.counted.as_ref().map(&of))
-        .collect()
+    serde_json::to_string(&chart).unwrap_or_default()
 }

@@ -41,8 +41,8 @@ pub(super) struct Alert {
     pub(super) others: Vec<String>,
     /// Since when it is flagged, in milliseconds since 1970.
     pub(super) since: u64,
-    /// Verdicts about it before those that are open.
-    pub(super) before: usize,
+    /// Verdicts about it before those that are open; `None` if it is not known.
+    pub(super) before: Option<usize>,
     pub(super) state: VerdictState,
     /// Who did something last, what they said, and when.
     pub(super) acted: Option<(String, String, u64)>,
@@ -145,11 +145,31 @@ fn headline(class: Class, number: u64) -> String {
     }
 }
 
-/// The hosts with open verdicts, the worst first; among equals those that nobody has looked at, then
-/// the latest.
+/// The hosts with open verdicts, with what history knows of them.
 pub(super) fn alerts(archive: &Archive, trend: &Trend) -> Result<Vec<Alert>, Failure> {
+    let mut alerts = ranked(&trend.lives, trend.now);
+    archive.read(|reader| {
+        for alert in alerts.iter_mut().take(MOST) {
+            alert.complete(reader, trend)?;
+        }
+        Ok(())
+    })?;
+    Ok(alerts)
+}
+
+/// Likewise where there is no history.
+pub(super) fn bare(open: &[Verdict], now: u64) -> Vec<Alert> {
+    let life = |verdict: &Verdict| Life {
+        verdict: verdict.clone(),
+        events: Vec::new(),
+    };
+    ranked(&open.iter().map(life).collect::<Vec<_>>(), now)
+}
+
+/// The worst first; among equals those that nobody has looked at, then the latest.
+fn ranked(lives: &[Life], now: u64) -> Vec<Alert> {
     let mut hosts: Vec<(IpNet, Vec<&Life>)> = Vec::new();
-    for life in &trend.lives {
+    for life in lives {
         let Verdict { subject, state, .. } = &life.verdict;
         if !state.is_open() {
             continue;
@@ -159,23 +179,18 @@ pub(super) fn alerts(archive: &Archive, trend: &Trend) -> Result<Vec<Alert>, Fai
             None => hosts.push((*subject, vec![life])),
         }
     }
-    archive.read(|reader| {
-        let mut alerts = Vec::new();
-        for (subject, lives) in hosts {
-            alerts.push(Alert::of(subject, &lives, trend.now));
-        }
-        alerts.sort_by(|a, b| {
-            let looked = |alert: &Alert| alert.state != VerdictState::New;
-            b.severity
-                .cmp(&a.severity)
-                .then(looked(a).cmp(&looked(b)))
-                .then(b.since.cmp(&a.since))
-        });
-        for alert in alerts.iter_mut().take(MOST) {
-            alert.complete(reader, trend)?;
-        }
-        Ok(alerts)
-    })
+    let mut alerts: Vec<_> = hosts
+        .iter()
+        .map(|(subject, lives)| Alert::of(*subject, lives, now))
+        .collect();
+    alerts.sort_by(|a, b| {
+        let looked = |alert: &Alert| alert.state != VerdictState::New;
+        b.severity
+            .cmp(&a.severity)
+            .then(looked(a).cmp(&looked(b)))
+            .then(b.since.cmp(&a.since))
+    });
+    alerts
 }
 
 impl Alert {
@@ -217,7 +232,7 @@ impl Alert {
                 .filter_map(opened)
                 .min()
                 .unwrap_or(worst.opened_at),
-            before: 0,
+            before: None,
             state: verdicts()
                 .map(|verdict| verdict.state)
                 .min()
@@ -247,10 +262,10 @@ impl Alert {
             ..VerdictFilter::default()
         };
         let all = reader.verdicts(&filter)?;
-        self.before = all
+        let before = all
             .iter()
-            .map(|verdict| usize::from(!verdict.state.is_open()) + verdict.reopened as usize)
-            .sum();
+            .map(|verdict| usize::from(!verdict.state.is_open()) + verdict.reopened as usize);
+        self.before = Some(before.sum());
         Ok(())
     }
 }

@@ -236,9 +236,9 @@ function listen() {
   stream.addEventListener("verdict", refresh);
   stream.addEventListener("open", plan);
   stream.addEventListener("error", () => {
-    // It comes back by itself, unless it was refused; until then the clock tells when to look.
+    // It comes back by itself, unless it was refused; whether the agent is still there is seen at once.
     if (stream?.readyState === EventSource.CLOSED) stream = null;
-    plan();
+    if (visible()) refresh();
   });
 }
 

@@ -19,7 +19,8 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-const SEVERITY = { notice: "accent", warning: "warn", critical: "bad" };
+// What has no severity only tells small from large.
+const SEVERITY = { null: "dim", notice: "accent", warning: "warn", critical: "bad" };
 
 /** Short numbers for an axis. */
 function short(value) {
@@ -97,11 +98,11 @@ function before(chart, figure) {
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-      const below = figure === "bytes_per_packet" ? "small below" : limit.severity;
+      const name = limit.severity ?? "small below";
       // Limits may be near each other: their names are at both ends.
       const right = limit.severity === "warning";
       ctx.textAlign = right ? "right" : "left";
-      ctx.fillText(`${below} ${limit.value}`, right ? bbox.left + bbox.width - 4 * ratio : bbox.left + 4 * ratio, y - 3 * ratio);
+      ctx.fillText(`${name} ${limit.value}`, right ? bbox.left + bbox.width - 4 * ratio : bbox.left + 4 * ratio, y - 3 * ratio);
     }
     ctx.setLineDash([]);
     for (const verdict of chart.verdicts) {
