@@ -217,7 +217,7 @@ pub struct Change {
 
 /// `smtpflow verdict`.
 pub fn change(place: &Place, change: &Change, json: bool) -> Result<String, Failure> {
-    let verdict = change_verdict(
+    let (verdict, _) = change_verdict(
         place.path(),
         &PersonalChange {
             id: change.id,
@@ -284,19 +284,26 @@ pub fn change_relay(place: &Place, change: &RelayChange, json: bool) -> Result<S
                 0 => String::new(),
                 number => format!("; open verdicts that are resolved by it: {number}"),
             };
-            let said = format!("{} is a known relay now{said}\n", relay.prefix);
+            let unknown = match place.local() {
+                [] => {
+                    "; name the agent's configuration (--config) to have it checked against your own \
+                       prefixes"
+                }
+                _ => "",
+            };
+            let said = format!("{} is a known relay now{said}{unknown}\n", relay.prefix);
             (JsonChanged::new(stored, resolved, at), said)
         }
         RelayChange::Expire { prefix, who, why } => {
-            let stored = place.reader()?.relays()?;
-            relays::check_end(*prefix, &place.config.relay, &stored)?;
             let end = RelayEnd {
                 prefix: *prefix,
                 who,
                 why,
                 at,
             };
-            let stored = end_relay(place.path(), &end)?;
+            let stored = end_relay(place.path(), &end).map_err(|unchanged| {
+                relays::explain_end(unchanged, *prefix, &place.config.relay)
+            })?;
             let said = format!("{prefix} is no known relay any more\n");
             (JsonChanged::new(stored, Vec::new(), at), said)
         }

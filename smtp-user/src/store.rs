@@ -23,7 +23,7 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;

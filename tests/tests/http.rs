@@ -253,7 +253,7 @@ fn from_elsewhere_nobody_reads_without_the_token() {
 fn drains_go_on_under_two_hundred_readers_and_no_answer_fails() {
     const READERS: u64 = 200;
     const WINDOWS: u64 = 5;
-    let lab = Lab::gateway("thttpreaders", Topology::default()).expect("a laboratory");
+    let lab = Lab::gateway("thttpread", Topology::default()).expect("a laboratory");
     let options = AgentOptions::new(&lab).expect("options");
     let mut agent = lab.agent(&options).expect("the agent starts");
     agent.wait_ready(LIMIT).expect("the agent is ready");

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
@@ -217,6 +218,23 @@ fn prepared(folder: &Path, agent: SocketAddr) -> PathBuf {
     path
 }
 
+/// What Prometheus' checker says about a page in the text format.
+fn check_metrics(page: &str) {
+    let mut child = tool("promtool", ["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(page.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{page}");
+}
+
 /// A Prometheus that scrapes an agent.
 struct Prometheus {
     listen: SocketAddr,
@@ -333,6 +351,19 @@ fn every_expression_is_answered_by_a_prometheus_that_scrapes_an_agent() {
     prometheus.wait(&format!(
         "smtpflow_source_flagged{{src=\"{SUSPECT}\",detector=\"volume\"}}"
     ));
+
+    let page = agent.get("/metrics/sources").expect("a page").text();
+    check_metrics(&page);
+    let on_page: BTreeSet<_> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
+        .collect();
+    let known: BTreeSet<_> = SOURCE_METRICS
+        .iter()
+        .flat_map(Metric::sample_names)
+        .collect();
+    assert_eq!(on_page, known, "{page}");
 
     // The dashboard: no expression is wrong, and each shows something.
     for (title, expression) in dashboard() {

@@ -92,27 +92,17 @@ pub fn check_new(prefix: IpNet, configured: &[Relay], local: &[IpNet]) -> Result
     }
 }
 
-/// Checks that an entry that is to be ended is not one of the configuration alone.
-///
-/// # Errors
-///
-/// It is, with the way out.
-pub fn check_end(
-    prefix: IpNet,
-    configured: &[Relay],
-    stored: &[StoredRelay],
-) -> Result<(), Unchanged> {
-    let of_config = configured.iter().any(|other| other.prefix == prefix);
-    let of_store = stored
-        .iter()
-        .any(|stored| stored.ended.is_none() && stored.relay.prefix == prefix);
-    if of_config && !of_store {
-        return Err(Unchanged::Conflict(format!(
-            "{prefix} is a known relay of the configuration: delete it there ([[relay]]) and start the \
-             agent again"
-        )));
+/// Why an entry was not ended: what the store does not have, the configuration may have.
+pub fn explain_end(unchanged: Unchanged, prefix: IpNet, configured: &[Relay]) -> Unchanged {
+    match unchanged {
+        Unchanged::Absent(_) if configured.iter().any(|other| other.prefix == prefix) => {
+            Unchanged::Conflict(format!(
+                "{prefix} is a known relay of the configuration: delete it there ([[relay]]) and start \
+                 the agent again"
+            ))
+        }
+        other => other,
     }
-    Ok(())
 }
 
 answer! {

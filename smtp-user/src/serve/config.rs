@@ -187,10 +187,11 @@ mod tests {
         config.table.flow_sets_per_cpu = Some(64);
         config.serve.token_file = Some("/etc/smtpflow/token".into());
         config.serve.act_token_file = Some("/etc/smtpflow/act".into());
-        let url = crate::config::HttpUrl::parse("http://127.0.0.1:9093", "").expect("an address");
-        config.serve.public_url = Some(url.clone());
-        config.alertmanager.url = Some(url);
-        config.alertmanager.gateway = Some("north".to_owned());
+        let toml = "[serve]\npublic_url = \"https://watch.example.org\"\n[alertmanager]\n\
+                    url = \"http://127.0.0.1:9093\"\ngateway = \"border\"\n";
+        let other = Config::from_toml("test", toml).unwrap_or_else(|failure| panic!("{failure}"));
+        config.serve.public_url = other.serve.public_url;
+        config.alertmanager = other.alertmanager;
         config.relay.push(crate::detect::Relay {
             prefix: "192.0.2.25/32".parse().expect("a prefix"),
             reason: "the relay".to_owned(),

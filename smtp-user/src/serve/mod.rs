@@ -515,7 +515,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         .route("/api/v1/relays", get(relays::list).post(relays::add))
         .route("/api/v1/relays/expire", post(relays::expire))
         .merge(page::routes())
-        .fallback(problem::not_found)
+        .fallback(page::nothing)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .layer(middleware::map_response(harden))
         .with_state(app)

@@ -27,8 +27,8 @@ use crate::model::person::MAX_WHY;
 use crate::model::prefix;
 use crate::model::relay::{MAX_TEXT, Origin, Relay, parse_day};
 use crate::report::SCHEMA;
-use crate::report::relays::{JsonChanged, JsonRelay, KnownRelay, all, check_end, check_new};
-use crate::store::{NewRelay, Reader, RelayEnd, Unchanged, add_relay, end_relay};
+use crate::report::relays::{JsonChanged, JsonRelay, KnownRelay, all, check_new, explain_end};
+use crate::store::{NewRelay, Reader, RelayEnd, add_relay, end_relay};
 
 answer! {
     /// `/api/v1/relays`.
@@ -233,9 +233,6 @@ pub(super) async fn expire(
     let archive = app.archive()?;
     let changed = app
         .change(move |path| {
-            let policy = archive.policy();
-            let stored = archive.read(Reader::relays).map_err(Unchanged::Store)?;
-            check_end(prefix, policy.configured_relays(), &stored)?;
             let at = now();
             let end = RelayEnd {
                 prefix,
@@ -243,7 +240,9 @@ pub(super) async fn expire(
                 why: &why,
                 at,
             };
-            let stored = end_relay(path, &end)?;
+            let stored = end_relay(path, &end).map_err(|unchanged| {
+                explain_end(unchanged, prefix, archive.policy().configured_relays())
+            })?;
             tracing::info!(%prefix, who, "a known relay was ended over HTTP: {why}");
             Ok(JsonChanged::new(stored, Vec::new(), at))
         })

@@ -258,15 +258,16 @@ pub(super) async fn change(
     let id = number(&id)?;
     let Change { state, who, why } = change::read(&body)?;
     let to: VerdictState = state.parse().map_err(change::invalid)?;
-    app.change(move |path| {
-        let change = PersonalChange {
-            id,
-            to,
-            who: &who,
-            why: &why,
-            at: milliseconds(SystemTime::now()),
-        };
-        change_verdict(path, &change).inspect(|verdict| {
+    let life = app
+        .change(move |path| {
+            let change = PersonalChange {
+                id,
+                to,
+                who: &who,
+                why: &why,
+                at: milliseconds(SystemTime::now()),
+            };
+            let (verdict, events) = change_verdict(path, &change)?;
             tracing::info!(
                 verdict = id,
                 subject = %verdict.subject,
@@ -274,10 +275,10 @@ pub(super) async fn change(
                 who,
                 "a verdict was changed over HTTP: {why}"
             );
+            Ok(Life::new(&verdict, &events))
         })
-    })
-    .await?;
-    Ok(Json(view_one(&app, id).await?).into_response())
+        .await?;
+    Ok(Json(life).into_response())
 }
 
 /// Path and meaning of every field of `/api/v1/verdicts`.

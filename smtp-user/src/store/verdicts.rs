@@ -460,14 +460,18 @@ pub struct PersonalChange<'a> {
     pub at: u64,
 }
 
-/// Makes a change in the file at `path`; gives the verdict as it is now.
+/// Makes a change in the file at `path`; gives the verdict as it is now, and what has happened to it, the
+/// earliest first.
 ///
 /// # Errors
 ///
 /// The file is none of ours, or cannot be written; there is no such verdict; the state cannot follow
 /// on the one that it has; another verdict is open in its place; `who` or `why` is no text that can be
 /// kept.
-pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdict, Unchanged> {
+pub fn change_verdict(
+    path: &Path,
+    change: &PersonalChange<'_>,
+) -> Result<(Verdict, Vec<VerdictEvent>), Unchanged> {
     check_person(change.who).map_err(Unchanged::Invalid)?;
     personal::write(
         path,
@@ -499,7 +503,8 @@ pub fn change_verdict(path: &Path, change: &PersonalChange<'_>) -> Result<Verdic
                 ))));
             }
             note(transaction, &event)?;
-            Ok(Ok(verdict))
+            let events = events(transaction, change.id)?;
+            Ok(Ok((verdict, events)))
         },
     )
 }

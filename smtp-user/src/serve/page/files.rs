@@ -70,23 +70,28 @@ static LEAN: LazyLock<Vec<File>> = LazyLock::new(|| {
     let files = FILES.iter().map(|file| File {
         text: match file.path {
             "/uplot.js" | "/uplot.css" | "/icon.svg" => file.text,
-            _ => String::leak(lean(file.text)),
+            _ => String::leak(lean(file.text, file.kind.starts_with("text/css"))),
         },
         ..*file
     });
     files.collect()
 });
 
-/// A script or style of our own without comments, indentation and empty lines. In them no block comment begins
-/// behind code, and no text goes over several lines.
-fn lean(text: &str) -> String {
+/// A script or style of our own without comments, indentation and empty lines. In them no block comment
+/// begins behind code, and no text goes over several lines.
+fn lean(text: &str, style: bool) -> String {
     let mut lean = String::with_capacity(text.len());
     let mut comment = false;
     for line in text.lines().map(str::trim) {
         comment |= line.starts_with("/*");
         if !(comment || line.is_empty() || line.starts_with("//")) {
-            lean.push_str(line);
-            lean.push('\n');
+            if style {
+                lean.push_str(&line.replace(": ", ":").replace(" {", "{"));
+            } else {
+                // The end of a line may be that of a statement.
+                lean.push_str(line);
+                lean.push('\n');
+            }
         }
         comment &= !line.ends_with("*/");
     }
@@ -159,10 +164,10 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_lean_and_whole() {
-        assert_eq!(
-            lean("/* a\n   b */\n:root {\n  --x: 1;\n}\n\n// c\n/** d */\n  run(\"//e\");\n"),
-            ":root {\n--x: 1;\n}\nrun(\"//e\");\n"
-        );
+        let style = "/* a\n   b */\n:root {\n  --x: 1;\n}\n\nth,\ntd { color: red; }\n";
+        assert_eq!(lean(style, true), ":root{--x:1;}th,td{ color:red; }");
+        let script = "// c\n/** d */\n  run(\"//e\");\n\n  {}\n";
+        assert_eq!(lean(script, false), "run(\"//e\");\n{}\n");
         let mut octets = 0;
         for (file, lean) in FILES.iter().zip(LEAN.iter()) {
             octets += lean.text.len();
@@ -173,6 +178,11 @@ mod tests {
             // A text over several lines would lose its indentation.
             for line in file.text.lines().filter(|_| file.path.ends_with(".js")) {
                 assert!(line.matches('`').count().is_multiple_of(2), "{line}");
+            }
+            // A value over several lines would lose the space between its parts.
+            for line in file.text.lines().filter(|_| file.path.ends_with(".css")) {
+                let whole = line.ends_with(['{', '}', ';', ',', '/', ':']) || line.is_empty();
+                assert!(whole || !line.contains(':'), "{line} in {}", file.path);
             }
             assert!(
                 !lean.text.contains("*/"),

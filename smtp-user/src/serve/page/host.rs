@@ -52,6 +52,9 @@ const PERIODS: [(&str, &str); 3] = [("24h", "24 hours"), ("7d", "7 days"), ("30d
 
 /// What the store knows of it.
 struct Host {
+    /// The end of the newest window, and the begin of its hour.
+    now: u64,
+    hour: u64,
     scope: Scope,
     /// Whom it is judged with, where that is not it alone.
     judged_with: Option<String>,
@@ -193,6 +196,7 @@ impl Host {
         archive.read(|reader| {
             let why = why(reader, &archive.policy(), address)?;
             let now = reader.now();
+            let hour = Tier::Hour.start_of(now.saturating_sub(1));
             let (period, before) = span::periods(span, now);
             let report = HostReport::gather(reader, address, period, archive.local())?;
             let before = Before::read(reader, address, before)?;
@@ -231,14 +235,13 @@ impl Host {
             let kept = || report.pairs.iter().filter(|(key, _)| key.server != UNKEPT);
             let unkept = report.pairs.iter().find(|(key, _)| key.server == UNKEPT);
             Ok(Self {
+                now,
+                hour,
                 scope: report.scope,
                 judged_with: (!alone).then(|| prefix::show(&why.subject)),
                 worst: worst.map(|verdict| (verdict.severity.name(), verdict.state.name())),
                 open: open().map(|verdict| verdict.id).collect(),
-                relay: archive
-                    .policy()
-                    .relay_of(address, Tier::Hour.start_of(now.saturating_sub(1)))
-                    .map(Entry::from),
+                relay: archive.policy().relay_of(address, hour).map(Entry::from),
                 judged: why.unjudged.is_none(),
                 answer: why.answer,
                 rules: rules::rows(&why.rules),

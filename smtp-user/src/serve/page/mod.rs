@@ -8,7 +8,7 @@
 //! # To add a screen
 //!
 //! 1. A file here, `verdicts.rs`, with a struct that embeds the [`Layout`] as `layout`:
-//!    ```ignore
+//!    ```text
 //!    use super::{Layout, Screen, filters, show};      // filters: for `|grouped` and the like
 //!    #[derive(askama::Template)]
 //!    #[template(path = "verdicts.html")]
@@ -53,13 +53,14 @@ use std::time::SystemTime;
 
 use askama::Template;
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 
 use self::state::{Point, State};
 use super::App;
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use crate::model::Snapshot;
 use crate::model::period::milliseconds;
 
@@ -253,6 +254,22 @@ pub(super) fn show(app: &App, made: Result<impl Template, Problem>) -> Response 
         Ok((status, page)) => (status, Html(page)).into_response(),
         Err(error) => Problem::internal(&error).into_response(),
     }
+}
+
+/// Where nothing is: a screen that says so to whoever asks for HTML, outside of the API.
+pub(super) async fn nothing(
+    extract::State(app): extract::State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let accepted = headers.get(header::ACCEPT);
+    let html = accepted.is_some_and(|types| types.as_bytes().starts_with(b"text/html"));
+    if !html || uri.path().starts_with("/api/") {
+        return problem::not_found(uri).await.into_response();
+    }
+    let text = format!("There is no screen {}.", uri.path());
+    let problem = Problem::new(StatusCode::NOT_FOUND, text);
+    show(&app, Err::<ProblemPage, _>(problem))
 }
 
 #[cfg(test)]

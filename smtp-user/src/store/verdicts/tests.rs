@@ -189,7 +189,11 @@ fn a_person_changes_a_verdict_while_the_agent_has_the_file() {
     );
 
     let changed = change_verdict(&folder.path(), &by_person(1, VerdictState::FalsePositive));
-    assert_eq!(changed.expect("changed").state, VerdictState::FalsePositive);
+    let (changed, events) = changed.expect("changed");
+    assert_eq!(
+        (changed.state, events.len()),
+        (VerdictState::FalsePositive, 2)
+    );
     assert_ne!(store.data_version().expect("read"), version);
 
     // What the agent finds does not overwrite what the person has decided.

@@ -1,6 +1,8 @@
 //! Rules with their figures, and how far each figure is from its limit.
 
-use crate::model::period::Period;
+use askama::filters::Safe;
+
+use crate::model::period::{Period, Tier};
 use crate::model::verdict::{Figure, Holding, Rule};
 use crate::report::time;
 use crate::serve::page::words::grouped;
@@ -41,6 +43,19 @@ pub(super) fn rows(rules: &[Rule]) -> Vec<RuleRow> {
 }
 
 impl RuleRow {
+    /// Whether it looks at the hour that is not over.
+    pub(in crate::serve::page) fn of_this_hour(&self, now: &u64) -> bool {
+        self.period.to == *now && self.period.from == Tier::Hour.start_of(now.saturating_sub(1))
+    }
+
+    /// The attribute of a cell that is beside all of its figures.
+    pub(in crate::serve::page) fn span(&self) -> Safe<String> {
+        Safe(match self.figures.len() {
+            0 | 1 => String::new(),
+            many => format!(" rowspan={many}"),
+        })
+    }
+
     /// Whether the day need not be said twice.
     pub(in crate::serve::page) fn of_one_day(&self) -> bool {
         time::day(self.period.from) == time::day(self.period.to)
