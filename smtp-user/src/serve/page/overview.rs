@@ -16,7 +16,7 @@ use axum::response::Response;
 
 use super::super::App;
 use super::super::problem::Problem;
-use super::super::query::Span;
+use super::super::query::{Filter, Span};
 use super::super::sources::{self, Query, Sources};
 use super::super::trend::Trend;
 use super::rows::Row;
@@ -114,8 +114,11 @@ async fn make(app: &App) -> Result<Overview, Problem> {
     } else {
         Span::All
     };
+    let mut query = Query::top(span, ROWS);
+    // Servers are sources of packets, but of no mail.
+    query.list.filter = Filter::parse("connections>0").map_err(|fault| Problem::filter(&fault))?;
     // What cannot be read is told below.
-    let top = sources::view(app, &Query::top(span, ROWS)).await.ok();
+    let top = sources::view(app, &query).await.ok();
     let past = if app.archive.is_none() {
         Err("This agent keeps no history (store.enabled), so there is no past to show.".to_owned())
     } else {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use smtp_common::packet::Address;
 
-use super::super::super::trend::{BIN, Life, Trend};
+use super::super::super::trend::{DAY, Life, Trend};
 use super::super::words;
 use crate::archive::Archive;
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ use crate::store::Reader;
 /// Hosts that are told of one by one.
 const MOST: usize = 5;
 /// Bins of the last hour, with the one under way.
-const HOUR: u64 = 12;
+const HOUR: usize = 12;
 
 /// A host with open verdicts.
 pub(super) struct Alert {
@@ -247,7 +247,7 @@ impl Alert {
             return Ok(());
         };
         let hour = Period {
-            from: trend.start(0) + (2 * super::super::super::trend::DAY as u64 - HOUR) * BIN,
+            from: trend.start(2 * DAY - HOUR),
             to: trend.now,
         };
         let client = Address::from(host);

@@ -34,31 +34,31 @@ pub(super) fn figures(snapshot: &Snapshot, trend: Option<&Trend>) -> Vec<Figure>
 
 /// Of bins.
 fn measured(trend: &Trend, (place, bin): (usize, Bin)) -> Vec<Figure> {
-    // Who was there in half a bin says nothing beside whole ones.
-    let known = |bin: &&Bin| bin.up >= BIN / 2;
-    let values = |value: fn(&Bin) -> f64| -> Values {
+    let values = |value: fn(&Bin) -> Option<f64>| -> Values {
         let bins = trend.bins.iter().map(Option::as_ref);
-        bins.map(|bin| bin.filter(known).map(value)).collect()
+        bins.map(|bin| bin.and_then(value)).collect()
     };
     let before = trend.bins[place - DAY];
-    let figure = |name, value: fn(&Bin) -> f64, what: &str| {
-        let number = |bin: &Bin| number(value(bin));
+    let figure = |name, number: fn(&Bin) -> f64, charted: fn(&Bin) -> Option<f64>| {
+        let number = |bin: &Bin| self::number(number(bin));
+        let mut note = "in the last minutes".to_owned();
+        if let Some(before) = &before {
+            note.push_str(&format!("; {} a day ago", number(before)));
+        }
         Figure {
             name,
             number: number(&bin),
-            note: match &before {
-                Some(before) => format!("{what}; {} a day ago", number(before)),
-                None => format!("{what}; not counted a day ago"),
-            },
-            chart: Some(chart(name, &values(value))),
+            note,
+            chart: Some(chart(name, &values(charted))),
         }
     };
     vec![
-        figure("Connections a minute", Bin::rate, "in the last minutes"),
+        figure("Connections a minute", Bin::rate, |bin| Some(bin.rate())),
         figure(
             "Sources now",
             |bin| bin.sources as f64,
-            "in the last minutes",
+            // Who was there in a part of a bin says nothing beside whole ones.
+            |bin| (bin.up >= BIN / 2).then_some(bin.sources as f64),
         ),
     ]
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::super::super::trend::{Life, Trend};
+use super::super::super::trend::{BIN, Life, Trend};
 use super::super::svg::{Mark, Svg, lane};
 use super::super::words;
 use crate::model::period::Period;
@@ -94,7 +94,7 @@ fn counted(trend: &Trend, period: Period) -> Svg {
     let bins = trend.bins.len();
     for bin in 0..=bins {
         let up = trend.bins.get(bin).is_some_and(Option::is_some);
-        let start = trend.start(0) + bin as u64 * super::super::super::trend::BIN;
+        let start = trend.start(0) + bin as u64 * BIN;
         match (since, up) {
             (None, true) => since = Some(start),
             (Some(from), false) => {
