@@ -45,6 +45,8 @@ use crate::store::Reader;
 const ROWS: usize = 48;
 /// Servers that are named.
 const SERVERS: usize = 20;
+/// Last connections that are shown; the API has all that are kept.
+const CONNECTIONS: usize = 16;
 /// Longer periods are shown by days.
 const BY_HOURS: u64 = 8 * 86_400_000;
 /// The periods to choose from.
@@ -186,7 +188,11 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
         choices,
         period_value,
         table,
-        connections: connections.iter().map(Connection::from).collect(),
+        connections: connections
+            .iter()
+            .take(CONNECTIONS)
+            .map(Connection::from)
+            .collect(),
         acts: &super::life::ACTS,
     })
 }
