@@ -21,6 +21,7 @@ pub mod road;
 pub mod stream;
 pub mod suspect;
 pub mod targets;
+pub mod tokens;
 pub mod volley;
 pub mod watched;
 pub mod windows;
