@@ -14,7 +14,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::document::{Schemas, answer, flatten};
@@ -159,10 +160,25 @@ struct New {
     #[serde(default)]
     expires: Option<String>,
     /// More connections than this in a UTC hour are a warning, and no other rule is applied.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     connections: Option<u32>,
     /// Who adds it.
     who: String,
+}
+
+/// A whole number as JSON has it: 298.0 is one as well (RFC 8259, section 6; JSON Schema's integer).
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    if !is_whole {
+        return Err(D::Error::custom(format!(
+            "connections: {number} is no whole number up to {}",
+            u32::MAX
+        )));
+    }
+    Ok(Some(number as u32))
 }
 
 pub(super) async fn add(
@@ -256,7 +272,7 @@ fn parsed(text: &str) -> Result<IpNet, Problem> {
 
 /// The schema of a prefix.
 fn prefix_schema() -> serde_json::Value {
-    json!({"type": "string", "description": "A prefix such as 192.0.2.25/32."})
+    json!({"type": "string", "minLength": 2, "description": "A prefix such as 192.0.2.25/32."})
 }
 
 /// The schema of [`New`].
