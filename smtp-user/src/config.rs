@@ -160,7 +160,7 @@ section! {
         /// File with the act token, under the same rules and with another token in it. Whoever changes
         /// verdicts or known relays over HTTP must send it, also from loopback. Unset: nobody can.
         pub act_token_file: Option<PathBuf> = None;
-        /// Where a browser finds the page, such as "https://mail-watch.example.org", for links in
+        /// Where a browser finds the page, such as `https://mail-watch.example.org`, for links in
         /// alerts. Unset: at the address that is listened on.
         #[serde(deserialize_with = "url::public")]
         pub public_url: Option<HttpUrl> = None;

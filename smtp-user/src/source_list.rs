@@ -7,7 +7,7 @@
 //! the same seeds: a drain hands sources over in the order of that table, and so finds its way
 //! through this index almost in order, which is what makes a million look-ups cheap.
 //!
-//! The sources with the most of each count are known at any time ([`top`]), so that whoever asks for the
+//! The sources with the most of each count are known at any time (`top`), so that whoever asks for the
 //! first ones does not have to look at a million.
 //!
 //! The list is shared under one lock. Who reads it holds up the recorder for the time of a scan, and

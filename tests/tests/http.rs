@@ -150,8 +150,10 @@ fn a_scrape_has_every_documented_name_and_no_other() {
 
     // The page is useful as it is sent.
     let page = agent.get("/").expect("a page").text();
-    assert!(page.contains(&format!(">{}</th>", client.v4)), "{page}");
-    assert!(page.contains("gw-c (driver), gw-s (driver)"), "{page}");
+    assert!(page.contains(&format!(">{}</a>", client.v4)), "{page}");
+    for interface in ["gw-c", "gw-s"] {
+        assert!(page.contains(interface), "no {interface} in {page}");
+    }
 
     let stopped = agent.stop().expect("it obeys");
     assert!(stopped.success(), "{stopped}");

@@ -1,4 +1,4 @@
-//! `/metrics`: every metric by name, for Prometheus; and `/metrics/sources`, see [`per_source`].
+//! `/metrics`: every metric by name, for Prometheus; and `/metrics/sources`, see `per_source`.
 //!
 //! Contract: all names stand in [`METRICS`], and nothing is exported that does not. An address is
 //! never a label there; the number of series depends on the configured interfaces alone, not on traffic.
