@@ -213,8 +213,6 @@ impl Counting {
             spilled: header.spilled,
             spill_refused: header.spill_refused,
             flows: FlowTally {
-                segments: header.outcomes[Counter::Segment.index()],
-                segment_bytes: header.segment_bytes,
                 refused_packets: header.flow_refused_packets,
                 refused_bytes: header.flow_refused_bytes,
                 ..FlowTally::default()
@@ -223,17 +221,16 @@ impl Counting {
         };
         let mut sources = Vec::with_capacity(self.memory.addresses());
         let lines_used = self.memory.drain(|address, stats| {
-            let totals = stats.into();
-            tally.sources.merge(&totals);
-            sources.push(Source { address, totals });
+            sources.push(Source {
+                address,
+                totals: stats.into(),
+            });
         });
         let mut flows = Vec::new();
         self.memory.drain_flows(|line| {
-            let flow = Flow::from_line(line, |tick| time_of(tick, &header));
-            tally.flows.packets += flow.c2s_packets + flow.s2c_packets;
-            tally.flows.bytes += flow.c2s_bytes + flow.s2c_bytes;
-            flows.push(flow);
+            flows.push(Flow::from_line(line, |tick| time_of(tick, &header)));
         });
+        tally.place(&sources, Some(&flows));
         self.epoch += 1;
         Window {
             epoch: self.epoch,

@@ -3,9 +3,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
+
+/// When this process started. Read once: it is the difference of two clocks, and a start that moved by a
+/// millisecond from scrape to scrape would look like a restart.
+static STARTED: OnceLock<Option<f64>> = OnceLock::new();
 
 /// Figures of this process. What cannot be read is 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +46,7 @@ impl Process {
             .map(|entries| entries.count().saturating_sub(1) as u64)
             .ok();
         let max = max_fds(&text("limits").unwrap_or_default());
-        let start = start_seconds(&text("stat").unwrap_or_default());
+        let start = *STARTED.get_or_init(|| start_seconds(&text("stat").unwrap_or_default()));
         Self {
             resident_bytes: resident.unwrap_or(0),
             virtual_bytes: virtual_size.unwrap_or(0),
@@ -101,6 +106,7 @@ mod tests {
                 && (3..process.max_fds).contains(&process.open_fds),
             "{process:?}"
         );
+        assert_eq!(process.start_seconds, Process::read().start_seconds);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("a time");
