@@ -10,6 +10,7 @@ pub mod cost;
 pub mod evaluation;
 pub mod foreign;
 pub mod generator;
+pub mod guest;
 pub mod history;
 pub mod instructions;
 pub mod measure;
