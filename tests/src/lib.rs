@@ -13,6 +13,7 @@ pub mod generator;
 pub mod guest;
 pub mod history;
 pub mod instructions;
+pub mod load;
 pub mod measure;
 pub mod oracle;
 pub mod packets;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use xtask::guest::FIGURE;
+use xtask::guest::{FIGURE, WITHOUT};
 
-use super::kernel;
+use super::{counts, kernel, life, privilege, verifier};
 
 /// A check.
 pub struct Check {
@@ -20,7 +20,8 @@ pub struct Check {
 pub enum Work {
     /// A function of this program.
     Own(fn()),
-    /// Tests of a file of `tests/tests`, as they run everywhere.
+    /// Tests of a file of `tests/tests`, as they run everywhere: those whose names have one of these in them,
+    /// or all.
     Tests(&'static str, &'static [&'static str]),
 }
 
@@ -32,8 +33,35 @@ const fn own(name: &'static str, seconds: u64, work: fn()) -> Check {
     }
 }
 
+const fn tests(
+    name: &'static str,
+    seconds: u64,
+    file: &'static str,
+    which: &'static [&'static str],
+) -> Check {
+    Check {
+        name,
+        limit: Duration::from_secs(seconds),
+        work: Work::Tests(file, which),
+    }
+}
+
 /// All of them.
-pub const CHECKS: &[Check] = &[own("kernel", 20, what_it_is)];
+pub const CHECKS: &[Check] = &[
+    own("kernel", 20, what_it_is),
+    own("load", 120, verifier::load),
+    tests("frames", 120, "kernel", &[]),
+    own("driver", 120, counts::driver),
+    own("skb", 120, counts::skb),
+    own("jumbo", 120, counts::jumbo),
+    own("no-btf", 120, counts::without_btf),
+    tests("flips", 240, "drain", &[]),
+    own("kill", 240, life::killed),
+    own("upgrade", 120, life::upgraded),
+    own("hotplug", 120, life::hotplug),
+    own("many-cpus", 120, life::many_cpus),
+    own("capabilities", 120, privilege::reduced),
+];
 
 /// Runs the check of this name, which is one of the functions.
 pub fn check(name: &str) {
@@ -49,17 +77,17 @@ pub fn figure(name: &str, value: impl std::fmt::Display) {
     println!("{FIGURE}{name} {value}");
 }
 
+/// Reports what this kernel cannot do, and what is done instead and was seen to work.
+pub fn without(what: &str) {
+    println!("{WITHOUT}{what}");
+}
+
 /// Reports what the machine is.
 fn what_it_is() {
     figure("release", kernel::release());
     figure("btf", if kernel::has_btf() { "yes" } else { "no" });
     let jit = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
     figure("jit", jit.expect("a kernel with BPF").trim());
-    let cpus = |which: &str| {
-        let path = format!("/sys/devices/system/cpu/{which}");
-        let text = std::fs::read_to_string(&path);
-        text.unwrap_or_else(|error| panic!("{path}: {error}"))
-    };
-    figure("cpus_online", cpus("online").trim());
-    figure("cpus_possible", cpus("possible").trim());
+    figure("cpus_online", kernel::cpus("online"));
+    figure("cpus_possible", kernel::cpus("possible"));
 }

@@ -32,7 +32,19 @@ pub fn has_btf() -> bool {
     Path::new("/sys/kernel/btf/vmlinux").exists()
 }
 
-/// Whether a test is for this kernel: those of the section that it cannot load are not.
-pub fn can_run(test: &str) -> bool {
-    has_frags() || !test.contains("frags_section")
+/// A list of CPUs, as "0-71": those that are online, or possible.
+pub fn cpus(which: &str) -> String {
+    let path = format!("/sys/devices/system/cpu/{which}");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.trim().to_owned()
+}
+
+/// Tests that are not for this kernel, by a part of their names: those of a section that it cannot load. That
+/// it refuses it, and what is done instead, is a check of its own.
+pub fn not_for_it() -> &'static [&'static str] {
+    if has_frags() {
+        &[]
+    } else {
+        &["in_the_frags_section", "the_verifier_walks"]
+    }
 }

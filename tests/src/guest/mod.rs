@@ -6,8 +6,12 @@
 //! panic; what it prints goes to the console. Nothing here is for a machine that anybody else uses.
 
 mod checks;
+mod counts;
 mod init;
 mod kernel;
+mod life;
+mod privilege;
+mod verifier;
 
 pub use checks::check;
 pub use init::boot;

@@ -4,6 +4,7 @@
 //! archive, kernels, modules   a kernel from Debian's archive
 //! initramfs, cpio             PID 1, smtpflow and tests, in one file
 //! qemu                        a machine from its start to its end
+//! table                       what was found, as a page
 //! ```
 //!
 //! Contract: a machine that does not boot, hangs or panics is a failure, as is a check that fails or is not
@@ -16,16 +17,21 @@ mod initramfs;
 mod kernels;
 mod modules;
 mod qemu;
+mod table;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use xtask::guest::Line;
+use xtask::interrupt;
 
 use crate::{apt, setup, workspace};
 use initramfs::Programs;
+use kernels::Kernel;
 use qemu::{Accelerator, Machine, Run};
+use table::Column;
 
 /// Arguments of `vm`.
 #[derive(Debug, clap::Args)]
@@ -40,13 +46,45 @@ pub struct VmArgs {
     /// Look for newer kernels in Debian's archive
     #[arg(long)]
     update: bool,
+    /// Where the page with the table goes [default: target/xtask/vm/kernels.md]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
-/// The checks in a machine with two CPUs.
-const CHECKS: &[&str] = &["kernel"];
+/// The machines that each kernel runs in: the name, the CPUs as QEMU takes them, what is checked there.
+const MACHINES: [(&str, &str, &[&str]); 2] = [
+    (
+        "two",
+        "2",
+        &[
+            "kernel",
+            "load",
+            "frames",
+            "driver",
+            "skb",
+            "jumbo",
+            "no-btf",
+            "flips",
+            "kill",
+            "upgrade",
+            "hotplug",
+            "capabilities",
+        ],
+    ),
+    // CPUs that are not there yet have their part of every table.
+    ("many", "2,maxcpus=72", &["many-cpus"]),
+];
 
 /// Boots one kernel after the other.
 pub fn run(args: &VmArgs) -> Result<ExitCode> {
+    let known: Vec<&str> = MACHINES
+        .iter()
+        .flat_map(|(.., checks)| *checks)
+        .copied()
+        .collect();
+    if let Some(unknown) = args.checks.iter().find(|check| !known.contains(&&***check)) {
+        bail!("no check {unknown} (have: {})", known.join(", "));
+    }
     apt::provide("virtual machines", &[apt::MACHINES])?;
     setup::run()?;
     let folder = workspace::own_folder()?.join("vm");
@@ -61,57 +99,104 @@ pub fn run(args: &VmArgs) -> Result<ExitCode> {
         .collect::<Result<Vec<_>>>()?;
     println!("building the programs of the guest");
     let programs = Programs::build(&folder.join("programs"))?;
-    let asked: Vec<&str> = args.checks.iter().map(String::as_str).collect();
-    let checks = if asked.is_empty() { CHECKS } else { &asked };
     let mut accelerator = None;
-    let mut failures = 0;
+    let (mut columns, mut failures) = (Vec::new(), 0);
     for kernel in &kernels {
         let initramfs = folder.join("initramfs");
         initramfs::write(&initramfs, &programs, kernel)?;
         let accelerator = *accelerator.get_or_insert_with(|| {
             let found = Accelerator::find(kernel, &initramfs, &folder);
-            println!("machines run by {found}");
+            println!("the machines are run by {found}");
             found
         });
-        let machine = Machine {
-            name: kernel.name.clone(),
-            kernel,
-            initramfs: &initramfs,
-            checks,
-            cpus: "2",
-            words: "",
-            accelerator,
-        };
-        let begun = Instant::now();
-        let run = machine.run(&folder)?;
-        failures += show(&kernel.name, &run);
-        println!("{:<6} {:.1} s", kernel.name, begun.elapsed().as_secs_f64());
+        let (column, failed) = examine(kernel, &initramfs, accelerator, &args.checks, &folder)?;
+        columns.push(column);
+        failures += failed;
+        if interrupt::requested() {
+            bail!("stopped on request");
+        }
+    }
+    if args.checks.is_empty()
+        && let Some(accelerator) = accelerator
+    {
+        let file = args
+            .output
+            .clone()
+            .unwrap_or_else(|| folder.join("kernels.md"));
+        fs::write(&file, table::page(&columns, accelerator)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("the table is in {}", file.display());
     }
     Ok(if failures == 0 {
         ExitCode::SUCCESS
     } else {
+        println!(
+            "{failures} failed; what the machines wrote is in {}",
+            folder.display()
+        );
         ExitCode::FAILURE
     })
 }
 
-/// Shows what a machine said, and counts what failed.
-fn show(kernel: &str, run: &Run) -> usize {
+/// Runs a kernel's machines, and says what was found and how much of it failed.
+fn examine(
+    kernel: &Kernel,
+    initramfs: &Path,
+    accelerator: Accelerator,
+    only: &[String],
+    logs: &Path,
+) -> Result<(Column, usize)> {
+    let mut column = Column {
+        kernel: kernel.name.clone(),
+        lines: Vec::new(),
+    };
     let mut failures = 0;
+    for (name, cpus, checks) in MACHINES {
+        let wanted = |check: &&str| only.is_empty() || only.iter().any(|only| only == check);
+        let checks: Vec<&str> = checks.iter().copied().filter(wanted).collect();
+        if checks.is_empty() {
+            continue;
+        }
+        let machine = Machine {
+            name: format!("{}-{name}", kernel.name),
+            kernel,
+            initramfs,
+            checks: &checks,
+            cpus,
+            accelerator,
+        };
+        let run = machine.run(logs)?;
+        failures += show(&machine.name, &run);
+        println!("{:<10} {:.1} s", machine.name, run.time.as_secs_f64());
+        column.lines.extend(run.lines);
+    }
+    Ok((column, failures))
+}
+
+/// Shows what a machine said, and counts what failed.
+fn show(machine: &str, run: &Run) -> usize {
+    let mut failures = 0;
+    let mut figures = String::new();
     for line in &run.lines {
-        match line {
-            Line::Figure(check, name, value) => println!("{kernel:<6} {check}: {name} {value}"),
-            Line::Ok(check) => println!("{kernel:<6} {check}: ok"),
-            Line::Without(check, why) => println!("{kernel:<6} {check}: without: {why}"),
+        let end = match line {
+            Line::Figure(_, name, value) => {
+                figures.push_str(&format!(" {name}={value}"));
+                continue;
+            }
+            Line::Ok(check) => format!("{check:<12} ok     {}", figures.trim()),
+            Line::Without(check, why) => format!("{check:<12} without {why};{figures}"),
             Line::Failed(check, why) => {
                 failures += 1;
-                println!("{kernel:<6} {check}: FAILED: {why}");
+                format!("{check:<12} FAILED {why};{figures}")
             }
-            Line::Hello(_) | Line::Begin(..) | Line::End => {}
-        }
+            Line::Hello(_) | Line::Begin(..) | Line::End => continue,
+        };
+        println!("{machine:<10} {end}");
+        figures.clear();
     }
     if let Some(problem) = &run.problem {
         failures += 1;
-        println!("{kernel:<6} FAILED: {problem}");
+        println!("{machine:<10} FAILED {problem}");
     }
     failures
 }
