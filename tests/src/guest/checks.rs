@@ -50,16 +50,16 @@ const fn tests(
 pub const CHECKS: &[Check] = &[
     own("kernel", 20, what_it_is),
     own("load", 120, verifier::load),
-    tests("frames", 120, "kernel", &[]),
+    tests("frames", 240, "kernel", &[]),
     own("driver", 120, counts::driver),
     own("skb", 120, counts::skb),
     own("jumbo", 120, counts::jumbo),
     own("no-btf", 120, counts::without_btf),
-    tests("flips", 240, "drain", &[]),
-    own("kill", 240, life::killed),
-    own("upgrade", 120, life::upgraded),
-    own("hotplug", 120, life::hotplug),
-    own("many-cpus", 120, life::many_cpus),
+    tests("flips", 400, "drain", &[]),
+    own("kill", 400, life::killed),
+    own("upgrade", 240, life::upgraded),
+    own("hotplug", 240, life::hotplug),
+    own("many-cpus", 240, life::many_cpus),
     own("capabilities", 120, privilege::reduced),
 ];
 

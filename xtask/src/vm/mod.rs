@@ -19,11 +19,12 @@ mod modules;
 mod qemu;
 mod table;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
 use xtask::guest::Line;
 use xtask::interrupt;
 
@@ -88,6 +89,7 @@ pub fn run(args: &VmArgs) -> Result<ExitCode> {
     apt::provide("virtual machines", &[apt::MACHINES])?;
     setup::run()?;
     let folder = workspace::own_folder()?.join("vm");
+    let _lock = lock(&folder)?;
     let names = if args.kernels.is_empty() {
         kernels::names()
     } else {
@@ -135,6 +137,19 @@ pub fn run(args: &VmArgs) -> Result<ExitCode> {
             folder.display()
         );
         ExitCode::FAILURE
+    })
+}
+
+/// Keeps two runs out of each other's files; held until the process ends, however it ends.
+fn lock(folder: &Path) -> Result<Flock<File>> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let file = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        anyhow!(
+            "cannot lock {} ({errno}): another `cargo xtask vm` of this checkout runs; wait for its end",
+            folder.display()
+        )
     })
 }
 

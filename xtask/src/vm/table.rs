@@ -17,6 +17,9 @@ machine has two CPUs, unless a row says otherwise. Any other kernel is tried wit
 
 ";
 
+/// How a check that failed is shown.
+const FAILED: &str = "**failed**";
+
 /// A row of the table.
 struct Row {
     title: &'static str,
@@ -101,7 +104,7 @@ impl Column {
         self.lines.iter().find_map(|line| match line {
             Line::Ok(of) if of == check => Some("yes"),
             Line::Without(of, _) if of == check => Some("no"),
-            Line::Failed(of, _) if of == check => Some("**failed**"),
+            Line::Failed(of, _) if of == check => Some(FAILED),
             _ => None,
         })
     }
@@ -116,7 +119,8 @@ impl Column {
             .filter_map(|(name, unit)| Some(format!("{}{unit}", self.figure(row.check, name)?)))
             .collect();
         Ok(match (row.figures.is_empty(), end) {
-            (_, "**failed**") | (true, _) => end.to_owned(),
+            (true, _) => end.to_owned(),
+            (false, FAILED) => format!("{} {FAILED}", figures.join(", ")).trim().to_owned(),
             (false, _) if figures.is_empty() => "no".to_owned(),
             (false, _) => figures.join(", "),
         })
