@@ -1,17 +1,37 @@
 //! How values look on a page: what templates apply with `|`.
 //!
-//! Contract: whatever is not marked [`Safe`] here is escaped by askama afterwards. What is marked so is
+//! Contract: whatever is not marked [`Safe`] here is escaped by askama afterwards, by [`Text`]. What is marked so is
 //! made of our own words, numbers and addresses, or was escaped.
 #![forbid(unsafe_code)]
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
 
-use askama::filters::Safe;
+use askama::filters::{Escaper, Html, Safe, escape};
 use askama::{Result, Values, filter_fn};
 use jiff::Timestamp;
 
 use super::words;
+use crate::report::document::printable;
+
+/// How askama writes whatever is not marked [`Safe`]: markup is escaped, and what turns the direction of a
+/// line or commands a terminal is shown as a sign, as in CSV and on a terminal.
+#[derive(Clone, Copy)]
+pub(super) struct Text;
+
+impl Escaper for Text {
+    fn write_escaped_str<W: Write>(&self, to: W, text: &str) -> fmt::Result {
+        Html.write_escaped_str(to, &printable(text))
+    }
+}
+
+/// Text that somebody else has written: names, reasons, rules in a store. It has a direction of its own,
+/// so that text from right to left turns nothing around it.
+#[filter_fn]
+pub(super) fn outside(text: impl Display, _: &dyn Values) -> Result<Safe<String>> {
+    let Ok(text) = escape(text, Text);
+    Ok(Safe(format!("<bdi>{text}</bdi>")))
+}
 
 /// 1,234,567
 #[filter_fn]
@@ -118,4 +138,24 @@ fn badge(class: &str, symbol: &str, text: &str) -> Safe<String> {
     Safe(format!(
         "<span class=\"badge {class}\"><span aria-hidden=\"true\">{symbol}</span> {text}</span>"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_turns_a_line_is_a_sign_and_markup_is_escaped() {
+        let written = |text: &str| {
+            let Ok(text) = escape(text, Text);
+            text.to_string()
+        };
+        assert_eq!(
+            written("<b>&\u{202e}x\u{2069}"),
+            "&#60;b&#62;&#38;\u{fffd}x\u{fffd}"
+        );
+        assert_eq!(written("\u{1b}[2J"), "\u{fffd}[2J");
+        let letters = "\u{5e9}\u{5dc}\u{5d5}\u{5dd} 22 (1)";
+        assert_eq!(written(letters), letters);
+    }
 }

@@ -162,12 +162,11 @@ function showAge() {
   if (text === null) return;
   strip().className = "strip bad";
   find("verdict").firstElementChild.textContent = "\u2715";
-  const words = find("verdict").lastChild;
   // Read aloud once, not every second.
   if (!said) find("verdict").setAttribute("aria-live", "polite");
   else find("verdict").setAttribute("aria-live", "off");
   said = true;
-  words.nodeValue = " " + text;
+  find("verdict").lastChild.textContent = text;
 }
 
 // --- Loading --------------------------------------------------------------------------------------
