@@ -72,6 +72,7 @@ fn the_layout_says_how_the_gateway_is() {
         "gone",
     );
     assert_proper(&page);
+    assert!(!page.contains("<script"), "nobody asks again: {page}");
     for part in [
         "<title>192.0.2.7 \u{b7} smtpflow",
         "<bdi>eth0</bdi> <small>driver</small>",

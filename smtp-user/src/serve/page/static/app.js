@@ -184,6 +184,11 @@ async function load(url) {
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     if (!fresh.getElementById("gateway")) throw new Error("status " + response.status);
     if (under !== abort) return false;
+    // What is not there will not come back by asking: the screen that says so is without this script.
+    if (!fresh.querySelector('script[src="/app.js"]')) {
+      location.replace(url);
+      return true;
+    }
     lost = null;
     said = false;
     title.text = fresh.title;
