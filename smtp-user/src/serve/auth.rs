@@ -28,6 +28,8 @@ use std::path::Path;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, uri::Authority};
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use nix::fcntl::OFlag;
 use subtle::ConstantTimeEq as _;
 
@@ -136,38 +138,9 @@ fn token_in(authorization: &[u8]) -> Option<Cow<'_, [u8]>> {
     if !scheme.eq_ignore_ascii_case(b"basic") {
         return None;
     }
-    let login = from_base64(rest)?;
+    let login = BASE64_STANDARD.decode(rest).ok()?;
     let colon = login.iter().position(|byte| *byte == b':')?;
     Some(Cow::Owned(login[colon + 1..].to_vec()))
-}
-
-/// Reads base64 with the standard alphabet and full padding (RFC 4648, section 4).
-fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let sextet = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for four in text[..text.len() - padding].chunks(4) {
-        let mut bits = 0;
-        for byte in four {
-            bits = bits << 6 | u32::from(sextet(*byte)?);
-        }
-        bits <<= 6 * (4 - four.len());
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
-    }
-    Some(bytes)
 }
 
 /// What a request says that it wants to talk to.
