@@ -7,11 +7,11 @@ use crate::store::{PersonalChange, change_verdict};
 
 /// Elements that screens are made of. Whoever adds one says so here.
 const ELEMENTS: &[&str] = &[
-    "a", "article", "body", "br", "button", "caption", "code", "dd", "details", "dialog", "div",
-    "dl", "dt", "footer", "form", "h1", "h2", "h3", "head", "header", "html", "input", "label",
-    "li", "line", "link", "main", "mark", "meta", "nav", "ol", "option", "p", "path", "q", "rect",
-    "script", "section", "select", "small", "span", "strong", "summary", "svg", "table", "tbody",
-    "td", "text", "th", "thead", "time", "title", "tr", "ul",
+    "a", "article", "bdi", "body", "br", "button", "caption", "code", "dd", "details", "dialog",
+    "div", "dl", "dt", "footer", "form", "h1", "h2", "h3", "head", "header", "html", "input",
+    "label", "li", "line", "link", "main", "mark", "meta", "nav", "ol", "option", "p", "path", "q",
+    "rect", "script", "section", "select", "small", "span", "strong", "summary", "svg", "table",
+    "tbody", "td", "text", "th", "thead", "time", "title", "tr", "ul",
 ];
 
 /// What people could write into a field that a screen shows.
