@@ -423,7 +423,7 @@ fn times_are_utc_or_local_and_say_which() {
                 .good()
         };
         // A time that does not change while we look.
-        let time = "document.querySelector('main time[data-form=minute]')";
+        let time = "document.querySelector('main time:not([data-form])')";
         let minutes = || {
             let text = page.text(&format!("{time}.innerText")).good();
             let clock = text.rsplit(' ').next().expect("a clock").to_owned();

@@ -54,19 +54,24 @@ pub(super) fn duration(seconds: &u64, _: &dyn Values) -> Result<String> {
 /// 2026-11-24 14:47, of milliseconds since 1970.
 #[filter_fn]
 pub(super) fn minute(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> {
-    Ok(time(*milliseconds, "minute", "%Y-%m-%d %H:%M"))
+    // What a time is without a word: the most of them are.
+    Ok(time(*milliseconds, "", "%Y-%m-%d %H:%M"))
 }
 
 /// 2026-11-24 14:47:49, likewise.
 #[filter_fn]
 pub(super) fn second(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> {
-    Ok(time(*milliseconds, "second", "%Y-%m-%d %H:%M:%S"))
+    Ok(time(
+        *milliseconds,
+        " data-form=second",
+        "%Y-%m-%d %H:%M:%S",
+    ))
 }
 
 /// 14:47, likewise, where it is clear of which day.
 #[filter_fn]
 pub(super) fn clock(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> {
-    Ok(time(*milliseconds, "clock", "%H:%M"))
+    Ok(time(*milliseconds, " data-form=clock", "%H:%M"))
 }
 
 /// 3 s ago, likewise; the script counts on.
@@ -74,7 +79,7 @@ pub(super) fn clock(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> 
 pub(super) fn ago(milliseconds: &u64, _: &dyn Values, now: &u64) -> Result<Safe<String>> {
     let age = now.saturating_sub(*milliseconds) / 1000;
     Ok(Safe(format!(
-        "<time datetime=\"{}\" data-form=\"ago\">{} ago</time>",
+        "<time datetime=\"{}\" data-form=ago>{} ago</time>",
         rfc3339(*milliseconds),
         words::duration(age)
     )))
@@ -84,7 +89,7 @@ pub(super) fn ago(milliseconds: &u64, _: &dyn Values, now: &u64) -> Result<Safe<
 fn time(milliseconds: u64, form: &str, format: &str) -> Safe<String> {
     let text = instant(milliseconds).strftime(format);
     Safe(format!(
-        "<time datetime=\"{}\" data-form=\"{form}\">{text}</time>",
+        "<time datetime=\"{}\"{form}>{text}</time>",
         rfc3339(milliseconds)
     ))
 }
@@ -136,7 +141,7 @@ pub(super) fn state(name: impl Display, _: &dyn Values) -> Result<Safe<String>> 
 
 fn badge(class: &str, symbol: &str, text: &str) -> Safe<String> {
     Safe(format!(
-        "<span class=\"badge {class}\"><span aria-hidden=\"true\">{symbol}</span> {text}</span>"
+        "<span class=\"badge {class}\"><span aria-hidden=true>{symbol}</span> {text}</span>"
     ))
 }
 

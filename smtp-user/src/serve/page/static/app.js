@@ -105,16 +105,14 @@ function timeText(node) {
       return durationText((Date.now() + skew - date) / 1000) + " ago";
     case "clock":
       return clock;
-    case "minute":
-      return day + " " + clock;
     case "second":
       return day + " " + clock + ":" + two(get("Seconds"));
     default:
-      return node.textContent;
+      return day + " " + clock;
   }
 }
 
-function showTimes(selector = "time[data-form]") {
+function showTimes(selector = "time") {
   for (const node of document.querySelectorAll(selector)) {
     const text = timeText(node);
     if (node.textContent !== text) node.textContent = text;
@@ -149,7 +147,7 @@ function switchZone() {
 // --- Staleness ------------------------------------------------------------------------------------
 
 function showAge() {
-  showTimes('time[data-form="ago"]');
+  showTimes('time[data-form=ago]');
   const drain = strip().dataset.drain;
   const age = drain === undefined ? 0 : Date.now() + skew - Number(drain);
   let text = null;
@@ -193,7 +191,7 @@ async function load(url) {
     said = false;
     title.text = fresh.title;
     const zone = fresh.getElementById("zone");
-    for (const node of fresh.querySelectorAll("time[data-form]")) {
+    for (const node of fresh.querySelectorAll("time")) {
       if (!zone.contains(node)) node.textContent = timeText(node);
     }
     for (const id of PARTS) morph(find(id), fresh.getElementById(id));
