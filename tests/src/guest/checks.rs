@@ -61,6 +61,7 @@ pub const CHECKS: &[Check] = &[
     own("hotplug", 240, life::hotplug),
     own("many-cpus", 240, life::many_cpus),
     own("capabilities", 120, privilege::reduced),
+    own("least", 240, privilege::smallest),
 ];
 
 /// Runs the check of this name, which is one of the functions.

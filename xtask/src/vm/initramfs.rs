@@ -49,11 +49,16 @@ impl Programs {
     /// Builds them. `folder` is for their stripped forms.
     pub fn build(folder: &Path) -> Result<Self> {
         let mut programs = Vec::new();
-        let binaries = [
-            ["build", "--package=smtp-user", "--bin=smtpflow"],
-            ["build", "--package=smtpflow-tests", "--bin=guest"],
+        let binaries: [&[&str]; 2] = [
+            &["build", "--package=smtp-user", "--bin=smtpflow"],
+            &[
+                "build",
+                "--package=smtpflow-tests",
+                "--bin=guest",
+                "--bin=capabilities",
+            ],
         ];
-        for words in &binaries {
+        for words in binaries {
             programs.extend(cargo(words)?);
         }
         let mut words = vec!["test", "--no-run", "--package=smtpflow-tests"];
@@ -68,7 +73,7 @@ impl Programs {
                 target.kind.iter().any(|k| k == "test"),
             ) {
                 ("guest", false) => "init".to_owned(),
-                ("smtpflow", false) => "bin/smtpflow".to_owned(),
+                (name @ ("smtpflow" | "capabilities"), false) => format!("bin/{name}"),
                 (name, true) => format!("tests/{name}"),
                 // What cargo builds along with a test.
                 (_, false) => continue,

@@ -70,6 +70,7 @@ const MACHINES: [(&str, &str, &[&str]); 2] = [
             "upgrade",
             "hotplug",
             "capabilities",
+            "least",
         ],
     ),
     // CPUs that are not there yet have their part of every table. They are in other sockets: since 6.9 a

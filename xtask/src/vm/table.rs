@@ -77,9 +77,19 @@ const ROWS: &[Row] = &[
         &[("mebibytes", " MiB")],
     ),
     row(
-        "capabilities to load and attach",
+        "root with these alone: ready and in driver mode",
         "capabilities",
         &[("needs", "")],
+    ),
+    row(
+        "nobody with these alone: loads, pins and attaches",
+        "least",
+        &[("load", "")],
+    ),
+    row(
+        "and then drains, attaches anew and detaches with",
+        "least",
+        &[("run", "")],
     ),
 ];
 
