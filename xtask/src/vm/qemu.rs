@@ -59,6 +59,7 @@ impl Accelerator {
             initramfs,
             checks: &[],
             cpus: "2",
+            words: "",
             accelerator: Self::Kvm,
         };
         if there && trial.run(logs).is_ok_and(|run| run.problem.is_none()) {
@@ -96,8 +97,10 @@ pub struct Machine<'a> {
     pub initramfs: &'a Path,
     /// What the guest checks.
     pub checks: &'a [&'a str],
-    /// Its CPUs, as QEMU's `-smp` takes them.
+    /// The number of its CPUs.
     pub cpus: &'a str,
+    /// Further words of the kernel's command line.
+    pub words: &'a str,
     /// Who runs it.
     pub accelerator: Accelerator,
 }
@@ -201,8 +204,9 @@ impl Machine<'_> {
         command.arg("-kernel").arg(&self.kernel.image);
         command.arg("-initrd").arg(self.initramfs);
         command.arg("-append").arg(format!(
-            "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on {CHECKS}={}",
-            self.checks.join(",")
+            "console=ttyS0 loglevel=5 panic=-1 random.trust_cpu=on {CHECKS}={} {}",
+            self.checks.join(","),
+            self.words
         ));
         command
     }
