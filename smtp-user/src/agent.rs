@@ -20,12 +20,13 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use self::metering::{Command, Started, meter_thread};
+use self::metering::{Command, News, Started, meter_thread};
 use self::recorder::Recorder;
 use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::serve;
+use crate::service::Manager;
 
 /// Runs until SIGTERM or SIGINT, or until something fails.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -93,23 +94,33 @@ async fn agent(
     };
     let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
     tokio::pin!(stop, server);
+    let manager = Manager::default();
+    manager.ready(config.meter.window);
 
     let mut server_ended = None;
     let mut stopping = false;
     loop {
         tokio::select! {
             received = news.recv() => match received {
-                Some(item) => recorder.record(item, &snapshot_sender, &events),
+                Some(item) => {
+                    let drained = matches!(item, News::Drained(_));
+                    recorder.record(item, &snapshot_sender, &events);
+                    if drained {
+                        manager.drained(&snapshot_sender.borrow());
+                    }
+                }
                 // The meter has ended: it was told to, or it failed.
                 None => break,
             },
             signal = &mut stop, if !stopping => {
                 tracing::info!("{signal}: last drain, then the end");
+                manager.stopping();
                 stopping = true;
                 let _ = commands.send(Command::Stop);
             }
             result = &mut server, if server_ended.is_none() => {
                 server_ended = Some(result);
+                manager.stopping();
                 stopping = true;
                 let _ = commands.send(Command::Stop);
             }

@@ -1,0 +1,234 @@
+//! The agent under a service manager: what it says of itself, and how its log reads in the journal.
+//! The other ends of both are the test's own; systemd itself is met where packages are tested.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use xtask::lab::{Agent, AgentOptions, Lab, http_get, smtpflow_binary};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A gateway with one interface, and a socket on which the agent speaks to the test.
+struct Rig {
+    options: AgentOptions,
+    lab: Lab,
+    socket: UnixDatagram,
+    /// What was received, with the times.
+    heard: Vec<(Instant, HashMap<String, String>)>,
+}
+
+impl Rig {
+    fn new(prefix: &str) -> Self {
+        let lab = Lab::new(prefix).expect("a laboratory");
+        for name in ["client", "gateway"] {
+            lab.add_namespace(name).expect("a namespace");
+        }
+        lab.link(("client", "eth0"), ("gateway", "outer"), None)
+            .expect("a link");
+        let path = lab.folder().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let mut options = AgentOptions::new(&lab).expect("options");
+        options.interfaces = vec!["outer".to_owned()];
+        options.window = "1s".to_owned();
+        let path = path.display().to_string();
+        options.environment = vec![("NOTIFY_SOCKET".to_owned(), path)];
+        Self {
+            options,
+            lab,
+            socket,
+            heard: Vec::new(),
+        }
+    }
+
+    fn start(&self) -> Agent {
+        self.lab.agent(&self.options).expect("the agent starts")
+    }
+
+    /// Waits for the next message.
+    fn hear(&mut self) -> HashMap<String, String> {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).expect("a message in time");
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        let message: HashMap<_, _> = text
+            .lines()
+            .map(|line| {
+                let (name, value) = line.split_once('=').expect("NAME=VALUE");
+                (name.to_owned(), value.to_owned())
+            })
+            .collect();
+        self.heard.push((Instant::now(), message.clone()));
+        message
+    }
+
+    /// Waits for a message with this assignment.
+    fn wait_for(&mut self, name: &str, value: &str) -> HashMap<String, String> {
+        loop {
+            let message = self.hear();
+            if message.get(name).is_some_and(|is| is == value) {
+                return message;
+            }
+        }
+    }
+}
+
+#[test]
+fn it_is_ready_when_it_counts_and_answers_and_lives_by_its_drains() {
+    let mut rig = Rig::new("svcr");
+    let mut agent = rig.start();
+    let first = rig.hear();
+    assert_eq!(first["READY"], "1", "nothing comes before that");
+    // At this moment, not some time later.
+    let points = agent.json("/api/v1/interfaces").expect("an answer");
+    assert_eq!(points["interfaces"][0]["state"], "attached", "{points}");
+    for _ in 0..3 {
+        let message = rig.hear();
+        assert_eq!(message["WATCHDOG"], "1", "{message:?}");
+        let status = &message["STATUS"];
+        assert!(
+            status.starts_with("outer (driver); last window: "),
+            "{status}"
+        );
+        assert!(status.ends_with("; 0 open verdicts"), "{status}");
+    }
+    // Stopped, it does not drain, and a watchdog would see that.
+    agent.process().signal(Signal::SIGSTOP).expect("stopped");
+    rig.socket
+        .set_read_timeout(Some(Duration::from_millis(1500)))
+        .expect("a limit");
+    let mut buffer = [0; 4096];
+    // One may have been under way.
+    let _ = rig.socket.recv(&mut buffer);
+    let silence = rig.socket.recv(&mut buffer).expect_err("silence");
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+    rig.socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    agent.process().signal(Signal::SIGCONT).expect("going on");
+    rig.wait_for("WATCHDOG", "1");
+    agent.process().signal(Signal::SIGTERM).expect("ending");
+    rig.wait_for("STOPPING", "1");
+    // The last drain is one as well, and it comes after that.
+    let last = rig.hear();
+    assert_eq!(last["WATCHDOG"], "1", "{last:?}");
+    assert!(agent.stop().expect("it ends").success());
+    let readies = rig.heard.iter().filter(|(_, m)| m.contains_key("READY"));
+    assert_eq!(readies.count(), 1);
+}
+
+#[test]
+fn a_watchdog_with_too_little_patience_is_asked_for_more() {
+    let mut rig = Rig::new("svcw");
+    for (micros, asked) in [("1999999", Some("3000000")), ("2000000", None)] {
+        let variable = ("WATCHDOG_USEC".to_owned(), micros.to_owned());
+        rig.options.environment.truncate(1);
+        rig.options.environment.push(variable);
+        let mut agent = rig.start();
+        assert_eq!(rig.hear()["READY"], "1");
+        let next = rig.hear();
+        assert_eq!(next.get("WATCHDOG_USEC").map(String::as_str), asked);
+        let log = agent.process().log_text();
+        assert_eq!(log.contains("WatchdogSec="), asked.is_some(), "{log}");
+        agent.stop().expect("it ends");
+        rig.wait_for("STOPPING", "1");
+        rig.hear();
+    }
+}
+
+#[test]
+fn a_service_manager_that_is_gone_is_no_reason_to_end() {
+    let mut rig = Rig::new("svcg");
+    std::fs::remove_file(rig.lab.folder().join("notify")).expect("removed");
+    let mut agent = rig.start();
+    agent.wait_ready(LIMIT).expect("ready");
+    agent.wait_drained(LIMIT).expect("drains");
+    let log = agent.process().log_text();
+    assert_eq!(log.matches("NOTIFY_SOCKET").count(), 1, "{log}");
+    assert!(agent.stop().expect("it ends").success());
+    rig.options.environment.clear();
+}
+
+/// Runs `smtpflow` with standard error in a file that is called the journal, and gives what it wrote.
+fn in_the_journal(words: &[&str], is_journal: bool) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal");
+    let file = File::create(&path).expect("a file");
+    let metadata = file.metadata().expect("its metadata");
+    let inode = metadata.ino() + u64::from(!is_journal);
+    let status = Command::new(smtpflow_binary().expect("the program is built"))
+        .args(words)
+        .env("JOURNAL_STREAM", format!("{}:{inode}", metadata.dev()))
+        .stderr(file)
+        .status()
+        .expect("it runs");
+    assert!(!status.success(), "{words:?}");
+    std::fs::read_to_string(&path).expect("what it wrote")
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
+    // An interface that is not there: one event before it, and the error. Needs no network.
+    let pins = "/sys/fs/bpf/smtpflow-test-journal";
+    let words = [
+        "run",
+        "--interface",
+        "smtpflow-none",
+        "--no-store",
+        "--pins",
+        pins,
+    ];
+    let words = [&words[..], &["--listen", "127.0.0.1:0"]].concat();
+    let log = in_the_journal(&words, true);
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines.len() >= 2, "{log}");
+    for line in &lines {
+        assert!(line.starts_with('<') && line[2..].starts_with('>'), "{log}");
+        assert!(!line.contains('\u{1b}') && !line.contains("WARN"), "{log}");
+    }
+    assert!(lines[0].starts_with("<4>smtp_user::agent"), "{log}");
+    assert!(
+        lines.last().expect("a line").starts_with("<3>smtpflow: "),
+        "{log}"
+    );
+
+    let json = in_the_journal(&[&words[..], &["--log-format", "json"]].concat(), true);
+    let event = json
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("<4>"));
+    let event: serde_json::Value = serde_json::from_str(event.expect("<4>")).expect("JSON");
+    assert_eq!(event["level"], "WARN", "{event}");
+
+    // The variable is inherited by what writes elsewhere.
+    let log = in_the_journal(&words, false);
+    assert!(!log.contains("<4>") && log.contains(" WARN "), "{log}");
+    assert!(
+        log.lines()
+            .last()
+            .is_some_and(|line| line.starts_with("smtpflow: ")),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_status_names_what_is_not_counted_on() {
+    let mut rig = Rig::new("svcs");
+    let mut agent = rig.start();
+    rig.wait_for("WATCHDOG", "1");
+    rig.lab.ip("gateway", "link del outer").expect("deleted");
+    let begun = Instant::now();
+    loop {
+        let message = rig.wait_for("WATCHDOG", "1");
+        if message["STATUS"].starts_with("outer (NOT COUNTED ON)") {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "{message:?}");
+    }
+    // It serves on.
+    let answer = http_get(agent.listen(), "/healthz", &[]).expect("an answer");
+    assert_eq!(answer.status, 200);
+    agent.stop().expect("it ends");
+}
