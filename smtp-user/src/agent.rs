@@ -7,10 +7,13 @@
 //! server as shared snapshots and a shared list of sources; no reader can hold up a drain. A failed
 //! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
+//!
+//! SIGHUP reads the configuration anew ([`reload`]): all of it comes into force that can, or nothing.
 
 mod judging;
 mod metering;
 mod recorder;
+mod reload;
 
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -22,14 +25,19 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::metering::{Command, News, Started, meter_thread};
 use self::recorder::Recorder;
+use self::reload::Reloading;
 use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::serve;
 use crate::service::Manager;
 
-/// Runs until SIGTERM or SIGINT, or until something fails.
-pub fn run(config: Config) -> Result<(), Failure> {
+/// Runs until SIGTERM or SIGINT, or until something fails. `read` gives the configuration as it is in
+/// its file, for SIGHUP.
+pub fn run(
+    config: Config,
+    read: impl Fn() -> Result<Config, Failure> + Send + Sync + 'static,
+) -> Result<(), Failure> {
     let (listener, serve_options) = serve::bind(&config.serve)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -40,28 +48,31 @@ pub fn run(config: Config) -> Result<(), Failure> {
         // Before anything is attached, so that no signal in between leaves it attached.
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        // Without a configuration file as well: a stray SIGHUP is to end nothing.
+        let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             }
         };
-        agent(config, listener, serve_options, stop).await
+        let mut reloading = Reloading::new(hangup, read, config, serve_options);
+        agent(&mut reloading, listener, stop).await
     })
 }
 
 async fn agent(
-    config: Config,
+    reloading: &mut Reloading,
     listener: std::net::TcpListener,
-    serve_options: serve::Options,
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
+    let config = reloading.config();
     // Before anything is attached, as it can fail.
-    let alerts = alertmanager::Feed::start(&config, serve_options.listen)?;
+    let alerts = alertmanager::Feed::start(&config, reloading.listen())?;
     let (news_sender, mut news) = mpsc::channel(16);
     let (started_sender, started) = oneshot::channel();
     let (commands, command_receiver) = std_mpsc::channel();
-    let meter_config = config.clone();
+    let meter_config = Config::clone(&config);
     let for_links = commands.clone();
     let meter = thread::Builder::new()
         .name("meter".to_owned())
@@ -90,9 +101,10 @@ async fn agent(
         events: events.clone(),
         // When nobody takes it, the agent is ending.
         changed: Arc::new(move || drop(for_changes.send(Command::StoreChanged))),
-        config: Arc::new(config.clone()),
+        config: reloading.in_force(),
     };
-    let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
+    let options = reloading.options();
+    let server = tokio::spawn(serve::serve(listener, options, feed, shutdown));
     tokio::pin!(stop, server);
     let manager = Manager::default();
     manager.ready(config.meter.window);
@@ -102,6 +114,10 @@ async fn agent(
     loop {
         tokio::select! {
             received = news.recv() => match received {
+                Some(News::Reloaded(answer)) => {
+                    reloading.finish(answer, &mut recorder, (&snapshot_sender, &events));
+                    manager.reloaded();
+                }
                 Some(item) => {
                     let drained = matches!(item, News::Drained(_));
                     recorder.record(item, &snapshot_sender, &events);
@@ -112,6 +128,15 @@ async fn agent(
                 // The meter has ended: it was told to, or it failed.
                 None => break,
             },
+            () = reloading.asked(), if !stopping => {
+                manager.reloading();
+                if let Some(config) = reloading.begin().await {
+                    let _ = commands.send(Command::Reload(Box::new(config)));
+                } else {
+                    recorder.keep((&snapshot_sender, &events));
+                    manager.reloaded();
+                }
+            }
             signal = &mut stop, if !stopping => {
                 tracing::info!("{signal}: last drain, then the end");
                 manager.stopping();

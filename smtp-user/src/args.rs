@@ -271,8 +271,8 @@ pub fn load(file: Option<&PathBuf>) -> Result<Config, Failure> {
 }
 
 impl RunArgs {
-    /// The configuration in effect.
-    pub fn config(self) -> Result<Config, Failure> {
+    /// The configuration in effect, with what its file holds now.
+    pub fn config(&self) -> Result<Config, Failure> {
         let config = self.apply(load(self.config.as_ref())?);
         config.validate()?;
         if config.meter.interfaces.is_empty() {

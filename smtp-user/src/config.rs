@@ -15,11 +15,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::detect::{self, DETECTORS, RELAY_EXAMPLE, Relay, Span};
+use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 
+mod reload;
 mod url;
 mod value;
+pub use reload::Reload;
 pub use url::HttpUrl;
 pub use value::{
     check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_store, parse_window,
@@ -300,6 +302,12 @@ impl Config {
             Failure::new(Kind::BadConfig, format!("{at}: {key}: {error}"))
         })?;
         Ok(config)
+    }
+
+    /// Who is judged, and by which rules, without the known relays of a store.
+    pub fn policy(&self) -> Policy {
+        let local = self.networks.local.clone();
+        Policy::new(self.detect.clone(), local, self.relay.clone())
     }
 
     /// Checks what a text would be checked for, for values that came from elsewhere.

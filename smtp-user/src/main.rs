@@ -41,7 +41,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { command, log } = arguments;
     start_log(&log)?;
     match command {
-        Command::Run(run) => agent::run(run.config()?)?,
+        Command::Run(run) => agent::run(run.config()?, move || run.config())?,
         Command::Replay(replay) => replay::run(&replay.options()?)?,
         Command::Report(args) => {
             let (place, asked, output) = args.options()?;

@@ -51,6 +51,19 @@ impl Manager {
         ]);
     }
 
+    /// That the configuration is being read anew.
+    pub fn reloading(&self) {
+        let mut what = vec![NotifyState::Reloading];
+        // By it, a manager knows this from the one before.
+        what.extend(NotifyState::monotonic_usec_now().ok());
+        self.tell(&what);
+    }
+
+    /// That this is over, whatever came of it.
+    pub fn reloaded(&self) {
+        self.tell(&[NotifyState::Ready]);
+    }
+
     /// That the agent ends.
     pub fn stopping(&self) {
         self.tell(&[

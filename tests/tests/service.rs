@@ -151,6 +151,25 @@ fn a_service_manager_that_is_gone_is_no_reason_to_end() {
     rig.options.environment.clear();
 }
 
+#[test]
+fn a_reload_is_announced_and_its_end_whatever_came_of_it() {
+    let mut rig = Rig::new("svch");
+    let file = rig.lab.folder().join("smtpflow.toml");
+    rig.options.extra = vec!["--config".to_owned(), file.display().to_string()];
+    std::fs::write(&file, "").expect("written");
+    let mut agent = rig.start();
+    assert_eq!(rig.hear()["READY"], "1");
+    for config in ["[detect.volume]\nnotice = 5\n", "nonsense"] {
+        std::fs::write(&file, config).expect("written");
+        agent.process().signal(Signal::SIGHUP).expect("a signal");
+        let reloading = rig.wait_for("RELOADING", "1");
+        let at = reloading["MONOTONIC_USEC"].parse::<u64>();
+        assert!(at.expect("a number") > 0);
+        rig.wait_for("READY", "1");
+    }
+    agent.stop().expect("it ends");
+}
+
 /// Runs `smtpflow` with standard error in a file that is called the journal, and gives what it wrote.
 fn in_the_journal(words: &[&str], is_journal: bool) -> String {
     let folder = tempfile::tempdir().expect("a folder");

@@ -28,6 +28,7 @@ use aya::Ebpf;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_log::EbpfLogger;
 use aya_obj::programs::XdpAttachType;
+use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use smtp_common::flow::{FLOW_WAYS, Totals};
 use smtp_common::packet::Address;
@@ -117,6 +118,11 @@ impl XdpMeter {
             started,
             flip: Duration::ZERO,
         })
+    }
+
+    /// Makes these the operator's own prefixes, see [`Options::local`].
+    pub fn set_local(&mut self, local: &[IpNet]) -> Result<(), Failure> {
+        self.tables.set_local(local)
     }
 
     /// The random number of these tables: epochs of others cannot be compared with theirs.

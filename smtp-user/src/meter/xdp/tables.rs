@@ -4,12 +4,13 @@
 //! give them. aya opens a pinned map without comparing anything, so all comparing is done here,
 //! before it does.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuHashMap};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuHashMap};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
@@ -47,6 +48,9 @@ pub struct Tables {
     identity: Identity,
     /// Places for own prefixes.
     own_entries: u32,
+    own: OwnPrefixes,
+    /// The own prefixes that are in there.
+    local: Vec<IpNet>,
     /// A random number: other tables, another number.
     pub id: u64,
     /// Flips by taking the other header array.
@@ -61,8 +65,12 @@ pub struct Tables {
     /// Whether they were there before, with counts in them.
     pub taken_over: bool,
     /// Held because a program that is loaded later names its maps by these descriptors.
-    _descriptors: (MapData, MapData, MapData, OwnPrefixes),
+    _descriptors: (MapData, MapData, MapData),
 }
+
+/// Places for own prefixes that there are at least, so that a list may grow while the program runs. The
+/// kernel makes entries of such a map when they are written, so places cost nothing.
+const OWN_ENTRIES: usize = 1 << 16;
 
 type OwnPrefixes = LpmTrie<MapData, [u8; 16], u32>;
 
@@ -85,7 +93,7 @@ impl Tables {
                 Identity::new(options)?
             }
         };
-        let own_entries = u32::try_from(options.local.len().max(1))
+        let own_entries = u32::try_from(options.local.len().max(OWN_ENTRIES))
             .context("more own prefixes than a map can hold")?;
         if pinned.is_some() {
             // The prefix list may have changed, and its size with it. Programs that run keep the
@@ -118,6 +126,8 @@ impl Tables {
             geometry: identity.geometry,
             identity,
             own_entries,
+            own,
+            local: options.local.clone(),
             id: identity.table_id,
             epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
             header_maps: [
@@ -130,12 +140,60 @@ impl Tables {
             spill: PerCpuHashMap::try_from(take(&mut ebpf, "SPILL")?).context("SPILL")?,
             bytes: options.table_bytes(),
             taken_over,
-            _descriptors: (sources, flows, syns, own),
+            _descriptors: (sources, flows, syns),
         };
         if !taken_over {
             tables.flip_to(FIRST_HALF)?;
         }
         Ok((tables, ebpf))
+    }
+
+    /// Makes these the own prefixes. The new ones are written before others are taken away, so that no
+    /// host that is in both lists loses its reserve for a moment.
+    ///
+    /// # Errors
+    ///
+    /// There are too many, or the kernel refuses: then some of the new ones may be there in addition.
+    pub fn set_local(&mut self, local: &[IpNet]) -> Result<(), Failure> {
+        if local.len() > self.own_entries as usize {
+            return Err(Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "{} own prefixes are more than the kernel's map has places for ({}): a restart \
+                     makes a larger one",
+                    local.len(),
+                    self.own_entries
+                ),
+            ));
+        }
+        // Of both lists at a time there may be more than places.
+        let crowded = local.len() + self.local.len() > self.own_entries as usize;
+        if crowded {
+            self.forget_all_but(local)?;
+        }
+        for prefix in local {
+            insert_own(&mut self.own, prefix)?;
+        }
+        if !crowded {
+            self.forget_all_but(local)?;
+        }
+        self.local = local.to_vec();
+        Ok(())
+    }
+
+    fn forget_all_but(&mut self, local: &[IpNet]) -> Result<(), Failure> {
+        let kept: HashSet<_> = local.iter().map(IpNet::trunc).collect();
+        let gone: HashSet<_> = self.local.iter().map(IpNet::trunc).collect();
+        for prefix in gone.difference(&kept) {
+            match self.own.remove(&own_key(prefix)) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => {
+                    let what = format!("cannot take the own prefix {prefix} from the kernel");
+                    return Err(super::refusal(error, &what));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Loads another object (not yet its programs) onto these maps.
@@ -327,16 +385,26 @@ fn initialise_headers(headers: &mut MappedArray<Header>, geometry: &Geometry, ha
 fn own_prefixes(ebpf: &mut Ebpf, local: &[IpNet]) -> Result<OwnPrefixes, Failure> {
     let mut own = OwnPrefixes::try_from(take(ebpf, "OWN")?).context("OWN")?;
     for prefix in local {
-        let address = Address::from(prefix.network());
-        let length = u32::from(prefix.prefix_len());
-        let length = match prefix {
-            IpNet::V4(_) => 96 + length,
-            IpNet::V6(_) => length,
-        };
-        own.insert(&Key::new(length, address.octets()), 1, 0)
-            .with_context(|| format!("cannot tell the kernel the own prefix {prefix}"))?;
+        insert_own(&mut own, prefix)?;
     }
     Ok(own)
+}
+
+fn insert_own(own: &mut OwnPrefixes, prefix: &IpNet) -> Result<(), Failure> {
+    own.insert(&own_key(prefix), 1, 0).map_err(|error| {
+        let what = format!("cannot tell the kernel the own prefix {prefix}");
+        super::refusal(error, &what)
+    })
+}
+
+fn own_key(prefix: &IpNet) -> Key<[u8; 16]> {
+    let address = Address::from(prefix.network());
+    let length = u32::from(prefix.prefix_len());
+    let length = match prefix {
+        IpNet::V4(_) => 96 + length,
+        IpNet::V6(_) => length,
+    };
+    Key::new(length, address.octets())
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
