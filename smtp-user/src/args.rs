@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod manual;
 mod reading;
 mod relays;
 
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::config::{self, AttachChoice, Config};
@@ -23,6 +24,7 @@ use crate::report::check;
 use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
+pub use self::manual::Page;
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
@@ -130,6 +132,17 @@ pub enum Command {
     /// Check or print a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what completes the command line in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a page of the manual, for man -l -
+    Man {
+        /// Which one
+        #[arg(value_enum, default_value_t)]
+        page: Page,
+    },
 }
 
 /// `smtpflow run`.
@@ -241,6 +254,12 @@ pub enum ConfigCommand {
         /// The file
         file: PathBuf,
     },
+    /// End with 1 if a good file names no interface to count on, else with 0. A service that is
+    /// started on that condition waits for its configuration; what is wrong with a file, run says
+    NamesInterface {
+        /// The file
+        file: PathBuf,
+    },
     /// Print the configuration in effect, with the documentation of every key
     Print {
         /// Configuration file; without one, the defaults are printed
@@ -263,6 +282,13 @@ pub fn parse() -> Result<Arguments, ExitCode> {
         };
         ExitCode::from(u8::try_from(code).unwrap_or(2))
     })
+}
+
+/// What completes the command line in a shell.
+pub fn completions(shell: clap_complete::Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "smtpflow", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The configuration of a file, or the default without one.
