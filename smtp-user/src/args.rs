@@ -241,9 +241,28 @@ pub struct DetachArgs {
     /// Interface to leave; repeat it for more [default: all]
     #[arg(long, value_name = "IF", value_parser = config::parse_interface)]
     pub interface: Vec<String>,
-    /// Directory of the pins
-    #[arg(long, value_name = "DIR", default_value = config::DEFAULT_PINS)]
-    pub pins: PathBuf,
+    /// Directory of the pins [default: /sys/fs/bpf/smtpflow]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// Configuration file that says where the pins are, where the flag does not
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl DetachArgs {
+    /// The directory of the pins, and the interfaces to leave.
+    pub fn options(self) -> Result<(PathBuf, Vec<String>), Failure> {
+        let Self {
+            interface,
+            pins,
+            config,
+        } = self;
+        let pins = match pins {
+            Some(pins) => pins,
+            None => load(config.as_ref())?.meter.pins,
+        };
+        Ok((pins, interface))
+    }
 }
 
 /// `smtpflow config`.

@@ -106,7 +106,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             }
         }
         Command::Detach(detach) => {
-            let detached = meter::xdp::detach(&detach.pins, &detach.interface)?;
+            let (pins, interfaces) = detach.options()?;
+            let detached = meter::xdp::detach(&pins, &interfaces)?;
             if detached.is_empty() {
                 print("nothing is attached\n")?;
             }

@@ -366,6 +366,7 @@ fn packages() -> Result<()> {
             apt::MONITORING,
             apt::BROWSER,
             apt::PYTHON,
+            apt::PACKAGING,
         ],
     )?;
     apt::provide_prometheus()?;
