@@ -252,10 +252,10 @@ fn the_unit_lets_through_what_the_agent_calls() {
     let binary = std::mem::replace(&mut options.binary, PathBuf::from("strace"));
     options.interfaces = vec!["outer".to_owned()];
     options.window = "1s".to_owned();
-    // The words of strace stand where those of the agent do.
+    // The tracer stands aside, so that signals reach the agent.
     let wrapper = lab.folder().join("traced");
     let script = format!(
-        "#!/bin/sh\nexec strace -f -qq -o {} -e trace=all {} \"$@\"\n",
+        "#!/bin/sh\nexec strace -D -f -qq -o {} -e trace=all {} \"$@\"\n",
         calls.display(),
         binary.display()
     );
