@@ -8,48 +8,106 @@
 //! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
 //!
+//! Everything that needs privilege comes first, on two threads: the port is taken here, the program is
+//! attached on the meter's thread, and then both give up what they may do, see `confining`. All other
+//! threads, what serves, what tells of verdicts and what reads and writes the store, begin after that.
+//!
 //! SIGHUP reads the configuration anew ([`reload`]): all of it comes into force that can, or nothing.
 
+mod confining;
 mod judging;
 mod metering;
 mod recorder;
 mod reload;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread;
 
 use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub use self::confining::rules;
 use self::metering::{Command, News, Started, meter_thread};
 use self::recorder::Recorder;
 use self::reload::Reloading;
 use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
-use crate::serve;
+use crate::meter::xdp;
+use crate::model::PointState;
+use crate::privilege::Confinement;
 use crate::service::Manager;
+use crate::{link, serve};
 
-/// Runs until SIGTERM or SIGINT, or until something fails. `read` gives the configuration as it is in
-/// its file, for SIGHUP.
+/// Attaches for an agent that may not, and says to what.
+pub fn attach(config: &Config) -> Result<Vec<String>, Failure> {
+    let meter = &config.meter;
+    let options = xdp::Options::new(config)?;
+    let points = link::within(meter.netns.as_deref(), || {
+        xdp::load(&options, &meter.interfaces, meter.mode)
+    })?;
+    Ok(points
+        .iter()
+        .map(|point| {
+            let fallback = point
+                .fallback
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {reason}"));
+            format!(
+                "attached to {} in {} mode{fallback}\n",
+                point.interface,
+                point.mode.name()
+            )
+        })
+        .collect())
+}
+
+/// The meter's thread and the ends of its channels.
+struct MeterThread {
+    thread: thread::JoinHandle<Result<(), Failure>>,
+    started: oneshot::Receiver<Started>,
+    news: mpsc::Receiver<News>,
+    commands: std_mpsc::Sender<Command>,
+}
+
+/// Runs until SIGTERM or SIGINT, or until something fails. `file` is where the configuration is from, and
+/// `read` gives it as it is there now, for SIGHUP.
 pub fn run(
     config: Config,
+    file: Option<&Path>,
     read: impl Fn() -> Result<Config, Failure> + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     let (listener, serve_options) = serve::bind(&config.serve)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    // They wait until somebody takes them, so that none in between leaves the program attached.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block().context("cannot hold back signals")?;
+    let (meter, confinement) = start_meter(&config, file)?;
+    // Nothing is lost when this fails: the meter ends with its channel.
+    let confined = confinement.thread(false).map_err(Failure::from);
+    let runtime = confined.and_then(|_| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build();
+        Ok(runtime.context("cannot start the asynchronous runtime")?)
+    });
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            let _ = meter.commands.send(Command::Stop);
+            drop(meter.started);
+            drop(meter.news);
+            return end_of(meter.thread).and(Err(failure));
+        }
+    };
     runtime.block_on(async {
-        // Before anything is attached, so that no signal in between leaves it attached.
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
         // Without a configuration file as well: a stray SIGHUP is to end nothing.
         let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+        signals.thread_unblock().context("cannot let signals in")?;
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
@@ -57,34 +115,65 @@ pub fn run(
             }
         };
         let mut reloading = Reloading::new(hangup, read, config, serve_options);
-        agent(&mut reloading, listener, stop).await
+        agent(&mut reloading, listener, meter, stop).await
     })
+}
+
+/// Starts the meter, and waits until it is attached and has given up its privileges. What comes back is
+/// what this thread has to be held to as well.
+fn start_meter(
+    config: &Config,
+    file: Option<&Path>,
+) -> Result<(MeterThread, Arc<Confinement>), Failure> {
+    let (news_sender, news) = mpsc::channel(16);
+    let (started_sender, started) = oneshot::channel();
+    let (confined_sender, confined) = std_mpsc::channel();
+    let (commands, command_receiver) = std_mpsc::channel();
+    let (config, file) = (config.clone(), file.map(Path::to_path_buf));
+    let for_links = commands.clone();
+    let thread = thread::Builder::new()
+        .name("meter".to_owned())
+        .spawn(move || {
+            let commands = (for_links, command_receiver);
+            let tells = (confined_sender, started_sender);
+            meter_thread(&config, file.as_deref(), tells, &news_sender, commands)
+        })
+        .context("cannot start the meter's thread")?;
+    let Ok(confinement) = confined.recv() else {
+        return Err(ended_early(thread));
+    };
+    let meter = MeterThread {
+        thread,
+        started,
+        news,
+        commands,
+    };
+    Ok((meter, confinement))
 }
 
 async fn agent(
     reloading: &mut Reloading,
     listener: std::net::TcpListener,
+    meter: MeterThread,
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
     let config = reloading.config();
-    // Before anything is attached, as it can fail.
-    let alerts = alertmanager::Feed::start(&config, reloading.listen())?;
-    let (news_sender, mut news) = mpsc::channel(16);
-    let (started_sender, started) = oneshot::channel();
-    let (commands, command_receiver) = std_mpsc::channel();
-    let meter_config = Config::clone(&config);
-    let for_links = commands.clone();
-    let meter = thread::Builder::new()
-        .name("meter".to_owned())
-        .spawn(move || {
-            let commands = (for_links, command_receiver);
-            meter_thread(&meter_config, started_sender, &news_sender, commands)
-        })
-        .context("cannot start the meter's thread")?;
+    let MeterThread {
+        thread: meter,
+        started,
+        mut news,
+        commands,
+    } = meter;
     let Ok(started) = started.await else {
-        return Err(end_of(meter).err().unwrap_or_else(|| {
-            Failure::new(Kind::Failed, "the meter ended before it had started")
-        }));
+        return Err(ended_early(meter));
+    };
+    let alerts = match alertmanager::Feed::start(&config, reloading.listen()) {
+        Ok(alerts) => alerts,
+        Err(failure) => {
+            let _ = commands.send(Command::Stop);
+            drop(news);
+            return end_of(meter).and(Err(failure));
+        }
     };
     log_start(&config, &started);
 
@@ -173,6 +262,13 @@ async fn agent(
     Ok(())
 }
 
+/// Why the meter's thread ended before it had started.
+fn ended_early(meter: thread::JoinHandle<Result<(), Failure>>) -> Failure {
+    end_of(meter)
+        .err()
+        .unwrap_or_else(|| Failure::new(Kind::Failed, "the meter ended before it had started"))
+}
+
 /// What the meter's thread ended with.
 fn end_of(meter: thread::JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
     meter
@@ -182,6 +278,11 @@ fn end_of(meter: thread::JoinHandle<Result<(), Failure>>) -> Result<(), Failure>
 
 fn log_start(config: &Config, started: &Started) {
     for point in &started.points {
+        if point.state != PointState::Attached {
+            let reason = point.reason.as_deref().unwrap_or_default();
+            tracing::error!(interface = point.configured, "not counted: {reason}");
+            continue;
+        }
         tracing::info!(
             interface = point.interface,
             mode = point.mode.name(),

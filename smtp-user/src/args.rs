@@ -99,6 +99,8 @@ impl LogLevel {
 pub enum Command {
     /// Count on interfaces until SIGTERM or Ctrl-C, and serve the counts over HTTP
     Run(RunArgs),
+    /// Attach, as root, for an agent that runs with --attached, and end
+    Attach(AttachArgs),
     /// Count what is in a capture file (pcap or pcapng); needs no privilege
     Replay(ReplayArgs),
     /// Report a month: flagged hosts, top sources, distribution, gaps
@@ -174,6 +176,12 @@ pub struct RunArgs {
     /// Let the kernel go on counting after the end
     #[arg(long)]
     pub keep_attached: bool,
+    /// Count where smtpflow attach has attached, without any privilege
+    #[arg(long, conflicts_with_all = ["mode", "keep_attached"])]
+    pub attached: bool,
+    /// User to become when everything that needs root is done
+    #[arg(long, value_name = "USER", value_parser = config::parse_user)]
+    pub user: Option<String>,
     /// File that keeps the counts [default: /var/lib/smtpflow/smtpflow.db]
     #[arg(long, value_name = "FILE", value_parser = config::parse_store)]
     pub store: Option<PathBuf>,
@@ -183,6 +191,32 @@ pub struct RunArgs {
     /// Prefix of your own, such as 192.0.2.0/24; repeat it for more
     #[arg(long, value_name = "PREFIX", value_parser = config::parse_prefix)]
     pub local: Vec<IpNet>,
+}
+
+/// `smtpflow attach`.
+#[derive(Debug, Default, Args)]
+pub struct AttachArgs {
+    /// Interface to attach to; repeat it for more [default: those of the configuration]
+    #[arg(long, value_name = "IF", value_parser = config::parse_interface)]
+    pub interface: Vec<String>,
+    /// How to attach: in the driver, in the generic path (skb), or what works (auto)
+    #[arg(long, value_enum)]
+    pub mode: Option<AttachChoice>,
+    /// Network namespace of the interfaces, by name or by path
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Directory for pins, on bpffs [default: /sys/fs/bpf/smtpflow]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// The agent's user, whose group may use the maps
+    #[arg(long, value_name = "USER", value_parser = config::parse_user)]
+    pub user: Option<String>,
+    /// Prefix of your own, such as 192.0.2.0/24; repeat it for more
+    #[arg(long, value_name = "PREFIX", value_parser = config::parse_prefix)]
+    pub local: Vec<IpNet>,
+    /// Configuration file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `smtpflow replay`.
@@ -320,7 +354,8 @@ impl RunArgs {
     pub fn config(&self) -> Result<Config, Failure> {
         let config = self.apply(load(self.config.as_ref())?);
         config.validate()?;
-        if config.meter.interfaces.is_empty() {
+        // A loader's interfaces are those that it has attached to.
+        if config.meter.interfaces.is_empty() && !config.meter.attached {
             return Err(no_interface(&config));
         }
         Ok(config)
@@ -338,6 +373,8 @@ impl RunArgs {
             listen,
             pins,
             keep_attached,
+            attached,
+            user,
             store,
             no_store,
             local,
@@ -359,6 +396,10 @@ impl RunArgs {
             meter.pins.clone_from(pins);
         }
         meter.keep_attached |= keep_attached;
+        meter.attached |= attached;
+        if user.is_some() {
+            config.agent.user.clone_from(user);
+        }
         if let Some(listen) = listen {
             config.serve.listen = *listen;
         }
@@ -421,6 +462,27 @@ impl ReplayArgs {
             detect: config.detect,
             relays: config.relay,
         })
+    }
+}
+
+impl AttachArgs {
+    /// The configuration in effect.
+    pub fn config(self) -> Result<Config, Failure> {
+        let run = RunArgs {
+            interface: self.interface,
+            mode: self.mode,
+            netns: self.netns,
+            pins: self.pins,
+            user: self.user,
+            local: self.local,
+            ..RunArgs::default()
+        };
+        let config = run.apply(load(self.config.as_ref())?);
+        config.validate()?;
+        if config.meter.interfaces.is_empty() {
+            return Err(no_interface(&config));
+        }
+        Ok(config)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::HttpUrl;
 use crate::failure::{Failure, Kind};
 use crate::report::document::printable;
-use crate::serve::auth::Token;
+use crate::secret::Token;
 
 /// The longest that a request may take, its answer included.
 pub const TIME: Duration = Duration::from_secs(10);

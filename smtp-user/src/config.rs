@@ -24,7 +24,8 @@ mod value;
 pub use reload::Reload;
 pub use url::HttpUrl;
 pub use value::{
-    check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_store, parse_window,
+    check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_store, parse_user,
+    parse_window,
 };
 
 /// Where the agent serves if nothing else is said.
@@ -75,9 +76,24 @@ section! {
         /// Whether the kernel goes on counting when the agent ends in an orderly way. After a crash
         /// it always does, and the next start takes the counts over.
         pub keep_attached: bool = false;
+        /// Whether the agent only counts where `smtpflow attach` has attached, which is run before as
+        /// root. Then it needs no privilege at all, and never attaches or detaches itself.
+        pub attached: bool = false;
         /// TCP ports that are mail: one to four, for example [25, 465, 587].
         #[serde(deserialize_with = "value::ports")]
         pub ports: Vec<u16> = vec![DEFAULT_PORT];
+    }
+}
+
+section! {
+    /// What the agent itself may do once it counts. It has given up every capability by then.
+    pub struct Agent {
+        /// The user that an agent started as root becomes, such as "smtpflow". Its group may use the
+        /// pins. Unset: it stays the user that it was started as.
+        #[serde(deserialize_with = "value::user")]
+        pub user: Option<String> = None;
+        /// Whether the kernel holds it to its own files and ports (Landlock, Linux 5.13).
+        pub landlock: bool = true;
     }
 }
 
@@ -157,7 +173,8 @@ section! {
         #[serde(deserialize_with = "value::listen")]
         pub listen: SocketAddr = DEFAULT_LISTEN;
         /// File with the read token: 16 to 4096 bytes, owned by root or the agent's user, closed to
-        /// everybody else (chmod 600). Whoever does not come from loopback must send it.
+        /// everybody else (chmod 600); or credential:NAME for one that systemd provides
+        /// (LoadCredential=NAME:FILE). Whoever does not come from loopback must send it.
         pub token_file: Option<PathBuf> = None;
         /// File with the act token, under the same rules and with another token in it. Whoever changes
         /// verdicts or known relays over HTTP must send it, also from loopback. Unset: nobody can.
@@ -212,6 +229,8 @@ section! {
 pub struct Config {
     /// What is counted, and where.
     pub meter: Meter,
+    /// What the agent itself may do.
+    pub agent: Agent,
     /// Sizes of the kernel's tables.
     pub table: Table,
     /// Whose addresses are whose.
@@ -242,6 +261,7 @@ type Section = (
 /// The sections in the order in which they are printed, but for those of the detectors.
 const SECTIONS: &[Section] = &[
     ("meter", Meter::ABOUT, Meter::KEYS),
+    ("agent", Agent::ABOUT, Agent::KEYS),
     ("table", Table::ABOUT, Table::KEYS),
     ("networks", Networks::ABOUT, Networks::KEYS),
     ("history", History::ABOUT, History::KEYS),
@@ -320,6 +340,7 @@ impl Config {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let Self {
             meter,
+            agent,
             table,
             networks,
             history,
@@ -338,6 +359,13 @@ impl Config {
             ("meter.window", value::check_window(meter.window)),
             ("meter.pins", value::check_pins(&meter.pins)),
             ("meter.ports", check_ports(&meter.ports)),
+            (
+                "agent.user",
+                agent
+                    .user
+                    .as_ref()
+                    .map_or(Ok(()), |name| value::check_user(name)),
+            ),
             (
                 "table.sets_per_cpu",
                 table.sets_per_cpu.map_or(Ok(()), value::check_sets_per_cpu),

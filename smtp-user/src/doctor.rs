@@ -5,10 +5,9 @@
 //! `smtpflow run` with the same configuration would fail, or would count nothing.
 #![forbid(unsafe_code)]
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::sys::statfs::{FsType, statfs};
@@ -16,7 +15,9 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
+use crate::kernel::Release;
 use crate::link::{Abilities, Link};
+use crate::privilege::Held;
 use crate::{link, meter, privilege, serve};
 
 mod interface;
@@ -146,9 +147,19 @@ pub fn examine(options: &Options) -> Report {
         kernel(&release),
         btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
         jit(read("/proc/sys/net/core/bpf_jit_enable").as_deref()),
-        capabilities(privilege::effective().ok(), config.meter.netns.is_some()),
+        capabilities(
+            privilege::effective().ok(),
+            config,
+            Release::parse(&release),
+        ),
+        confinement(
+            config,
+            Release::parse(&release),
+            privilege::offered(),
+            nix::unistd::geteuid().is_root(),
+        ),
         bpffs(&config.meter.pins),
-        pins(&config.meter.pins),
+        pins(&config.meter.pins, config.agent.user.as_deref()),
         tables(config),
         http(config),
     ];
@@ -182,27 +193,6 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path)
         .ok()
         .map(|text| text.trim_end().to_owned())
-}
-
-/// A kernel release, as far as features depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Release(u32, u32);
-
-impl Release {
-    /// From `6.18.44-cloud` and the like.
-    fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-        Some(Self(
-            numbers.next()?.parse().ok()?,
-            numbers.next()?.parse().ok()?,
-        ))
-    }
-}
-
-impl fmt::Display for Release {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
-    }
 }
 
 fn kernel(text: &str) -> Finding {
@@ -253,7 +243,7 @@ fn jit(value: Option<&str>) -> Finding {
     }
 }
 
-fn capabilities(set: Option<u64>, netns: bool) -> Finding {
+fn capabilities(set: Option<u64>, config: &Config, release: Option<Release>) -> Finding {
     const CHECK: &str = "capabilities";
     let Some(set) = set else {
         return Finding::warning(
@@ -262,11 +252,18 @@ fn capabilities(set: Option<u64>, netns: bool) -> Finding {
             "make sure that /proc is mounted",
         );
     };
-    let mut missing: Vec<String> = privilege::missing(set)
-        .into_iter()
-        .map(|(name, purpose)| format!("{name} ({purpose})"))
-        .collect();
-    if netns && !privilege::has(set, privilege::CAP_SYS_ADMIN) {
+    let relaxed = release.is_none_or(|release| release >= privilege::UNPRIVILEGED_MAPS);
+    let mut missing: Vec<String> = if !config.meter.attached {
+        privilege::missing(set)
+            .into_iter()
+            .map(|(name, purpose)| format!("{name} ({purpose})"))
+            .collect()
+    } else if relaxed || privilege::has(set, privilege::CAP_BPF) {
+        Vec::new()
+    } else {
+        vec!["CAP_BPF (uses maps, before Linux 5.19)".to_owned()]
+    };
+    if config.meter.netns.is_some() && !privilege::has(set, privilege::CAP_SYS_ADMIN) {
         missing.push("CAP_SYS_ADMIN (enters another network namespace)".to_owned());
     }
     if !missing.is_empty() {
@@ -276,7 +273,58 @@ fn capabilities(set: Option<u64>, netns: bool) -> Finding {
             "run as root, or give them to the service (AmbientCapabilities=)",
         );
     }
-    Finding::ok(CHECK, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are there")
+    Finding::ok(
+        CHECK,
+        if config.meter.attached {
+            "smtpflow attach needs them, and the agent does not"
+        } else {
+            "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are there"
+        },
+    )
+}
+
+/// What the agent is held to once it counts.
+fn confinement(
+    config: &Config,
+    release: Option<Release>,
+    landlock: Held,
+    is_root: bool,
+) -> Finding {
+    const CHECK: &str = "privileges";
+    let landlock = if config.agent.landlock {
+        landlock
+    } else {
+        Held::Unwanted
+    };
+    let relaxed = release.is_none_or(|release| release >= privilege::UNPRIVILEGED_MAPS);
+    let kept = if relaxed {
+        "no capability"
+    } else {
+        "CAP_BPF alone, as this kernel lets nobody use maps without it (5.19 does)"
+    };
+    let user = match &config.agent.user {
+        Some(name) => name.clone(),
+        None => nix::unistd::geteuid().to_string(),
+    };
+    let text =
+        format!("once it counts, the agent is user {user} with {kept}; Landlock: {landlock}");
+    if is_root && config.agent.user.is_none() {
+        return Finding::warning(
+            CHECK,
+            text,
+            "name a user that it becomes then, with --user (agent.user)",
+        );
+    }
+    match landlock {
+        Held::All { .. } | Held::Part { .. } => Finding::ok(CHECK, text),
+        Held::Unwanted => Finding::warning(CHECK, text, "set agent.landlock to true"),
+        Held::Nothing => Finding::warning(
+            CHECK,
+            text,
+            "a later kernel, or one that is started with landlock in its list lsm=, holds it to its own \
+             files and ports",
+        ),
+    }
 }
 
 fn bpffs(pins: &Path) -> Finding {
@@ -308,7 +356,7 @@ fn bpffs(pins: &Path) -> Finding {
     Finding::fails(CHECK, format!("{} has no parent", pins.display()), mount)
 }
 
-fn pins(directory: &Path) -> Finding {
+fn pins(directory: &Path, user: Option<&str>) -> Finding {
     const CHECK: &str = "pins";
     let shown = directory.display();
     let metadata = match fs::symlink_metadata(directory) {
@@ -327,14 +375,9 @@ fn pins(directory: &Path) -> Finding {
             );
         }
     };
-    let (owner, me) = (metadata.uid(), nix::unistd::geteuid().as_raw());
-    let problem = if !metadata.is_dir() {
-        "is not a directory".to_owned()
-    } else if owner != 0 && owner != me {
-        format!("belongs to user {owner}")
-    } else if metadata.mode() & 0o027 != 0 {
-        format!("lets others in (mode {:04o})", metadata.mode() & 0o7777)
-    } else {
+    let group = user.and_then(|name| privilege::Account::find(name).ok());
+    let problem = meter::xdp::distrust(&metadata, group.map(|account| account.gid));
+    let Some(problem) = problem else {
         return Finding::ok(
             CHECK,
             format!("{shown} is there; a smtpflow runs, or has left its counts for the next one"),
@@ -342,7 +385,7 @@ fn pins(directory: &Path) -> Finding {
     };
     Finding::fails(
         CHECK,
-        format!("{shown} {problem}, so what is in it cannot be trusted"),
+        format!("what is in {shown} cannot be trusted: {problem}"),
         "find out who made it and remove it, or name another with --pins",
     )
 }

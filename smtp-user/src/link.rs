@@ -18,7 +18,7 @@ mod netlink;
 mod netns;
 
 pub use abilities::{Abilities, Merging, Offload, XdpSupport, abilities};
-pub use monitor::watch;
+pub use monitor::Monitor;
 use netlink::{About, Kernel, attributes};
 pub use netns::{enter_netns, within};
 

@@ -41,7 +41,15 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { command, log } = arguments;
     start_log(&log)?;
     match command {
-        Command::Run(run) => agent::run(run.config()?, move || run.config())?,
+        Command::Run(run) => {
+            let file = run.config.clone();
+            agent::run(run.config()?, file.as_deref(), move || run.config())?;
+        }
+        Command::Attach(attach) => {
+            for line in agent::attach(&attach.config()?)? {
+                print(&line)?;
+            }
+        }
         Command::Replay(replay) => replay::run(&replay.options()?)?,
         Command::Report(args) => {
             let (place, asked, output) = args.options()?;

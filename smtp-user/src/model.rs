@@ -43,6 +43,15 @@ impl AttachMode {
             Self::Skb => "skb",
         }
     }
+
+    /// From its name; what is not in the driver is in the generic path.
+    pub fn named(name: &str) -> Self {
+        if name == Self::Driver.name() {
+            Self::Driver
+        } else {
+            Self::Skb
+        }
+    }
 }
 
 /// Whether a configured interface is counted on.

@@ -1,10 +1,22 @@
-//! What the kernel allows this process.
+//! What the kernel allows this process, and giving it up.
+//!
+//! Contract: a privilege is held while it is needed, which is until the program is attached, and by no
+//! thread any longer than that.
+
+mod account;
+mod confine;
+mod rules;
 
 use std::fs;
 
 use anyhow::Context as _;
 
 use crate::failure::{Failure, Kind};
+use crate::kernel::Release;
+
+pub use account::Account;
+pub use confine::{Confined, Confinement, without_capabilities};
+pub use rules::{Held, Prepared, Rules, offered};
 
 /// Loading programs and making maps (since Linux 5.8).
 pub const CAP_BPF: u32 = 39;
@@ -13,8 +25,13 @@ pub const CAP_NET_ADMIN: u32 = 12;
 /// What the verifier demands beside `CAP_BPF`: without it, it refuses arithmetic on pointers into
 /// maps that could be abused by speculation.
 pub const CAP_PERFMON: u32 = 38;
-/// Contains `CAP_BPF` and `CAP_PERFMON`; enters network namespaces.
+/// Stands for each of these three as well (kernel/bpf/syscall.c, bpf_net_capable); enters network
+/// namespaces.
 pub const CAP_SYS_ADMIN: u32 = 21;
+
+/// Since then, whoever has a map or a program open may use it without a capability, also where
+/// `kernel.unprivileged_bpf_disabled` is set (commit c8644cd0efe7).
+pub const UNPRIVILEGED_MAPS: Release = Release(5, 19);
 
 /// The effective capabilities of this thread, as a set of bits.
 pub fn effective() -> anyhow::Result<u64> {
@@ -41,10 +58,7 @@ const NEEDED: [(u32, &str, &str); 3] = [
 
 /// What `set` lacks of what is needed to load and attach: names, and what they are for.
 pub fn missing(set: u64) -> Vec<(&'static str, &'static str)> {
-    let granted = |capability| {
-        let contained = [CAP_BPF, CAP_PERFMON].contains(&capability);
-        has(set, capability) || contained && has(set, CAP_SYS_ADMIN)
-    };
+    let granted = |capability| has(set, capability) || has(set, CAP_SYS_ADMIN);
     let lacking = NEEDED
         .iter()
         .filter(|(capability, ..)| !granted(*capability));

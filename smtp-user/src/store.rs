@@ -142,6 +142,12 @@ impl Store {
         Self::open_for(path, Vec::new(), capacity)
     }
 
+    /// Makes the folder of a store that the agent will open as another user, with this number and that of
+    /// its group.
+    pub fn provide_folder(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Failure> {
+        file::provide_folder(path, owner)
+    }
+
     /// The same where these prefixes are the operator's own, whose hosts have places in reserve.
     pub fn open_for(path: &Path, local: Vec<IpNet>, capacity: u32) -> Result<Self, Failure> {
         let place = Place::take(path)?;

@@ -18,13 +18,6 @@ pub struct Violation {
     pub elements: Vec<String>,
 }
 
-impl Violation {
-    /// Whether nobody may meet it.
-    pub fn is_serious(&self) -> bool {
-        matches!(self.impact.as_str(), "serious" | "critical")
-    }
-}
-
 impl fmt::Display for Violation {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

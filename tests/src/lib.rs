@@ -10,6 +10,7 @@ pub mod cost;
 pub mod evaluation;
 pub mod foreign;
 pub mod generator;
+pub mod guarded;
 pub mod history;
 pub mod instructions;
 pub mod measure;
@@ -64,6 +65,7 @@ pub fn options(name: &str, sets_log2: u32) -> Options {
         spill: 64,
         local: Vec::new(),
         pins: pins(name),
+        group: None,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Text from outside is text everywhere: what would be markup, script, a formula or a command to a
 //! terminal arrives as it was written, or is refused, in every form that smtpflow gives it.
 //!
-//! [`CORPUS`] goes through every field that takes text: reason and owner of known relays, who and why of
-//! verdicts, rules in a store that somebody else has written, names of interfaces, the parameters of
-//! queries, paths, the Host header; and is looked at on every screen in a real browser, in JSON, in CSV,
-//! in HTML, in metrics, and in the log.
+//! [`CORPUS`] goes through every field that takes text: reason and owner of known relays, in the file and
+//! over HTTP, who adds and ends them and why, who and why of verdicts, rules in a store that somebody else
+//! has written, names of interfaces, the parameters of queries, paths, the Host header; and is looked at on
+//! every screen in a real browser, in JSON, in CSV, in HTML, in metrics, and in the log.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,6 +50,10 @@ const CORPUS: &[&str] = &[
     "@SUM(1,2)",
     "a,b;c|d\"e\"f'g",
     "\u{202e}txt.exe\u{202c}\u{2066}x\u{2069}",
+    "\u{202a}a\u{202b}b\u{202c}\u{202d}c\u{202e}d",
+    "\u{2069}\u{2067}e\u{2068}\u{202e}nobody has acted",
+    "\u{5e9}\u{5dc}\u{5d5}\u{5dd} 22 (1)",
+    "\u{645}\u{631}\u{62d}\u{628}\u{627}: 3",
     "zero\u{200b}width\u{200d}\u{feff}joined\u{2060}",
     "Z\u{0351}\u{0352}\u{0363}a\u{0334}l\u{0489}go",
     "\u{1f9d1}\u{200d}\u{1f4bb} \u{fdfa} \u{2028} \u{ffff}",
@@ -86,6 +90,8 @@ const INTRUDERS: &str = "[...document.querySelectorAll('*')].filter((one) =>
 fn nothing_breaks_out(page: &Page<'_>, what: &str) {
     let intruders = page.evaluate(INTRUDERS).good();
     assert_eq!(intruders, json!([]), "{what}");
+    let turned = page.evaluate(TURNED).good();
+    assert_eq!(turned, json!([]), "{what}");
     // Whatever waits for the mouse or for the focus gets it.
     page.evaluate(
         "for (const one of document.querySelectorAll('*')) {
@@ -95,6 +101,21 @@ fn nothing_breaks_out(page: &Page<'_>, what: &str) {
     )
     .good();
 }
+
+/// Text that turns the direction of what is beside it: what does so by command is nowhere, and letters that
+/// are read from right to left stand apart.
+const TURNED: &str = "(() => {
+    const commands = /[\\u202a-\\u202e\\u2066-\\u2069]/u, letters = /[\\u0590-\\u08ff]/u, found = [];
+    const walk = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_ALL);
+    for (let node = walk.currentNode; node !== null; node = walk.nextNode()) {
+        if (node.nodeType === 3 && (commands.test(node.data)
+            || (letters.test(node.data) && !node.parentElement.closest('bdi, title')))) found.push(node.data);
+        for (const { name, value } of node.attributes ?? []) {
+            if (commands.test(value)) found.push(`${name}=${value}`);
+        }
+    }
+    return found.map((text) => text.slice(0, 200));
+})()";
 
 /// A page is opened, and nothing happens in it but what it says; an error is the answer where it is
 /// `refused`.
@@ -235,7 +256,8 @@ fn what_people_write_about_verdicts_is_text() {
             page.open(&format!("/host/{subject}")).good();
             let shown = page.text("document.body.textContent").good();
             for text in CORPUS {
-                assert!(shown.contains(text), "{text:?} is not shown as it is");
+                let text = without_commands(text);
+                assert!(shown.contains(&text), "{text:?} is not shown as it is");
             }
             let log = watched.agent.borrow_mut().process().log_text();
             assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
@@ -278,7 +300,8 @@ fn names_in_the_configuration_and_of_interfaces_are_text() {
             page.open("/relays").good();
             let shown = page.text("document.body.textContent").good();
             for text in CORPUS {
-                assert!(shown.contains(text), "{text:?} is not shown as it is");
+                let text = without_commands(text);
+                assert!(shown.contains(&text), "{text:?} is not shown as it is");
             }
             for number in [0, 3, 26, 31] {
                 harmless(&page, &format!("/host/10.20.0.{number}"), false);
@@ -306,6 +329,85 @@ fn names_in_the_configuration_and_of_interfaces_are_text() {
             let escaped = INTERFACE.replace('\\', "\\\\").replace('"', "\\\"");
             let named = format!("interface=\"{escaped}\"");
             assert!(metrics.contains(&named), "no {named} in:\n{metrics}");
+            let log = watched.agent.borrow_mut().process().log_text();
+            assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
+        },
+    );
+}
+
+#[test]
+fn what_people_write_about_known_relays_is_text() {
+    watch_at(
+        "sfinrelay",
+        GATEWAY_CLIENT_SIDE,
+        "",
+        |_| (),
+        |watched| {
+            let add = |prefix: &str, text: &str, who: &str| {
+                let body = json!({"prefix": prefix, "reason": text, "owner": text, "who": who});
+                post(watched, "/api/v1/relays", &body)
+            };
+            for text in CONTROL {
+                for (text, who) in [(*text, "who"), ("text", *text)] {
+                    let (status, answer) = add("10.20.1.0/32", text, who);
+                    assert_eq!(status, 422, "{text:?} of {who:?}: {answer}");
+                }
+            }
+            for (number, text) in CORPUS.iter().enumerate() {
+                // Nor is a prefix anything but a prefix.
+                let (status, answer) = add(text, "text", "who");
+                assert!((400..500).contains(&status), "{text:?}: {answer}");
+                let who: String = text.chars().take(64).collect();
+                let (status, answer) = add(&format!("10.20.1.{number}/32"), text, &who);
+                assert_eq!(status, 201, "{text:?}: {answer}");
+                // Every second one is ended, with the same words.
+                if number % 2 == 0 {
+                    let prefix = format!("10.20.1.{number}/32");
+                    let body = json!({"prefix": prefix, "who": who, "why": text});
+                    let (status, answer) = post(watched, "/api/v1/relays/expire", &body);
+                    assert_eq!(status, 200, "{text:?}: {answer}");
+                }
+            }
+            let relays = watched.json("/api/v1/relays?filter=origin:store");
+            let relays = relays["relays"].as_array().expect("relays");
+            let csv = http_get(
+                watched.options.listen,
+                "/api/v1/relays?filter=origin:store&format=csv",
+                &[],
+            )
+            .good();
+            let cells = cells(&csv.text());
+            let page = watched.page();
+            page.look(Look::DESKTOP).good();
+            harmless(&page, "/relays", false);
+            harmless(&page, "/relays?filter=active:no", false);
+            page.open("/relays?filter=origin:store").good();
+            let shown = page.text("document.body.textContent").good();
+            for text in CORPUS {
+                let there = relays
+                    .iter()
+                    .any(|relay| relay["reason"] == *text && relay["owner"] == *text);
+                assert!(there, "{text:?} is not among the known relays");
+                let text = without_commands(text);
+                assert!(cells.contains(&text), "{text:?} is not in the CSV");
+                assert!(shown.contains(&text), "{text:?} is not shown as it is");
+            }
+            // The check sees what it is there for.
+            page.evaluate(
+                "for (const one of document.querySelectorAll('main bdi')) one.replaceWith(one.textContent); 0",
+            )
+            .good();
+            assert_ne!(page.evaluate(TURNED).good(), json!([]));
+            page.open("/relays").good();
+            page.evaluate("document.querySelector('main bdi').title = '\\u202e'; 0")
+                .good();
+            assert_ne!(page.evaluate(TURNED).good(), json!([]));
+            for number in [1, 3, 27, 33] {
+                harmless(&page, &format!("/host/10.20.1.{number}"), false);
+            }
+            for path in ["/", "/sources", "/report"] {
+                harmless(&page, path, false);
+            }
             let log = watched.agent.borrow_mut().process().log_text();
             assert!(is_clean(&log), "a terminal obeys the log: {log:?}");
         },

@@ -170,66 +170,65 @@ fn a_reload_is_announced_and_its_end_whatever_came_of_it() {
     agent.stop().expect("it ends");
 }
 
-/// Runs `smtpflow` with standard error in a file that is called the journal, and gives what it wrote.
-fn in_the_journal(words: &[&str], is_journal: bool) -> String {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("journal");
-    let file = File::create(&path).expect("a file");
-    let metadata = file.metadata().expect("its metadata");
+/// What an agent logs from its start to its end, into a file that it is told is the journal, or is not.
+fn logged(rig: &mut Rig, number: u32, words: &[&str], is_journal: bool) -> String {
+    // Where the laboratory is going to write its log; what is there is emptied, and stays the same file.
+    let path = rig.lab.folder().join(format!("smtpflow-{number}.log"));
+    let metadata = File::create(&path).and_then(|file| file.metadata());
+    let metadata = metadata.expect("a file");
     let inode = metadata.ino() + u64::from(!is_journal);
-    let status = Command::new(smtpflow_binary().expect("the program is built"))
-        .args(words)
-        .env("JOURNAL_STREAM", format!("{}:{inode}", metadata.dev()))
-        .stderr(file)
-        .status()
-        .expect("it runs");
-    assert!(!status.success(), "{words:?}");
-    std::fs::read_to_string(&path).expect("what it wrote")
+    let stream = format!("{}:{inode}", metadata.dev());
+    rig.options.environment = vec![("JOURNAL_STREAM".to_owned(), stream)];
+    rig.options.extra = words.iter().map(|word| (*word).to_owned()).collect();
+    let mut agent = rig.start();
+    agent.wait_ready(LIMIT).expect("it is ready");
+    agent.stop().expect("it ends");
+    assert_eq!(agent.process().log(), path);
+    agent.process().log_text()
 }
 
 #[test]
 fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
-    // An interface that is not there: one event before it, and the error. Needs no network.
-    let pins = "/sys/fs/bpf/smtpflow-test-journal";
-    let words = [
-        "run",
-        "--interface",
-        "smtpflow-none",
-        "--no-store",
-        "--pins",
-        pins,
-    ];
-    let words = [&words[..], &["--listen", "127.0.0.1:0"]].concat();
-    let log = in_the_journal(&words, true);
-    let lines: Vec<&str> = log.lines().collect();
-    assert!(lines.len() >= 2, "{log}");
-    for line in &lines {
+    let mut rig = Rig::new("svcj");
+    let log = logged(&mut rig, 0, &[], true);
+    for line in log.lines() {
         assert!(line.starts_with('<') && line[2..].starts_with('>'), "{log}");
         assert!(!line.contains('\u{1b}') && !line.contains("WARN"), "{log}");
     }
-    assert!(lines[0].starts_with("<4>smtp_user::agent"), "{log}");
+    assert!(log.contains("<6>smtp_user::agent: attached "), "{log}");
     assert!(
-        lines.last().expect("a line").starts_with("<3>smtpflow: "),
+        log.contains("<4>smtp_user::agent::judging: no host is judged"),
         "{log}"
     );
 
-    let json = in_the_journal(&[&words[..], &["--log-format", "json"]].concat(), true);
-    let event = json
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix("<4>"));
-    let event: serde_json::Value = serde_json::from_str(event.expect("<4>")).expect("JSON");
+    let json = logged(&mut rig, 1, &["--log-format", "json"], true);
+    let warning = json.lines().find_map(|line| line.strip_prefix("<4>"));
+    let event: serde_json::Value = serde_json::from_str(warning.expect("<4>")).expect("JSON");
     assert_eq!(event["level"], "WARN", "{event}");
 
     // The variable is inherited by what writes elsewhere.
-    let log = in_the_journal(&words, false);
+    let log = logged(&mut rig, 2, &[], false);
     assert!(!log.contains("<4>") && log.contains(" WARN "), "{log}");
-    assert!(
-        log.lines()
-            .last()
-            .is_some_and(|line| line.starts_with("smtpflow: ")),
-        "{log}"
-    );
+}
+
+#[test]
+fn the_error_that_it_ends_with_has_its_priority_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal");
+    let file = File::create(&path).expect("a file");
+    let metadata = file.metadata().expect("its metadata");
+    let status = Command::new(smtpflow_binary().expect("the program is built"))
+        .args(["config", "check", "/nonexistent/config.toml"])
+        .env(
+            "JOURNAL_STREAM",
+            format!("{}:{}", metadata.dev(), metadata.ino()),
+        )
+        .stderr(file)
+        .status()
+        .expect("it runs");
+    assert_eq!(status.code(), Some(78));
+    let log = std::fs::read_to_string(&path).expect("what it wrote");
+    assert!(log.starts_with("<3>smtpflow: cannot read "), "{log}");
 }
 
 #[test]

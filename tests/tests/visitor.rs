@@ -375,6 +375,42 @@ fn a_hidden_tab_asks_for_nothing() {
     });
 }
 
+/// What was asked for since this was asked before, but the icon, which is the browser's own wish.
+fn asked(page: &Page<'_>) -> Vec<String> {
+    let requests = page.requests().good().into_iter();
+    let urls = requests.map(|request| request.url);
+    urls.filter(|url| !url.ends_with("/icon.svg")).collect()
+}
+
+#[test]
+fn a_screen_that_is_not_there_is_not_asked_for_again() {
+    watch("sfvnothing", "", |watched| {
+        let page = watched.page();
+        for path in ["/nothing-of-that-name", "/verdicts/999999"] {
+            page.open(path).good();
+            page.requests().good();
+            drains(watched, 4);
+            let asked = asked(&page);
+            assert!(asked.is_empty(), "{path} asks for {asked:?}");
+            let words = page.words().good();
+            assert!(!words.contains("figures are old"), "{words}");
+        }
+        // Nor is one that is gone while somebody looks.
+        page.open("/").good();
+        page.evaluate("history.pushState(null, '', '/verdicts/999999'); 0")
+            .good();
+        page.wait(
+            "the answer that it is not there",
+            "document.querySelector('main .problem') && !document.scripts.length",
+        )
+        .good();
+        page.requests().good();
+        drains(watched, 4);
+        let asked = asked(&page);
+        assert!(asked.is_empty(), "what is gone is asked for: {asked:?}");
+    });
+}
+
 #[test]
 fn times_are_utc_or_local_and_say_which() {
     watch("sfvzone", "", |watched| {
@@ -387,7 +423,7 @@ fn times_are_utc_or_local_and_say_which() {
                 .good()
         };
         // A time that does not change while we look.
-        let time = "document.querySelector('main time[data-form=minute]')";
+        let time = "document.querySelector('main time:not([data-form])')";
         let minutes = || {
             let text = page.text(&format!("{time}.innerText")).good();
             let clock = text.rsplit(' ').next().expect("a clock").to_owned();

@@ -138,6 +138,9 @@ pub const RIVALS: &[Need] = &[
     Need::program("ethtool", "ethtool"),
 ];
 
+/// What asks the agent as many readers do.
+pub const READERS: &[Need] = &[Need::program("hey", "hey")];
+
 /// Installs what is missing of `needs`, having said so; `purpose` is what needs them.
 pub fn provide(purpose: &str, needs: &[&[Need]]) -> Result<()> {
     let mut missing: Vec<String> = Vec::new();

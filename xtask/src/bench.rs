@@ -15,7 +15,7 @@ use crate::build::{self, BuildArgs};
 use crate::{apt, workspace};
 
 /// The measurements, by the names of their files.
-const MEASUREMENTS: [&str; 3] = ["kernel", "veth", "agent"];
+const MEASUREMENTS: [&str; 4] = ["kernel", "veth", "agent", "readers"];
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,8 @@ pub struct BenchArgs {
     /// A smoke run of under a minute once everything is built: its times mean nothing
     #[arg(long)]
     quick: bool,
-    /// Run only this measurement: kernel, veth or agent; may be given several times
+    /// Run only this measurement: kernel, veth, agent or readers; may be given several times. Others that
+    /// the folder's report has, of the same machine, stay in it
     #[arg(long = "only", value_name = "NAME")]
     only: Vec<String>,
     /// The folder for bench.txt, bench.json and bench.svg [default: target/xtask/bench]
@@ -87,16 +88,19 @@ fn measure(args: &BenchArgs, folder: &Path, progress: impl Fn() -> Stdio) -> Res
         );
     }
     apt::require_root("`cargo xtask bench`", "cargo xtask bench")?;
-    apt::provide("the benchmark", &[apt::RIVALS])?;
+    apt::provide("the benchmark", &[apt::RIVALS, apt::READERS])?;
     build::build(&BuildArgs { release: true })?;
     let mut report = Report {
         machine: Machine::this(),
         quick: args.quick,
         rows: Vec::new(),
     };
+    if !args.only.is_empty() {
+        report.rows = rows_beside(&report, folder)?;
+    }
     for name in MEASUREMENTS {
         if args.only.is_empty() || args.only.iter().any(|only| only == name) {
-            report.rows.extend(rows_of(name, args.quick, progress())?);
+            report.replace(rows_of(name, args.quick, progress())?);
             write(&report, folder)?;
         }
     }
@@ -105,6 +109,27 @@ fn measure(args: &BenchArgs, folder: &Path, progress: impl Fn() -> Stdio) -> Res
         report.check_complete()?;
     }
     Ok(report)
+}
+
+/// What an earlier run has measured on this machine and left in the folder: what is not measured again
+/// stays. What was measured on another one does not stand beside it.
+fn rows_beside(report: &Report, folder: &Path) -> Result<Vec<Row>> {
+    let path = folder.join("bench.json");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let json = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read the report {}", path.display()))?;
+    let earlier = Report::from_json(&json)
+        .with_context(|| format!("cannot add to the report {}", path.display()))?;
+    ensure!(
+        earlier.is_of(report),
+        "{} is of another machine or another kind of run ({}): a run with --only does not go beside \
+         it; name another folder with --output, or measure everything",
+        path.display(),
+        earlier.machine
+    );
+    Ok(earlier.rows)
 }
 
 fn rows_of(name: &str, quick: bool, progress: Stdio) -> Result<Vec<Row>> {

@@ -3,23 +3,27 @@
 //! Contract: nobody holds it up. It shares no lock; it tells what it has done through a channel, and
 //! it alone writes to the store.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::confining;
 use super::judging::{Judged, Judging};
 use super::recorder::limits;
 use crate::config::Config;
 use crate::connections::{Followed, Follower};
 use crate::crash;
 use crate::detect::Span;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::history::History;
 use crate::link;
 use crate::meter::Meter as _;
 use crate::meter::xdp::{Options, XdpMeter};
 use crate::model::{Identity, ObservationPoint, StoreState, Tally, Window};
+use crate::privilege::Confinement;
 use crate::source_list::SourceList;
 use crate::store::{Committed, Retention, Store};
 
@@ -75,7 +79,8 @@ pub(super) struct Started {
 
 pub(super) fn meter_thread(
     config: &Config,
-    ready: oneshot::Sender<Started>,
+    file: Option<&Path>,
+    (confined, ready): (std_mpsc::Sender<Arc<Confinement>>, oneshot::Sender<Started>),
     news: &mpsc::Sender<News>,
     (for_links, commands): (std_mpsc::Sender<Command>, std_mpsc::Receiver<Command>),
 ) -> Result<(), Failure> {
@@ -83,11 +88,16 @@ pub(super) fn meter_thread(
         link::enter_netns(name)?;
     }
     // Before anything is attached, so that no change after that is missed.
-    link::watch(move || for_links.send(Command::LinksChanged).is_ok())?;
-    let mut meter = XdpMeter::open(&Options::new(config)?)?;
-    let prepared = remember(&mut meter, config).and_then(|mut memory| {
+    let monitor = link::Monitor::open()?;
+    let mut meter = open(config)?;
+    // The store is opened without privilege: who could write to it before must gain nothing by that.
+    let prepared = attach_all(&mut meter, config).and_then(|()| {
+        confined
+            .send(confine(&mut meter, config, file)?)
+            .map_err(|_| Failure::new(Kind::Failed, "the agent has ended"))?;
+        monitor.watch(move || for_links.send(Command::LinksChanged).is_ok())?;
+        let mut memory = remember(&mut meter, config)?;
         let judging = Judging::new(config, memory.store.as_mut())?;
-        attach_all(&mut meter, config)?;
         Ok((memory, judging))
     });
     let (memory, mut judging) = match prepared {
@@ -203,7 +213,7 @@ pub(super) fn meter_thread(
         next = Instant::now() + until_end(config.meter.window, SystemTime::now());
     }
     judging.finish(store.as_mut());
-    if keep_attached {
+    if keep_attached || config.meter.attached {
         tracing::info!("still attached and counting; smtpflow detach ends that");
         return Ok(());
     }
@@ -343,7 +353,34 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
     })
 }
 
+/// Opens the maps, as one who attaches or as one for whom somebody has.
+fn open(config: &Config) -> Result<XdpMeter, Failure> {
+    let options = Options::new(config)?;
+    if config.meter.attached {
+        XdpMeter::join(&options, &config.meter.interfaces)
+    } else {
+        XdpMeter::open(&options)
+    }
+}
+
+/// Gives up every privilege that this thread has, but for what the kernel makes it keep, and says what the
+/// others are to be held to.
+fn confine(
+    meter: &mut XdpMeter,
+    config: &Config,
+    file: Option<&Path>,
+) -> Result<Arc<Confinement>, Failure> {
+    meter.settle()?;
+    let keep = meter.needs_capability()?;
+    let confinement = confining::prepare(config, file)?;
+    confining::log(&confinement.thread(keep)?);
+    Ok(confinement)
+}
+
 fn attach_all(meter: &mut XdpMeter, config: &Config) -> Result<(), Failure> {
+    if config.meter.attached {
+        return Ok(());
+    }
     for interface in &config.meter.interfaces {
         meter.attach(interface, config.meter.mode)?;
     }

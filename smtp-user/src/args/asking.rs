@@ -9,7 +9,7 @@ use super::load;
 use crate::client::{self, Agent, Url};
 use crate::failure::Failure;
 use crate::report::check::Limits;
-use crate::serve::auth::Token;
+use crate::secret::Token;
 use crate::top;
 
 /// Which agent.

@@ -259,9 +259,9 @@ fn configuration() -> String {
     );
     paragraph(
         &mut roff,
-        "These keys take a restart: those of `table` and `store`, those of `meter` but keep_attached, \
-         `history.sources`, `history.pairs`, `history.idle` and `serve.listen`. All others come into force \
-         at SIGHUP.",
+        "These keys take a restart: those of `table`, `store` and `agent`, those of `meter` but keep_attached, \
+         `history.sources`, `history.pairs`, `history.idle`, `serve.listen` and, where `agent.landlock` is \
+         true, `alertmanager.url`. All others come into force at SIGHUP.",
     );
     for documented in Config::documentation() {
         let heading = format!("[{}]", documented.name);

@@ -4,7 +4,7 @@
 //! stays until a restart, and is named; all else is as in the new configuration. A new key has to be
 //! thought about here, or this does not compile.
 
-use super::{Config, History, Meter, Serve};
+use super::{Alertmanager, Config, History, Meter, Serve};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +40,10 @@ impl Config {
                     pins: _,
                     keep_attached,
                     ports: _,
+                    attached: _,
                 },
             table: _,
+            agent: _,
             networks,
             history:
                 History {
@@ -61,10 +63,20 @@ impl Config {
                     public_url,
                 },
             metrics,
-            alertmanager,
+            alertmanager:
+                Alertmanager {
+                    url,
+                    every,
+                    gateway,
+                },
             detect,
             relay,
         } = new.clone();
+        // The kernel holds the agent to the port of the Alertmanager that it started with.
+        let url = match old.agent.landlock {
+            true => old.alertmanager.url,
+            false => url,
+        };
         Self {
             meter: Meter {
                 keep_attached,
@@ -86,7 +98,12 @@ impl Config {
                 ..old.serve
             },
             metrics,
-            alertmanager,
+            alertmanager: Alertmanager {
+                url,
+                every,
+                gateway,
+            },
+            agent: old.agent,
             detect,
             relay,
         }
@@ -137,6 +154,7 @@ mod tests {
              [store]\nenabled = false\n\
              [serve]\nlisten = \"127.0.0.1:9\"\ntoken_file = \"/t\"\n\
              [metrics]\nsources = 3\n[alertmanager]\nevery = \"5s\"\n\
+             url = \"http://127.0.0.1:9093\"\n[agent]\nuser = \"nobody\"\n\
              [detect]\nquiet = \"1h\"\n[detect.volume]\nnotice = 5\n\
              [[relay]]\nprefix = \"192.0.2.1/32\"\nreason = \"r\"\nowner = \"o\"\n",
         );
@@ -159,6 +177,8 @@ mod tests {
         assert_eq!(
             reload.restart,
             [
+                "agent.user",
+                "alertmanager.url",
                 "history.idle",
                 "history.pairs",
                 "meter.interfaces",
@@ -176,6 +196,10 @@ mod tests {
         );
         assert_eq!((serve.listen, &serve.public_url), (old.serve.listen, &None));
         assert_eq!(reload.config.detect, new.detect);
+        let mut free = old.clone();
+        free.agent.landlock = false;
+        let reload_of_free = free.reload(new.clone());
+        assert_eq!(reload_of_free.config.alertmanager, new.alertmanager);
         // Said again each time, as it is true each time.
         let again = reload.config.reload(new);
         assert_eq!(again.changed, [""; 0]);

@@ -37,7 +37,11 @@ window = "1m 30s"
 netns = "gateway"
 pins = "/sys/fs/bpf/other"
 keep_attached = true
+attached = true
 ports = [25, 465, 587]
+[agent]
+user = "smtpflow"
+landlock = false
 [table]
 sets_per_cpu = 1024
 flow_sets_per_cpu = 0
@@ -416,6 +420,10 @@ fn errors_say_where_and_what_was_expected() {
             "[[relay]]\nprefix = \"192.0.2.25/32\"\nreason = \"a\"\nowner = \"b\"\nexpires = \"soon\"\n",
             "5:11: \"soon\" is no date: expected one such as \"2027-06-30\"",
         ),
+        (
+            "[agent]\nuser = \"0; rm\"\n",
+            "2:8: \"0; rm\" is no name of a user",
+        ),
         // Its default is at odds with what is set.
         (
             "[detect.persistence]\nslow_of = 7\n",
@@ -519,6 +527,7 @@ fn valid() -> impl Strategy<Value = Config> {
             window: Duration::from_millis(window),
             netns,
             keep_attached,
+            attached: !keep_attached && window % 2 == 0,
             ports: ports.into_iter().collect(),
             ..Meter::default()
         },
@@ -596,6 +605,10 @@ fn valid() -> impl Strategy<Value = Config> {
             )| Config {
                 detect,
                 relay,
+                agent: Agent {
+                    user: meter.netns.clone(),
+                    landlock: enabled,
+                },
                 meter,
                 table,
                 networks,

@@ -58,6 +58,23 @@ impl HttpUrl {
     }
 }
 
+impl HttpUrl {
+    /// The port that is connected to.
+    pub fn port(&self) -> u16 {
+        let named = port_of(&self.authority).and_then(|port| port.parse().ok());
+        named.unwrap_or(if self.tls { 443 } else { 80 })
+    }
+
+    /// Whether its host is an address, and no name that has to be looked up.
+    pub fn is_address(&self) -> bool {
+        let host = match port_of(&self.authority) {
+            Some(port) => &self.authority[..self.authority.len() - port.len() - 1],
+            None => &self.authority,
+        };
+        host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok()
+    }
+}
+
 /// What stands behind the last colon that is not one of an IPv6 address.
 fn port_of(authority: &str) -> Option<&str> {
     let (host, port) = authority.rsplit_once(':')?;

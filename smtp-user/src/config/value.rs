@@ -231,6 +231,27 @@ pub(super) fn gateway<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Strin
     checked(from, |name: &String| check_gateway(name)).map(Some)
 }
 
+/// As useradd takes them, and no more.
+pub(super) fn check_user(name: &str) -> Checked {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if (1..=32).contains(&name.len()) && name.chars().all(is_of_name) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no name of a user: expected one such as \"smtpflow\""
+    ))
+}
+
+/// The name of a user.
+pub fn parse_user(text: &str) -> Result<String, String> {
+    check_user(text)?;
+    Ok(text.to_owned())
+}
+
+pub(super) fn user<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    checked(from, |name: &String| check_user(name)).map(Some)
+}
+
 pub(super) fn check_metric_sources(sources: u32) -> Checked {
     check_range(sources, &(0..=MAX_METRIC_SOURCES))
 }

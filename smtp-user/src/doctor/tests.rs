@@ -29,20 +29,71 @@ fn the_kernel_has_a_floor() {
 #[test]
 fn missing_capabilities_are_named() {
     let set = |bits: &[u32]| Some(bits.iter().map(|bit| 1_u64 << bit).sum());
-    let finding = capabilities(set(&[]), true);
+    let mut config = Config::default();
+    let here = capabilities(set(&[]), &config, None);
+    assert!(!here.text.contains("CAP_SYS_ADMIN"), "{}", here.text);
+    let attach = privilege::CAP_NET_ADMIN;
+    let enough = set(&[privilege::CAP_BPF, privilege::CAP_PERFMON, attach]);
+    assert_eq!(capabilities(enough, &config, None).outcome, Outcome::Ok);
+    let without = set(&[privilege::CAP_BPF, privilege::CAP_PERFMON]);
+    let finding = capabilities(without, &config, None);
+    assert!(finding.text.contains("CAP_NET_ADMIN"));
+    assert_eq!(capabilities(None, &config, None).outcome, Outcome::Warning);
+
+    config.meter.netns = Some("lab".to_owned());
+    let finding = capabilities(set(&[]), &config, None);
     assert_eq!(finding.outcome, Outcome::Fails);
     for name in ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] {
         assert!(finding.text.contains(name), "{name}: {}", finding.text);
     }
-    let attach = privilege::CAP_NET_ADMIN;
-    let enough = set(&[privilege::CAP_BPF, privilege::CAP_PERFMON, attach]);
-    let containing = set(&[privilege::CAP_SYS_ADMIN, attach]);
-    assert_eq!(capabilities(containing, true).outcome, Outcome::Ok);
-    let without = set(&[privilege::CAP_SYS_ADMIN]);
-    assert!(capabilities(without, false).text.contains("CAP_NET_ADMIN"));
-    assert_eq!(capabilities(enough, false).outcome, Outcome::Ok);
-    assert_eq!(capabilities(enough, true).outcome, Outcome::Fails);
-    assert_eq!(capabilities(None, false).outcome, Outcome::Warning);
+    let containing = set(&[privilege::CAP_SYS_ADMIN]);
+    assert_eq!(capabilities(containing, &config, None).outcome, Outcome::Ok);
+    assert_eq!(capabilities(enough, &config, None).outcome, Outcome::Fails);
+}
+
+#[test]
+fn one_for_whom_others_attach_needs_nothing_or_before_5_19_one_capability() {
+    let mut config = Config::default();
+    config.meter.attached = true;
+    for (release, set, outcome) in [
+        (Release(5, 19), 0, Outcome::Ok),
+        (Release(5, 18), 0, Outcome::Fails),
+        (Release(5, 18), 1 << privilege::CAP_BPF, Outcome::Ok),
+    ] {
+        let finding = capabilities(Some(set), &config, Some(release));
+        assert_eq!(
+            finding.outcome, outcome,
+            "{release} {set}: {}",
+            finding.text
+        );
+    }
+}
+
+#[test]
+fn what_is_given_up_later_is_told() {
+    let mut config = Config::default();
+    let finding = confinement(
+        &config,
+        Some(Release(6, 1)),
+        Held::Part { version: 2 },
+        true,
+    );
+    assert_eq!(finding.outcome, Outcome::Warning);
+    assert!(finding.text.contains("user 0"), "{}", finding.text);
+    assert!(
+        finding
+            .way_out
+            .is_some_and(|text| text.contains("agent.user"))
+    );
+    config.agent.user = Some("daemon".to_owned());
+    let all = Held::All { version: 6 };
+    let finding = confinement(&config, Some(Release(6, 18)), all, true);
+    assert_eq!(finding.outcome, Outcome::Ok);
+    assert!(finding.text.contains("user daemon"), "{}", finding.text);
+    assert!(finding.text.contains("no capability"), "{}", finding.text);
+    let finding = confinement(&config, Some(Release(5, 10)), Held::Nothing, true);
+    assert_eq!(finding.outcome, Outcome::Warning);
+    assert!(finding.text.contains("CAP_BPF"), "{}", finding.text);
 }
 
 #[test]
@@ -50,12 +101,12 @@ fn pins_that_others_can_enter_fail() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pins");
-    assert_eq!(pins(&path).outcome, Outcome::Ok, "not there yet");
+    assert_eq!(pins(&path, None).outcome, Outcome::Ok, "not there yet");
     fs::create_dir(&path).expect("made");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).expect("mode set");
-    assert_eq!(pins(&path).outcome, Outcome::Ok);
+    assert_eq!(pins(&path, None).outcome, Outcome::Ok);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode set");
-    let finding = pins(&path);
+    let finding = pins(&path, None);
     assert_eq!(finding.outcome, Outcome::Fails);
     assert!(finding.text.contains("0755"), "{}", finding.text);
 }

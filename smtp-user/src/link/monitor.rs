@@ -22,38 +22,43 @@ const RTNLGRP_LINK: u32 = 1;
 /// listener from its work.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Calls `tell` after every change among the interfaces of the calling thread's network namespace,
-/// on a thread of its own, until it returns `false`. Changes after the return of this function are
-/// told.
-pub fn watch(tell: impl Fn() -> bool + Send + 'static) -> anyhow::Result<()> {
-    let socket = subscribe()?;
-    thread::Builder::new()
-        .name("links".to_owned())
-        .spawn(move || {
-            loop {
-                if let Err(error) = wait(&socket) {
-                    tracing::error!(
-                        "cannot watch the interfaces any more, so their changes are seen at the end \
-                         of a window only: {error:#}"
-                    );
-                    return;
-                }
-                if !tell() {
-                    return;
-                }
-                thread::sleep(PAUSE);
-            }
-        })
-        .context("cannot start the thread that watches the interfaces")?;
-    Ok(())
+/// Hears of the changes among the interfaces of a network namespace.
+pub struct Monitor {
+    socket: Socket,
 }
 
-fn subscribe() -> anyhow::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
-    socket
-        .bind(&SocketAddr::new(0, 1 << (RTNLGRP_LINK - 1)))
-        .context("cannot subscribe to the changes of interfaces")?;
-    Ok(socket)
+impl Monitor {
+    /// Of the calling thread's network namespace. Changes after the return of this function are told.
+    pub fn open() -> anyhow::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+        socket
+            .bind(&SocketAddr::new(0, 1 << (RTNLGRP_LINK - 1)))
+            .context("cannot subscribe to the changes of interfaces")?;
+        Ok(Self { socket })
+    }
+
+    /// Calls `tell` after every change, on a thread of its own, until it returns `false`.
+    pub fn watch(self, tell: impl Fn() -> bool + Send + 'static) -> anyhow::Result<()> {
+        thread::Builder::new()
+            .name("links".to_owned())
+            .spawn(move || {
+                loop {
+                    if let Err(error) = wait(&self.socket) {
+                        tracing::error!(
+                            "cannot watch the interfaces any more, so their changes are seen at the \
+                             end of a window only: {error:#}"
+                        );
+                        return;
+                    }
+                    if !tell() {
+                        return;
+                    }
+                    thread::sleep(PAUSE);
+                }
+            })
+            .context("cannot start the thread that watches the interfaces")?;
+        Ok(())
+    }
 }
 
 /// Waits for a message and takes all that are there.

@@ -10,121 +10,24 @@
 //! is no browser says nothing of that.
 //!
 //! A token comes as `Bearer TOKEN` (RFC 6750), or as the password of `Basic` (RFC 7617), whatever the
-//! user is called, so that a browser can log in. No token ever appears in a message, a log or a `Debug`
-//! form.
+//! user is called, so that a browser can log in.
 //!
 //! Behind a proxy on this machine every client comes from loopback: then the proxy has to ask who
 //! they are.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, uri::Authority};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use nix::fcntl::OFlag;
-use subtle::ConstantTimeEq as _;
 
 use super::Options;
 use super::problem::Problem;
-use crate::failure::{Failure, Kind};
-
-/// The shortest token, in bytes: shorter ones can be guessed.
-const MIN_TOKEN: usize = 16;
-/// The longest token, in bytes: it has to fit into a request head.
-const MAX_TOKEN: usize = 4096;
-
-/// A token: the one that reads, or the one that changes as well.
-#[derive(Clone)]
-pub struct Token(Box<[u8]>);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
-
-impl Token {
-    /// Reads the token from a file that nobody else can read or write.
-    pub fn load(path: &Path) -> Result<Self, Failure> {
-        Self::read(path).map_err(|error| {
-            let denied = error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-            Failure {
-                kind: if denied {
-                    Kind::NoPermission
-                } else {
-                    Kind::BadConfig
-                },
-                error: error.context(format!("cannot use the token file {}", path.display())),
-            }
-        })
-    }
-
-    fn read(path: &Path) -> anyhow::Result<Self> {
-        let file = File::options()
-            .read(true)
-            // A named pipe would wait for its writer.
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(path)?;
-        // Of the open file, so that it cannot be exchanged after the look.
-        let metadata = file.metadata()?;
-        let shown = path.display();
-        let me = nix::unistd::geteuid().as_raw();
-        anyhow::ensure!(metadata.is_file(), "it is not a regular file");
-        anyhow::ensure!(
-            metadata.uid() == me || metadata.uid() == 0,
-            "it belongs to user {}, who could change it; make it yours: chown {me} {shown}",
-            metadata.uid()
-        );
-        anyhow::ensure!(
-            metadata.mode() & 0o077 == 0,
-            "others can read it (mode {:04o}); close it: chmod 600 {shown}",
-            metadata.mode() & 0o7777
-        );
-        let mut text = Vec::new();
-        // One byte and a newline more than allowed, to see that there is more.
-        file.take(MAX_TOKEN as u64 + 3).read_to_end(&mut text)?;
-        Self::new(text.trim_ascii())
-    }
-
-    fn new(token: &[u8]) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            (MIN_TOKEN..=MAX_TOKEN).contains(&token.len()),
-            "the token has {} bytes, expected {MIN_TOKEN} to {MAX_TOKEN}; make one: openssl rand -hex 32",
-            token.len()
-        );
-        anyhow::ensure!(
-            token.iter().all(u8::is_ascii_graphic),
-            "the token has bytes that no HTTP header carries; make one: openssl rand -hex 32"
-        );
-        Ok(Self(token.into()))
-    }
-
-    /// As in the header `Authorization`, for who asks another agent.
-    pub(crate) fn authorization(&self) -> Vec<u8> {
-        [b"Bearer ", &*self.0].concat()
-    }
-
-    /// Whether this is the token; takes the same time for every guess of the same length.
-    fn is(&self, guess: &[u8]) -> bool {
-        guess.ct_eq(&self.0).into()
-    }
-
-    /// Whether two tokens are one.
-    pub(super) fn equals(&self, other: &Self) -> bool {
-        self.is(&other.0)
-    }
-}
+use crate::secret::Token;
 
 /// The token that an `Authorization` header carries.
 fn token_in(authorization: &[u8]) -> Option<Cow<'_, [u8]>> {

@@ -33,7 +33,10 @@ const PUBLIC: &[&str] = &[
     "meter.netns",
     "meter.pins",
     "meter.keep_attached",
+    "meter.attached",
     "meter.ports",
+    "agent.user",
+    "agent.landlock",
     "table.sets_per_cpu",
     "table.flow_sets_per_cpu",
     "table.syn_slots",
@@ -193,6 +196,7 @@ mod tests {
     fn every_key_of_today_is_shown() {
         let mut config = Config::default();
         config.meter.netns = Some("lab".to_owned());
+        config.agent.user = Some("smtpflow".to_owned());
         config.table.sets_per_cpu = Some(64);
         config.table.flow_sets_per_cpu = Some(64);
         config.serve.token_file = Some("/etc/smtpflow/token".into());

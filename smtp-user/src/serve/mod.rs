@@ -58,7 +58,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
-use self::auth::Token;
 use self::cache::Cache;
 use self::events::{Streams, Way};
 use self::problem::Problem;
@@ -69,6 +68,7 @@ use crate::config::{self as configuration, Config};
 use crate::connections::SharedConnections;
 use crate::failure::{Failure, Kind};
 use crate::model::{Event, Snapshot};
+use crate::secret::Token;
 use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::status_fields;

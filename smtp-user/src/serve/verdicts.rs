@@ -1,11 +1,13 @@
 //! `/api/v1/verdicts`: verdicts, their lives, and what people decide about them.
 //!
-//! Contract: from the store, so what somebody has decided is seen at once. A list holds verdicts by their
+//! Contract: from the store, so what somebody has decided is seen at once: the verdicts are read once for
+//! each window, and again when one has got another state, whoever gave it. A list holds verdicts by their
 //! own subjects: `net:` finds those about addresses and prefixes inside it. A change: 404 for a verdict that
 //! is not there, 409 where the state cannot follow, 422 for texts that cannot be kept, 503 where the
 //! store cannot be written now; it answers as `GET` does.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
@@ -26,7 +28,7 @@ use crate::model::person::MAX_WHY;
 use crate::model::verdict::{Severity, Verdict, VerdictEvent, VerdictFilter, VerdictState};
 use crate::report::SCHEMA;
 use crate::report::verdicts::{JsonEvent, JsonVerdict};
-use crate::store::{PersonalChange, change_verdict};
+use crate::store::{PersonalChange, Reader, change_verdict};
 
 answer! {
     /// `/api/v1/verdicts`.
@@ -181,11 +183,26 @@ impl Query {
     }
 }
 
+/// About how many bytes a verdict takes in memory.
+const ROW: usize = 600;
+
+/// All verdicts, the latest first.
+pub(super) async fn all(app: &App) -> Result<Arc<Vec<Verdict>>, Problem> {
+    // Read first: a change between the two is in the list of this number as well, never missing in it.
+    let last = app
+        .look_up(|archive| archive.read(Reader::last_verdict_event))
+        .await?;
+    let weight = |verdicts: &Vec<Verdict>| ROW * (1 + verdicts.len());
+    let read =
+        app.look_up(|archive| archive.read(|reader| reader.verdicts(&VerdictFilter::default())));
+    app.once(&format!("verdicts {last}"), weight, read).await
+}
+
 /// The verdicts that are asked for.
 pub(super) async fn view(app: &App, query: &Query) -> Result<Verdicts, Problem> {
     let list = query.list.clone();
-    app.look_up(move |archive| {
-        let verdicts = archive.read(|reader| reader.verdicts(&VerdictFilter::default()))?;
+    let verdicts = all(app).await?;
+    app.look_up(move |_| {
         let mut chooser = Chooser::new(&list);
         for (i, verdict) in verdicts.iter().enumerate() {
             chooser.add(&verdict, (std::cmp::Reverse(verdict.id), i));

@@ -8,7 +8,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,11 +81,7 @@ impl Place {
             let error = io::Error::from(io::ErrorKind::IsADirectory);
             return Err(failure("use the store", &error));
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| failure("make the folder of the store", &error))?;
+        make_folder(folder).map_err(|error| failure("make the folder of the store", &error))?;
         // Links on the way to the folder are the operator's; only the file itself must be none.
         let path = folder
             .canonicalize()
@@ -203,6 +199,56 @@ impl Place {
             )
         })
     }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the folder of a store for the user that the agent will be, while it is still root. One that is
+/// there must be that user's: what somebody else has put into it is not given away.
+pub(super) fn provide_folder(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Failure> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    let is_missing = |folder: &&Path| !folder.exists();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    let Some((uid, gid)) = owner else {
+        // Whether it could be made is told when the store is opened.
+        let _ = make_folder(folder);
+        return Ok(());
+    };
+    let made = make_folder(folder).and_then(|()| {
+        for made in missing {
+            lchown(made, Some(uid), Some(gid))?;
+        }
+        fs::metadata(folder)
+    });
+    let has = made
+        .map_err(|error| {
+            Failure::new(
+                Kind::Failed,
+                format!(
+                    "cannot make the folder of the store {}: {error}; name another file with --store \
+                     (store.path), or run with --no-store",
+                    path.display()
+                ),
+            )
+        })?
+        .uid();
+    if has == uid {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::NoPermission,
+        format!(
+            "the folder of the store {} belongs to user {has}, and the agent will be user {uid} \
+             (agent.user): give it to that one (chown -R {uid}:{gid} {}), or name another file with \
+             --store (store.path)",
+            path.display(),
+            folder.display()
+        ),
+    ))
 }
 
 /// The path with something behind its last name.

@@ -491,6 +491,12 @@ impl Reader {
         self.read(|connection| verdicts::list(connection, filter))
     }
 
+    /// The number of the last event of any verdict, which grows whenever one gets another state; 0
+    /// before the first.
+    pub fn last_verdict_event(&self) -> Result<u64, Failure> {
+        self.read(verdicts::last_event)
+    }
+
     /// A verdict and what has happened to it, the earliest first; `None` if there is none of this
     /// number.
     pub fn verdict(&self, id: u64) -> Result<Option<(Verdict, Vec<VerdictEvent>)>, Failure> {

@@ -194,7 +194,7 @@ fn containing(subject: IpNet) -> Vec<String> {
 
 /// What has happened to a verdict, the earliest first.
 pub(super) fn events(connection: &Connection, id: u64) -> rusqlite::Result<Vec<VerdictEvent>> {
-    let mut select = connection.prepare(
+    let mut select = connection.prepare_cached(
         "SELECT verdict, at, who, from_state, to_state, why FROM verdict_event WHERE verdict = ?1
          ORDER BY id",
     )?;
@@ -223,13 +223,12 @@ fn personal_events(
     connection: &Connection,
     after: u64,
 ) -> rusqlite::Result<(Vec<VerdictNews>, u64)> {
-    let last: Option<u64> =
-        connection.query_row("SELECT max(id) FROM verdict_event", [], |row| row.get(0))?;
+    let last = last_event(connection)?;
     let mut select = connection.prepare(
         "SELECT verdict, at, who, from_state, to_state, why FROM verdict_event
          WHERE id > ?1 AND id <= ?2 AND who <> ?3 ORDER BY id",
     )?;
-    let mut rows = select.query(params![integer(after), last.map_or(0, integer), SMTPFLOW])?;
+    let mut rows = select.query(params![integer(after), integer(last), SMTPFLOW])?;
     let mut news = Vec::new();
     while let Some(row) = rows.next()? {
         let event = event(row)?;
@@ -238,7 +237,15 @@ fn personal_events(
             .query_row([integer(event.verdict)], verdict)?;
         news.push(VerdictNews { verdict, event });
     }
-    Ok((news, last.unwrap_or(0)))
+    Ok((news, last))
+}
+
+/// The number of the last event of all; 0 before the first.
+pub(super) fn last_event(connection: &Connection) -> rusqlite::Result<u64> {
+    let last: Option<u64> = connection
+        .prepare_cached("SELECT max(id) FROM verdict_event")?
+        .query_row([], |row| row.get(0))?;
+    Ok(last.unwrap_or(0))
 }
 
 fn write(connection: &mut Connection, changes: &[VerdictChange]) -> rusqlite::Result<()> {

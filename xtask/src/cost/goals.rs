@@ -84,7 +84,11 @@ pub fn goals(report: &Report) -> Vec<Goal> {
         (ours > 0.0).then(|| theirs / ours)
     };
     let agent = |case, subject| {
-        let row = largest(report, case, subject)?;
+        let row = largest(report, name::AGENT, case, subject)?;
+        Some(report.cost(row))
+    };
+    let reading = |case, subject| {
+        let row = largest(report, name::READERS, case, subject)?;
         Some(report.cost(row))
     };
     let flood = report.row(name::FLOOD, name::DATA, name::SMTPFLOW, 1 << 22);
@@ -140,6 +144,18 @@ pub fn goals(report: &Report) -> Vec<Goal> {
             "MiB",
             agent(name::RESIDENT, name::SMTPFLOW),
         ),
+        goal(
+            "sources?limit=100 of a million, 100 requests a second, p99",
+            AtMost(20.0),
+            "ms",
+            reading(name::ANSWER_P99, name::PACED_READERS),
+        ),
+        goal(
+            "longer that a drain takes beside 200 readers",
+            AtMost(20.0),
+            "ms",
+            reading(name::DRAIN_WALL, name::MANY_READERS),
+        ),
         Goal {
             exact: flood.and_then(|row| Some(row.counts.as_ref()?.exact())),
             ..goal(
@@ -158,11 +174,11 @@ pub fn goals(report: &Report) -> Vec<Goal> {
     ]
 }
 
-/// The agent's row of this case with a million sources.
-fn largest<'a>(report: &'a Report, case: &str, subject: &str) -> Option<&'a Row> {
+/// The row of this case with a million sources.
+fn largest<'a>(report: &'a Report, section: &str, case: &str, subject: &str) -> Option<&'a Row> {
     report
         .rows
         .iter()
-        .filter(|row| (row.section.as_str(), row.case.as_str()) == (name::AGENT, case))
+        .filter(|row| (row.section.as_str(), row.case.as_str()) == (section, case))
         .find(|row| row.subject == subject && row.sources >= 1_000_000)
 }

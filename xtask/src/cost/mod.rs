@@ -32,6 +32,8 @@ pub mod name {
     pub const FLOOD: &str = "flood";
     /// A running agent.
     pub const AGENT: &str = "agent";
+    /// Readers of the API.
+    pub const READERS: &str = "readers";
 
     /// The program that passes every packet.
     pub const BARE_PASS: &str = "bare XDP_PASS";
@@ -62,6 +64,29 @@ pub mod name {
     /// A flow exporter on a capture.
     pub const SOFTFLOWD: &str = "softflowd";
 
+    /// Nobody who reads.
+    pub const NO_READERS: &str = "no readers";
+    /// Readers that take their time.
+    pub const PACED_READERS: &str = "100 requests a second";
+    /// Readers that ask again as soon as they have an answer.
+    pub const MANY_READERS: &str = "200 readers";
+    /// The same, whose own program leaves the processors to others: what they do to the agent, without
+    /// what it does to the machine.
+    pub const NICE_READERS: &str = "200 readers, at nice 19";
+    /// Keys that the list of sources is sorted by, and the subjects that they make: a count, one of the
+    /// window, a mean, one that needs the connections, one in words, the address.
+    pub const SORTS: [(&str, &str); 7] = [
+        ("connections", "sources by connections"),
+        ("c2s_bytes", "sources by c2s_bytes"),
+        ("window.connections", "sources by window.connections"),
+        ("bytes_per_packet", "sources by bytes_per_packet"),
+        ("servers", "sources by servers"),
+        ("state", "sources by state"),
+        ("addr", "sources by addr"),
+    ];
+    /// The list of verdicts, of which there are ten thousand.
+    pub const VERDICTS: &str = "verdicts";
+
     /// Data of a known source.
     pub const DATA: &str = "SMTP data, known source";
     /// The same over IPv6.
@@ -83,6 +108,18 @@ pub mod name {
     pub const DRAIN_CPU: &str = "drain, merge and publish: CPU";
     /// Time from the flip to the end of the drain.
     pub const DRAIN_WALL: &str = "drain: wall clock";
+    /// Time from the end of a window to the first answer that has it.
+    pub const NEWS: &str = "end of a window to an answer with it";
+    /// Half of the answers are there in this time.
+    pub const ANSWER_MEDIAN: &str = "GET sources?limit=100: p50";
+    /// All but one of a hundred answers are there in this time.
+    pub const ANSWER_P99: &str = "GET sources?limit=100: p99";
+    /// Answers that readers got.
+    pub const ANSWERS: &str = "GET sources?limit=100: answers";
+    /// Time of the first GET of a list after a drain.
+    pub const FIRST: &str = "GET, the first after a drain";
+    /// Time of the next one.
+    pub const NEXT: &str = "GET, the next one";
     /// Time of a GET of the metrics.
     pub const SCRAPE: &str = "GET /metrics";
     /// Memory of the agent in RAM, apart from the kernel's tables.
@@ -154,6 +191,18 @@ impl Report {
         let mut json = serde_json::to_string_pretty(self).context("a report is plain data")?;
         json.push('\n');
         Ok(json)
+    }
+
+    /// Whether figures of both can stand side by side: the same machine, the same kind of run.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.machine == other.machine && self.quick == other.quick
+    }
+
+    /// Puts rows in the place of all earlier ones of their sections.
+    pub fn replace(&mut self, rows: Vec<Row>) {
+        let again = |row: &Row| rows.iter().any(|new| new.section == row.section);
+        self.rows.retain(|row| !again(row));
+        self.rows.extend(rows);
     }
 
     /// The row of this section, case, subject and number of sources.
@@ -300,6 +349,35 @@ const COMPLETE: &[(&str, &[&str], &[&str])] = &[
             name::TABLES,
         ],
         &[name::SMTPFLOW, name::SMTPFLOW_NO_STORE],
+    ),
+    (
+        name::READERS,
+        &[name::DRAIN_WALL, name::NEWS],
+        &[
+            name::NO_READERS,
+            name::PACED_READERS,
+            name::MANY_READERS,
+            name::NICE_READERS,
+        ],
+    ),
+    (
+        name::READERS,
+        &[name::ANSWER_MEDIAN, name::ANSWER_P99, name::ANSWERS],
+        &[name::PACED_READERS, name::MANY_READERS, name::NICE_READERS],
+    ),
+    (
+        name::READERS,
+        &[name::FIRST, name::NEXT],
+        &[
+            name::SORTS[0].1,
+            name::SORTS[1].1,
+            name::SORTS[2].1,
+            name::SORTS[3].1,
+            name::SORTS[4].1,
+            name::SORTS[5].1,
+            name::SORTS[6].1,
+            name::VERDICTS,
+        ],
     ),
 ];
 

@@ -94,6 +94,23 @@ fn a_report_survives_its_json() {
 }
 
 #[test]
+fn what_is_measured_again_takes_the_place_of_its_section() {
+    let mut report = report();
+    let rows = report.rows.len();
+    let new = row(name::SOURCES, name::CONTROL, 1, None, &BASE);
+    report.replace(vec![new.clone()]);
+    assert_eq!(report.rows.len(), rows - 3);
+    assert_eq!(report.rows.last(), Some(&new));
+    // A section that is new comes to the others.
+    report.replace(vec![row(name::READERS, name::NO_READERS, 1, None, &BASE)]);
+    assert_eq!(report.rows.len(), rows - 2);
+    let mut other = report.clone();
+    assert!(other.is_of(&report));
+    other.machine.cpus += 1;
+    assert!(!other.is_of(&report));
+}
+
+#[test]
 fn what_is_missing_is_refused() {
     let mut few = report();
     few.rows[1].rounds.pop();

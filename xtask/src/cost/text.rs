@@ -34,6 +34,12 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         name::AGENT,
         "smtpflow run, fed over veth; sources in one window.",
     ),
+    (
+        "Readers of the API",
+        name::READERS,
+        "smtpflow run with so many sources in its list, 10,000 in a window and 10,000 verdicts; the \
+         program that asks is on the same CPUs.",
+    ),
 ];
 
 /// The report as text.

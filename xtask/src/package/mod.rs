@@ -78,6 +78,12 @@ impl Tool {
     }
 }
 
+/// Builds the tools that are not there, which takes minutes on a new machine.
+pub fn provide_tools() -> Result<()> {
+    CARGO_DEB.provide()?;
+    CARGO_DENY.provide().map(drop)
+}
+
 /// `cargo xtask static`: the agent as one file that needs no library, for any Linux on x86_64.
 pub fn static_build(args: &StaticArgs) -> Result<()> {
     let (profile, folder) = args.profile();

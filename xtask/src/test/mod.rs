@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
-use crate::{apt, bench, setup, tools, workspace};
+use crate::{apt, bench, package, setup, tools, workspace};
 use report::Counts;
 
 /// Arguments of `test`.
@@ -370,6 +370,7 @@ fn packages() -> Result<()> {
         ],
     )?;
     apt::provide_prometheus()?;
+    package::provide_tools()?;
     tools::provide()
 }
 

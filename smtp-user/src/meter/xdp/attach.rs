@@ -7,38 +7,18 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
-use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
+use aya::programs::{XdpMode, loaded_programs};
 use nix::errno::Errno;
 
 use super::pins::Pins;
+use super::programs::{FRAGS, PLAIN, Programs, SECTIONS, Section};
 use super::tables;
 use crate::config::AttachChoice;
 use crate::failure::{Failure, Kind};
 use crate::link::{self, Link};
 use crate::model::{AttachMode, ObservationPoint, PointState};
-
-/// The section for drivers that hand over a frame in one buffer.
-pub const PLAIN: Section = Section {
-    program: "smtpflow",
-    name: "xdp",
-};
-/// The section for drivers that may hand over a frame in several (Linux 5.18).
-pub const FRAGS: Section = Section {
-    program: "smtpflow_frags",
-    name: "xdp.frags",
-};
-
-/// One way of building the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// Name of the program in the object.
-    pub program: &'static str,
-    /// Name of its section.
-    pub name: &'static str,
-}
 
 /// How a link came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +31,7 @@ pub enum Attached {
 
 /// Attaches to one interface.
 pub fn attach(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs,
     pins: &Pins,
     interface: &str,
     choice: AttachChoice,
@@ -81,17 +61,17 @@ pub fn attach(
     if path.exists() {
         let ours = program_of(&path)?;
         if link.xdp.as_ref().is_some_and(|xdp| xdp.program_id == ours) {
-            let point = take_over(ebpf, pins, &link, choice)?;
+            let point = take_over(programs, pins, &link, choice)?;
             return Ok((point, Attached::TakenOver));
         }
-        if !remove_if_severed(ebpf, pins, interface)? {
+        if !remove_if_severed(programs, pins, interface)? {
             return Err(Failure::new(
                 Kind::Unavailable,
                 format!(
                     "cannot attach to {interface}: {} is the link to another interface, which had \
                      this name or has it in another network namespace; give this agent a directory \
                      of its own with --pins, or end that link with smtpflow detach",
-                    path.display()
+                    pins.shown_link(interface)
                 ),
             ));
         }
@@ -115,15 +95,15 @@ pub fn attach(
     let mut refusals = Vec::new();
     let mut forbidden = true;
     for (mode, section) in attempts {
-        match try_attach(ebpf, &link, mode, section) {
+        match try_attach(programs, &link, mode, section) {
             Ok(fd_link) => {
                 let fallback = (mode == AttachMode::Skb && choice == AttachChoice::Auto)
                     .then(|| refusals.join("; "));
                 // Only the pin holds the link from here on: so smtpflow detach can end it while an
                 // agent runs, and whoever kills the agent does not detach.
-                fd_link
-                    .pin(&path)
-                    .with_context(|| format!("cannot pin the link {}", path.display()))?;
+                fd_link.pin(&path).with_context(|| {
+                    format!("cannot pin the link {}", pins.shown_link(interface))
+                })?;
                 return Ok((point(&link, mode, section, fallback), Attached::Anew));
             }
             Err(error) => {
@@ -180,7 +160,7 @@ const fn sections(mode: AttachMode) -> &'static [Section] {
 }
 
 /// This interface, attached to under the name that it has.
-fn point(
+pub fn point(
     link: &Link,
     mode: AttachMode,
     section: Section,
@@ -227,7 +207,7 @@ fn find(interface: &str) -> Result<Link, Failure> {
 }
 
 fn try_attach(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs,
     link: &Link,
     mode: AttachMode,
     section: Section,
@@ -236,7 +216,7 @@ fn try_attach(
         AttachMode::Driver => XdpMode::Driver,
         AttachMode::Skb => XdpMode::Skb,
     };
-    let program = load(ebpf, section)?;
+    let program = programs.load(section)?;
     let id = program.attach_to_if_index(link.index, mode)?;
     let xdp_link: XdpLink = program.take_link(id)?;
     // Where the kernel refuses a link, aya attaches by netlink instead. Such an attachment would
@@ -244,59 +224,30 @@ fn try_attach(
     FdLink::try_from(xdp_link).context("the kernel gave no BPF link")
 }
 
-/// The program of this section, loaded.
-pub fn load(ebpf: &mut Ebpf, section: Section) -> anyhow::Result<&mut Xdp> {
-    let program: &mut Xdp = ebpf
-        .program_mut(section.program)
-        .with_context(|| format!("the kernel object has no program {}", section.program))?
-        .try_into()?;
-    if program.fd().is_err() {
-        program.load().map_err(|error| refused(error, section))?;
-    }
-    Ok(program)
-}
-
-/// The verifier's log has hundreds of lines, of which the last but the statistics says why; the
-/// rest goes to the debug log.
-fn refused(error: ProgramError, section: Section) -> anyhow::Error {
-    let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    else {
-        return anyhow::Error::new(error);
-    };
-    let log = verifier_log.to_string();
-    tracing::debug!("section {}, the verifier's log: {log}", section.name);
-    let statistics = ["processed ", "verification time", "stack depth", "}"];
-    let reason = log
-        .lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
-    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-    anyhow::Error::new(io_error).context(format!(
-        "the kernel refuses section {}{reason}",
-        section.name
-    ))
-}
-
 /// The number of the program that a pinned link holds.
 pub fn program_of(path: &Path) -> anyhow::Result<u32> {
-    let link = PinnedLink::from_pin(path)
-        .with_context(|| format!("cannot open the link {}", path.display()))?;
-    let info = FdLink::from(link)
+    let info = open(path)?
         .info()
-        .with_context(|| format!("cannot ask what the link {} is", path.display()))?;
+        .with_context(|| format!("cannot ask what the pin {} is", name_of(path)))?;
     Ok(info.program_id())
 }
 
+fn open(path: &Path) -> anyhow::Result<FdLink> {
+    let link = PinnedLink::from_pin(path)
+        .with_context(|| format!("cannot open the pin {}", name_of(path)))?;
+    Ok(FdLink::from(link))
+}
+
+/// The name of a pin: how it is reached says nothing to anybody.
+fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
 /// Puts a section of our program into a pinned link, which goes on being held by its pin alone.
-fn update(ebpf: &mut Ebpf, path: &Path, section: Section) -> anyhow::Result<()> {
-    let pinned = PinnedLink::from_pin(path)
-        .with_context(|| format!("cannot open the link {}", path.display()))?;
-    let link = XdpLink::try_from(FdLink::from(pinned))
-        .with_context(|| format!("{} is not a link of an XDP program", path.display()))?;
-    let program = load(ebpf, section)?;
+fn update(programs: &mut Programs, path: &Path, section: Section) -> anyhow::Result<()> {
+    let link = XdpLink::try_from(open(path)?)
+        .with_context(|| format!("{} is not a link of an XDP program", name_of(path)))?;
+    let program = programs.load(section)?;
     let id = program.attach_to_link(link)?;
     // Taken out of the program object, which would detach it when it goes.
     FdLink::try_from(program.take_link(id)?).context("the kernel gave no BPF link")?;
@@ -305,8 +256,12 @@ fn update(ebpf: &mut Ebpf, path: &Path, section: Section) -> anyhow::Result<()> 
 
 /// Removes the pin of the link to this interface if the interface is gone and took the attachment
 /// with it. Returns whether it was so.
-pub fn remove_if_severed(ebpf: &mut Ebpf, pins: &Pins, interface: &str) -> Result<bool, Failure> {
-    let severed = is_severed(ebpf, &pins.link_path(interface));
+pub fn remove_if_severed(
+    programs: &mut Programs,
+    pins: &Pins,
+    interface: &str,
+) -> Result<bool, Failure> {
+    let severed = is_severed(programs, &pins.link_path(interface));
     if severed {
         pins.remove_link(interface)?;
     }
@@ -316,9 +271,9 @@ pub fn remove_if_severed(ebpf: &mut Ebpf, pins: &Pins, interface: &str) -> Resul
 /// Whether the interface of this link is gone. The kernel says so when the link is updated
 /// (`bpf_xdp_link_update` of net/core/dev.c); one that is alive has our program afterwards, which
 /// counts into the same tables, and nothing happens if it has had it before.
-fn is_severed(ebpf: &mut Ebpf, path: &Path) -> bool {
-    for section in [FRAGS, PLAIN] {
-        let Err(error) = update(ebpf, path, section) else {
+fn is_severed(programs: &mut Programs, path: &Path) -> bool {
+    for section in SECTIONS {
+        let Err(error) = update(programs, path, section) else {
             return false;
         };
         let severed = error
@@ -334,18 +289,14 @@ fn is_severed(ebpf: &mut Ebpf, path: &Path) -> bool {
 
 /// Puts our program into the link that an earlier smtpflow left. No packet passes uncounted.
 fn take_over(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs,
     pins: &Pins,
     link: &Link,
     choice: AttachChoice,
 ) -> Result<ObservationPoint, Failure> {
     let path = pins.link_path(&link.name);
     let attached = link.xdp.as_ref().context("a link with a program")?;
-    let mode = if attached.mode == AttachMode::Driver.name() {
-        AttachMode::Driver
-    } else {
-        AttachMode::Skb
-    };
+    let mode = AttachMode::named(&attached.mode);
     let fallback = match (choice, mode) {
         (AttachChoice::Driver, AttachMode::Skb) | (AttachChoice::Skb, AttachMode::Driver) => {
             return Err(Failure::new(
@@ -365,7 +316,7 @@ fn take_over(
     };
     let mut refusals = Vec::new();
     for section in sections(mode) {
-        match update(ebpf, &path, *section) {
+        match update(programs, &path, *section) {
             Ok(()) => return Ok(point(link, mode, *section, fallback)),
             Err(error) => refusals.push(format!("section {}: {error:#}", section.name)),
         }
@@ -375,13 +326,25 @@ fn take_over(
         format!(
             "cannot take over the link to {} at {}: {}; end it with smtpflow detach",
             link.name,
-            path.display(),
+            pins.shown_link(&link.name),
             refusals.join("; ")
         ),
     ))
 }
 
-/// Names the program that is in the way.
+/// Puts our program into every link that is pinned, but for those to these interfaces: those count with
+/// the newest program and the newest list of own prefixes as well. Pins of interfaces that are gone are
+/// removed.
+pub fn renew(programs: &mut Programs, pins: &Pins, but: &[String]) -> Result<(), Failure> {
+    for interface in pins.linked_interfaces()? {
+        if !but.contains(&interface) && remove_if_severed(programs, pins, &interface)? {
+            tracing::info!(interface, "is gone, and its link with it");
+        }
+    }
+    Ok(())
+}
+
+/// Names the program that is in the way, if this process may ask for that (`CAP_SYS_ADMIN`).
 fn foreign_program(interface: &str, id: u32, mode: &str) -> Failure {
     let name = loaded_programs()
         .filter_map(Result::ok)
@@ -395,8 +358,8 @@ fn foreign_program(interface: &str, id: u32, mode: &str) -> Failure {
         Kind::Unavailable,
         format!(
             "cannot attach to {interface}: XDP program {named} is there already, and smtpflow never \
-             replaces one; remove it with the tool that put it there (bpftool net list and bpftool \
-             link list show it), or count on another interface"
+             replaces one; remove it with the tool that put it there (bpftool prog show id {id}, bpftool \
+             net list and bpftool link list show it), or count on another interface"
         ),
     )
 }

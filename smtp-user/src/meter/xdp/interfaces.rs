@@ -6,14 +6,13 @@
 //! replaced. One whose link somebody ended is left alone: that was an operator's wish. Every change
 //! is logged once and counted, and no configured interface ever drops from the list.
 
-use aya::Ebpf;
-
 use super::attach::{self, Attached};
 use super::pins::Pins;
+use super::programs::{self, PLAIN, Programs};
 use crate::config::AttachChoice;
 use crate::failure::Failure;
 use crate::link::{self, Link};
-use crate::model::{ObservationPoint, PointState};
+use crate::model::{AttachMode, ObservationPoint, PointState};
 
 /// The configured interfaces.
 #[derive(Default)]
@@ -34,12 +33,12 @@ impl Interfaces {
     /// Attaches to one that is there.
     pub fn attach(
         &mut self,
-        ebpf: &mut Ebpf,
+        programs: &mut Programs,
         pins: &Pins,
         interface: &str,
         choice: AttachChoice,
     ) -> Result<(), Failure> {
-        let (point, attached) = attach::attach(ebpf, pins, interface, choice)?;
+        let (point, attached) = attach::attach(programs, pins, interface, choice)?;
         self.members.push(Interface {
             choice,
             attached,
@@ -67,9 +66,38 @@ impl Interfaces {
         self.attached().any(|(configured, _)| configured == name)
     }
 
+    /// Looks for one that a loader attaches to.
+    pub fn expect(&mut self, interface: &str) {
+        self.members.push(Interface {
+            choice: AttachChoice::Auto,
+            attached: Attached::TakenOver,
+            point: ObservationPoint {
+                configured: interface.to_owned(),
+                interface: interface.to_owned(),
+                index: 0,
+                state: PointState::Missing,
+                reason: None,
+                up: false,
+                mtu: 0,
+                changes: 0,
+                mode: AttachMode::Driver,
+                program: PLAIN.name,
+                fallback: None,
+            },
+            refused: None,
+        });
+    }
+
     /// See [`XdpMeter::reconcile`](super::XdpMeter::reconcile). `retry` tells to attempt again what
-    /// was refused although the interface has not changed since.
-    pub fn reconcile(&mut self, ebpf: &mut Ebpf, pins: &Pins, retry: bool) -> bool {
+    /// was refused although the interface has not changed since; without programs, a loader attaches.
+    /// `numbers` are those of our programs.
+    pub fn reconcile(
+        &mut self,
+        mut programs: Option<&mut Programs>,
+        numbers: &[u32],
+        pins: &Pins,
+        retry: bool,
+    ) -> bool {
         let links = match link::links() {
             Ok(links) => links,
             Err(failure) => {
@@ -81,14 +109,17 @@ impl Interfaces {
         let counted: Vec<Option<&Link>> = self
             .members
             .iter()
-            .map(|member| member.counted(&links, pins))
+            .map(|member| member.counted(&links, numbers, pins))
             .collect();
         let mut changed = false;
         for (member, link) in self.members.iter_mut().zip(&counted) {
             let before = member.point.clone();
-            match link {
-                Some(link) => member.follow(link, &links, &counted),
-                None => member.recover(ebpf, pins, &links, &counted, retry),
+            match (link, programs.as_deref_mut()) {
+                (Some(link), _) => member.follow(link, &links, &counted),
+                (None, Some(programs)) => {
+                    member.recover(programs, pins, &links, &counted, retry);
+                }
+                (None, None) => member.look(numbers, pins, &links),
             }
             let changes = changes(&before, &member.point);
             for change in &changes {
@@ -103,15 +134,48 @@ impl Interfaces {
 
 impl Interface {
     /// The interface that it is counted on.
-    fn counted<'a>(&self, links: &'a [Link], pins: &Pins) -> Option<&'a Link> {
-        if self.point.state != PointState::Attached {
-            return None;
-        }
-        let ours = attach::program_of(&pins.link_path(&self.point.configured)).ok()?;
-        links
-            .iter()
-            .filter(|link| link.index == self.point.index)
-            .find(|link| link.xdp.as_ref().is_some_and(|xdp| xdp.program_id == ours))
+    fn counted<'a>(&self, links: &'a [Link], numbers: &[u32], pins: &Pins) -> Option<&'a Link> {
+        let attached = self.point.state == PointState::Attached
+            && pins.link_path(&self.point.configured).exists();
+        let mut links = links.iter();
+        links.find(|link| attached && link.index == self.point.index && is_ours(link, numbers))
+    }
+
+    /// It is not counted on, as far as is known: sees whether a loader has attached to it.
+    fn look(&mut self, numbers: &[u32], pins: &Pins, links: &[Link]) {
+        let point = &mut self.point;
+        let pinned = pins.link_path(&point.configured).exists();
+        let link = links.iter().find(|link| link.name == point.configured);
+        describe(point, link);
+        let (state, reason) = match link {
+            None => (
+                PointState::Missing,
+                "there is no interface of this name".to_owned(),
+            ),
+            Some(link) if pinned && is_ours(link, numbers) => {
+                let xdp = link.xdp.as_ref();
+                let program = xdp.and_then(|xdp| programs::section_of(numbers, xdp.program_id));
+                let mode = AttachMode::named(xdp.map_or("", |xdp| &xdp.mode));
+                *point = attach::point(link, mode, program.unwrap_or(PLAIN), None);
+                return;
+            }
+            Some(link) => (
+                PointState::Refused,
+                match &link.xdp {
+                    Some(xdp) if !is_ours(link, numbers) => format!(
+                        "another XDP program (id {}) is on it, and smtpflow attach has not attached",
+                        xdp.program_id
+                    ),
+                    _ => {
+                        "smtpflow attach has not attached to it; run that as root, as the loader's \
+                          unit does when an interface appears"
+                            .to_owned()
+                    }
+                },
+            ),
+        };
+        point.state = state;
+        point.reason = Some(reason);
     }
 
     /// It is counted on, whatever it is called now.
@@ -135,7 +199,7 @@ impl Interface {
     /// why not.
     fn recover(
         &mut self,
-        ebpf: &mut Ebpf,
+        programs: &mut Programs,
         pins: &Pins,
         links: &[Link],
         counted: &[Option<&Link>],
@@ -172,7 +236,7 @@ impl Interface {
                 ));
             }
             Some(link) if refused.as_ref() == Some(link) && !retry => {}
-            Some(link) => match attach::attach(ebpf, pins, &point.configured, *choice) {
+            Some(link) => match attach::attach(programs, pins, &point.configured, *choice) {
                 Ok((new, how)) => {
                     *point = new;
                     *attached = how;
@@ -190,7 +254,7 @@ impl Interface {
                 point.state = PointState::Missing;
                 *refused = None;
                 let severed = if pin.exists() {
-                    attach::remove_if_severed(ebpf, pins, &point.configured)
+                    attach::remove_if_severed(programs, pins, &point.configured)
                 } else {
                     Ok(true)
                 };
@@ -204,6 +268,12 @@ impl Interface {
             }
         }
     }
+}
+
+/// Whether one of our programs is on it.
+fn is_ours(link: &Link, numbers: &[u32]) -> bool {
+    let program = link.xdp.as_ref().map(|xdp| xdp.program_id);
+    program.is_some_and(|program| numbers.contains(&program))
 }
 
 /// Whether this interface is one of those that are counted on.
@@ -303,7 +373,6 @@ fn log(change: Change, before: &ObservationPoint, now: &ObservationPoint) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AttachMode;
 
     fn point() -> ObservationPoint {
         ObservationPoint {

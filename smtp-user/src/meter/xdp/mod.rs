@@ -6,17 +6,21 @@
 //! Blocks, so it has a thread of its own.
 //!
 //! `pins`: our directory of bpffs; `tables`: the maps; `identity`: what they were made for; `mapped`:
-//! their memory; `drain`: flip, read, clear; `options`: the sizes; `attach`: links.
+//! their memory; `drain`: flip, read, clear; `options`: the sizes; `programs`: loading; `attach`: links;
+//! `loader`: attaching for an agent that may not; `trial`: running programs on frames of one's own.
 
 mod attach;
 mod drain;
 mod identity;
 pub mod image;
 mod interfaces;
+mod loader;
 mod mapped;
 mod options;
 mod pins;
+mod programs;
 mod tables;
+mod trial;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -24,10 +28,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use aya::Ebpf;
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_log::EbpfLogger;
-use aya_obj::programs::XdpAttachType;
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use smtp_common::flow::{FLOW_WAYS, Totals};
@@ -35,15 +36,20 @@ use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, WAYS};
 
 use self::attach::Attached;
-pub use self::attach::{FRAGS, PLAIN, Section};
 use self::interfaces::Interfaces;
+pub use self::loader::load;
 pub use self::options::Options;
-use self::pins::Pins;
+pub use self::pins::distrust;
+use self::pins::{Part, Pins};
+use self::programs::Programs;
+pub use self::programs::{FRAGS, PLAIN, Section};
 use self::tables::Tables;
+pub use self::trial::Runner;
 use super::Meter;
 use crate::config::AttachChoice;
 use crate::crash;
 use crate::failure::{Failure, Kind};
+use crate::kernel::Release;
 use crate::model::{ObservationPoint, Source, Tally, Window};
 use crate::privilege;
 
@@ -52,7 +58,8 @@ pub struct XdpMeter {
     tables: Tables,
     pins: Pins,
     interfaces: Interfaces,
-    ebpf: Ebpf,
+    /// None where a loader has loaded them.
+    programs: Option<Programs>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// The half that programs write now, and the number of its window.
     half: u32,
@@ -86,17 +93,51 @@ impl XdpMeter {
     /// without detaching. Attaches to nothing.
     pub fn open(options: &Options) -> Result<Self, Failure> {
         privilege::require_for_xdp()?;
-        let pins = Pins::open(&options.pins)?;
-        let (mut tables, mut ebpf) = Tables::load(options, &pins)?;
+        Self::attempt(options)
+    }
+
+    /// The same without asking first whether this process may: to find out what the kernel demands.
+    pub fn attempt(options: &Options) -> Result<Self, Failure> {
+        let pins = Pins::open(&options.pins, Part::Whole, options.group)?;
+        let (tables, mut ebpf) = Tables::load(options, &pins)?;
+        let logger = EbpfLogger::init(&mut ebpf)
+            .inspect_err(|error| tracing::warn!("no log from the kernel program: {error}"))
+            .ok();
+        Self::with(tables, pins, Some(Programs::new(ebpf)), logger)
+    }
+
+    /// Takes over the maps and links of a loader ([`load`]), on these interfaces or, without any, on all
+    /// that it has attached to. Needs no privilege (before Linux 5.19, `CAP_BPF`) but to be in the group
+    /// that the loader has let in. Such a meter never loads, attaches or detaches.
+    pub fn join(options: &Options, interfaces: &[String]) -> Result<Self, Failure> {
+        let pins = Pins::open(&options.pins, Part::Reader, options.group)?;
+        let tables = Tables::join(options, &pins)?;
+        let mut meter = Self::with(tables, pins, None, None)?;
+        let linked = meter.pins.linked_interfaces()?;
+        let interfaces = if interfaces.is_empty() {
+            linked.as_slice()
+        } else {
+            interfaces
+        };
+        for interface in interfaces {
+            meter.interfaces.expect(interface);
+        }
+        meter.reconcile(false);
+        Ok(meter)
+    }
+
+    fn with(
+        mut tables: Tables,
+        pins: Pins,
+        programs: Option<Programs>,
+        logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    ) -> Result<Self, Failure> {
         // Whichever half has the higher number is written or was about to be: a number is given to
         // a half that is silent and clear, and then programs are made to write it.
         let epochs = [tables.epoch_of(0)?, tables.epoch_of(1)?];
         let half = u32::from(epochs[1] > epochs[0]);
         tables.flip_to(half)?;
         let (started_at, started) = (SystemTime::now(), boot_time()?);
-        let logger = EbpfLogger::init(&mut ebpf)
-            .inspect_err(|error| tracing::warn!("no log from the kernel program: {error}"))
-            .ok();
         Ok(Self {
             other: if tables.taken_over {
                 Silent::Counts {
@@ -110,7 +151,7 @@ impl XdpMeter {
             tables,
             pins,
             interfaces: Interfaces::default(),
-            ebpf,
+            programs,
             logger,
             half,
             epoch: epochs[half as usize],
@@ -123,6 +164,30 @@ impl XdpMeter {
     /// Makes these the operator's own prefixes, see [`Options::local`].
     pub fn set_local(&mut self, local: &[IpNet]) -> Result<(), Failure> {
         self.tables.set_local(local)
+    }
+
+    /// Loads every section that the kernel takes, and lets the group of the agent's user do with the pins
+    /// what it has to. After that, and after having attached, no privilege is needed any more, but see
+    /// [`needs_capability`](Self::needs_capability).
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        // What a loader has left is shared already, and nobody else's to share.
+        let Some(programs) = &mut self.programs else {
+            return Ok(());
+        };
+        self.tables.announce(programs.load_all())?;
+        self.pins.share(&tables::READ)
+    }
+
+    /// Whether this kernel lets nobody without `CAP_BPF` use the maps that it has open: so it was before
+    /// Linux 5.19. Asked with the capabilities laid down.
+    pub fn needs_capability(&self) -> Result<bool, Failure> {
+        let allowed = privilege::without_capabilities(|| self.tables.epoch_of(0).is_ok())?;
+        // Where sysctl kernel.unprivileged_bpf_disabled is 0 now, it may be 1 tomorrow.
+        let relaxed =
+            Release::running().is_some_and(|release| release >= privilege::UNPRIVILEGED_MAPS);
+        let guarded = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled")
+            .is_ok_and(|value| value.trim() != "0");
+        Ok(!allowed || !relaxed && !guarded)
     }
 
     /// The random number of these tables: epochs of others cannot be compared with theirs.
@@ -151,8 +216,9 @@ impl XdpMeter {
 
     /// Attaches to an interface in the network namespace of this thread.
     pub fn attach(&mut self, interface: &str, choice: AttachChoice) -> Result<(), Failure> {
+        let programs = own(&mut self.programs)?;
         self.interfaces
-            .attach(&mut self.ebpf, &self.pins, interface, choice)
+            .attach(programs, &self.pins, interface, choice)
     }
 
     /// Where packets are seen or should be, as the last look at the interfaces found it.
@@ -164,7 +230,19 @@ impl XdpMeter {
     /// back, and logs what has changed. Returns whether anything has. With `retry` it tries again
     /// to attach where that was refused, although the interface has not changed since.
     pub fn reconcile(&mut self, retry: bool) -> bool {
-        self.interfaces.reconcile(&mut self.ebpf, &self.pins, retry)
+        let numbers = match &self.programs {
+            Some(programs) => Ok(programs.numbers().to_vec()),
+            None => self.tables.numbers(),
+        };
+        let numbers = match numbers {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                tracing::warn!("cannot see whether the program is still attached: {error:#}");
+                return false;
+            }
+        };
+        self.interfaces
+            .reconcile(self.programs.as_mut(), &numbers, &self.pins, retry)
     }
 
     /// Interfaces with a link of ours that this meter did not attach to: an earlier one did.
@@ -200,10 +278,19 @@ impl XdpMeter {
         self.tables.bytes
     }
 
-    /// Ends the links of this meter, and removes the maps if no other link uses them.
+    /// Ends the links of this meter, and removes the maps if no other link uses them. Those of a loader
+    /// stay.
     pub fn detach(self) -> Result<(), Failure> {
+        if self.programs.is_none() {
+            return Ok(());
+        }
         self.end_links(|_| true)?;
         self.pins.remove_unused()
+    }
+
+    /// Ends one link of this meter, as `smtpflow detach` would.
+    pub fn detach_from(&self, interface: &str) -> Result<(), Failure> {
+        self.pins.remove_link(interface)
     }
 
     /// Undoes what this meter has done so far: for a start that fails. What an earlier smtpflow had
@@ -225,46 +312,6 @@ impl XdpMeter {
             }
         }
         Ok(())
-    }
-
-    /// Runs a section of the program once on a frame that comes from no interface
-    /// (`BPF_PROG_TEST_RUN`), and returns its action and the frame as it left it.
-    pub fn test_run(&mut self, section: Section, frame: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
-        let program = attach::load(&mut self.ebpf, section)?;
-        let mut out = vec![0; frame.len()];
-        let result = program.test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            repeat: 1,
-            ..Default::default()
-        })?;
-        out.truncate(result.data_size_out as usize);
-        Ok((result.return_value, out))
-    }
-
-    /// A handle to a section that runs it on frames from no interface, on any thread, while this
-    /// meter cuts windows.
-    pub fn runner(&mut self, section: Section) -> anyhow::Result<Runner> {
-        let path = self.pins.path("RUNNER");
-        let program = attach::load(&mut self.ebpf, section)?;
-        program.pin(&path).context("cannot pin the program")?;
-        let program = Xdp::from_pin(&path, XdpAttachType::Interface);
-        std::fs::remove_file(&path).context("cannot remove the program's pin")?;
-        Ok(Runner {
-            program: program.context("cannot open the pinned program")?,
-        })
-    }
-
-    /// Loads another object that has the body of the kernel program in it, so that its programs count
-    /// into the maps of this meter: for measuring what the body costs.
-    pub fn load_beside(&self, object: &[u8]) -> Result<Ebpf, Failure> {
-        self.tables.load_beside(object, &self.pins)
-    }
-
-    /// How many instructions the verifier walked for this section, where the kernel says so.
-    pub fn verified_instructions(&mut self, section: Section) -> anyhow::Result<Option<u32>> {
-        let program = attach::load(&mut self.ebpf, section)?;
-        Ok(program.info()?.verified_instruction_count())
     }
 
     /// Makes programs write the other half, which is clear.
@@ -321,6 +368,12 @@ impl XdpMeter {
     }
 }
 
+/// The programs, where this process has loaded them itself.
+fn own(programs: &mut Option<Programs>) -> anyhow::Result<&mut Programs> {
+    let programs = programs.as_mut();
+    programs.context("the programs are a loader's: smtpflow attach")
+}
+
 /// Adds what was spilled: an own host may have a line on one CPU and none on another.
 fn merge_spill(sources: &mut Vec<Source>, spilled: Vec<Source>) {
     let mut spilled: HashMap<Address, Totals> = spilled
@@ -334,25 +387,6 @@ fn merge_spill(sources: &mut Vec<Source>, spilled: Vec<Source>) {
     }
     let rest = spilled.into_iter();
     sources.extend(rest.map(|(address, totals)| Source { address, totals }));
-}
-
-/// See [`XdpMeter::runner`].
-pub struct Runner {
-    program: Xdp,
-}
-
-impl Runner {
-    /// Runs the section `repeat` times on this frame.
-    pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<()> {
-        let mut out = vec![0; frame.len()];
-        self.program.test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            repeat,
-            ..Default::default()
-        })?;
-        Ok(())
-    }
 }
 
 impl Meter for XdpMeter {

@@ -8,6 +8,7 @@ use smtp_common::table::{Geometry, Set};
 
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
+use crate::privilege::Account;
 
 /// Most memory that the table of sources, and likewise that of flows, takes where its size is not
 /// configured, on all CPUs together.
@@ -31,6 +32,8 @@ pub struct Options {
     pub local: Vec<IpNet>,
     /// Our directory in bpffs.
     pub pins: PathBuf,
+    /// The group of the agent's user, which may use what is pinned there.
+    pub group: Option<u32>,
 }
 
 impl Options {
@@ -65,6 +68,13 @@ impl Options {
             spill: config.table.spill,
             local: config.networks.local.clone(),
             pins: config.meter.pins.clone(),
+            group: config
+                .agent
+                .user
+                .as_deref()
+                .map(Account::find)
+                .transpose()?
+                .map(|account| account.gid),
         })
     }
 

@@ -1,81 +1,147 @@
 //! Our directory of bpffs: where links and maps live when no process holds them.
 //!
 //! Contract: nothing is read from or written to a directory that somebody else could have
-//! prepared: each level is a real directory, owned by this user, closed to others. Its path carries
-//! the layout version, so that maps of another layout are never taken for ours. A lock keeps two
-//! agents apart; it goes with the process.
+//! prepared: each level is a real directory, owned by this user or by root, closed to others, and open
+//! to one group at most, that of the agent's user. Its path carries the layout version, so that maps of
+//! another layout are never taken for ours. Two locks go with the process: one keeps apart those that
+//! attach, the other one those that drain.
+//!
+//! The directory is reached through the descriptor that holds its lock: it goes on being reached when
+//! this process is no longer root, and a BPF file system is closed to everybody else (systemd mounts it
+//! with mode 0700).
 
-use std::fs::{self, File};
+mod trust;
+
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::statfs::{FsType, statfs};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use smtp_common::LAYOUT_VERSION;
 
-use crate::failure::{Failure, Kind, ResultExt as _};
+use self::trust::{check, make, require_bpffs, untrusted};
+use crate::failure::{Failure, Kind};
 
-/// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
-const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
+pub use self::trust::distrust;
+
 const LINK_PREFIX: &str = "link-";
+/// How long a loader waits for another one, such as that of the other interface.
+const TURN: Duration = Duration::from_secs(30);
+
+/// What a process does with pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Attaches and drains.
+    Whole,
+    /// Attaches, and ends.
+    Loader,
+    /// Drains what a loader has attached.
+    Reader,
+}
 
 /// Our directory, checked and locked.
 pub struct Pins {
     /// The operator's directory; ours is a version below it.
     root: PathBuf,
+    /// As it is called in messages.
     directory: PathBuf,
-    _lock: Flock<File>,
+    /// As it is reached.
+    reached: PathBuf,
+    part: Part,
+    /// The group that may use what is pinned.
+    group: Option<u32>,
+    /// Kept apart by these: those that attach, and those that drain.
+    _attaching: Option<Flock<File>>,
+    _draining: Option<Flock<File>>,
+    /// Holds the directory open.
+    _open: File,
 }
 
 impl Pins {
-    /// Makes the directory where it is missing, checks it, and locks it.
-    pub fn open(root: &Path) -> Result<Self, Failure> {
+    /// Makes the directory where it is missing and this part may, checks it, and locks it. Of groups,
+    /// only this one may be let in.
+    pub fn open(root: &Path, part: Part, group: Option<u32>) -> Result<Self, Failure> {
         require_bpffs(root)?;
         let directory = root.join(format!("v{LAYOUT_VERSION}"));
         for level in [root, &directory] {
-            make_private(level)?;
+            if part != Part::Reader {
+                make(level)?;
+            }
+            check(level, group)?;
         }
-        let lock = lock(&directory)?.ok_or_else(|| {
+        let in_use = |what: &str, directory: &Path| {
             Failure::new(
                 Kind::Unavailable,
                 format!(
-                    "another smtpflow uses {}: stop it first, or give this one a directory of its \
+                    "another smtpflow {what} {}: stop it first, or give this one a directory of its \
                      own with --pins",
                     directory.display()
                 ),
             )
-        })?;
+        };
+        let attaching = match part {
+            Part::Whole => lock(root)?,
+            Part::Loader => lock_in_turn(root)?,
+            Part::Reader => None,
+        };
+        if attaching.is_none() && part != Part::Reader {
+            return Err(in_use("attaches with", root));
+        }
+        let draining = match part {
+            Part::Loader => None,
+            Part::Whole | Part::Reader => {
+                Some(lock(&directory)?.ok_or_else(|| in_use("uses", &directory))?)
+            }
+        };
         refuse_other_layouts(root)?;
+        let open = File::open(&directory)
+            .with_context(|| format!("cannot open {}", directory.display()))?;
         Ok(Self {
             root: root.to_owned(),
+            reached: format!("/proc/self/fd/{}", open.as_raw_fd()).into(),
             directory,
-            _lock: lock,
+            part,
+            group,
+            _attaching: attaching,
+            _draining: draining,
+            _open: open,
         })
     }
 
-    /// Where the map or link of this name is pinned.
+    /// Where the map or link of this name is reached.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.reached.join(name)
     }
 
-    /// Where the link to this interface is pinned.
+    /// Where it is, for messages.
+    pub fn shown(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    /// Where the link to this interface is reached.
     pub fn link_path(&self, interface: &str) -> PathBuf {
         self.path(&link_file_name(interface))
     }
 
+    /// Where it is, for messages.
+    pub fn shown_link(&self, interface: &str) -> String {
+        self.shown(&link_file_name(interface))
+    }
+
     /// The interfaces that have a pinned link.
     pub fn linked_interfaces(&self) -> Result<Vec<String>, Failure> {
-        linked_interfaces(&self.directory)
+        linked_interfaces(&self.reached)
     }
 
     /// Gives the link to an interface the interface's new name.
     pub fn rename_link(&self, former: &str, interface: &str) -> Result<(), Failure> {
-        let path = self.link_path(former);
-        fs::rename(&path, self.link_path(interface))
-            .with_context(|| format!("cannot rename the pin {}", path.display()))?;
+        fs::rename(self.link_path(former), self.link_path(interface))
+            .with_context(|| format!("cannot rename the pin {}", self.shown_link(former)))?;
         Ok(())
     }
 
@@ -86,10 +152,9 @@ impl Pins {
 
     /// Removes the pin of this name, if there is one.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
+        match fs::remove_file(self.path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove the pin {}", path.display()))?
+                Err(error).with_context(|| format!("cannot remove the pin {}", self.shown(name)))?
             }
             _ => Ok(()),
         }
@@ -97,7 +162,62 @@ impl Pins {
 
     /// Removes the maps and the directories, unless a link is left that uses them.
     pub fn remove_unused(&self) -> Result<(), Failure> {
-        remove_unused(&self.root, &self.directory)
+        remove_unused(&self.root, &self.directory, &self.reached)
+    }
+
+    /// Lets the group, if there is one, do what it needs and no more. An agent that goes on attaching as
+    /// another user pins and removes links, so it may write to the directory; one that never attaches may
+    /// use `needed` maps, and links stay with root, since whoever can open one can end it.
+    pub fn share(&self, needed: &[&str]) -> Result<(), Failure> {
+        let Some(group) = self.group else {
+            return Ok(());
+        };
+        let whole = self.part == Part::Whole;
+        let open = |path: &Path| {
+            let file = fs::OpenOptions::new()
+                .read(true)
+                // Neither what a link leads to nor a device: only what is there.
+                .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
+                .open(path)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            anyhow::Ok(file)
+        };
+        let give = |file: &File, shown: &str, shared: bool, mode: u32| {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let gid = if shared { group } else { 0 };
+            chown(&path, Some(0), Some(gid))
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode)))
+                .with_context(|| format!("cannot give {shown} to group {gid}"))
+        };
+        for level in [&self.root, &self.directory] {
+            let mode = if whole { 0o770 } else { 0o750 };
+            give(&open(level)?, &level.display().to_string(), true, mode)?;
+        }
+        let shown = self.directory.display();
+        for entry in fs::read_dir(&self.reached).with_context(|| format!("cannot list {shown}"))? {
+            let name = entry
+                .with_context(|| format!("cannot list {shown}"))?
+                .file_name();
+            let name = name.to_string_lossy();
+            let file = open(&self.path(&name))?;
+            let metadata = file
+                .metadata()
+                .with_context(|| format!("cannot look at {}", self.shown(&name)))?;
+            if !metadata.is_file() || metadata.nlink() != 1 {
+                return Err(untrusted(
+                    &self.shown(&name),
+                    "it is no pin that smtpflow makes",
+                ));
+            }
+            let shared = if whole {
+                interface_of(&name).is_some()
+            } else {
+                needed.contains(&name.as_ref())
+            };
+            let mode = if shared { 0o660 } else { 0o600 };
+            give(&file, &self.shown(&name), shared, mode)?;
+        }
+        Ok(())
     }
 }
 
@@ -109,6 +229,18 @@ fn lock(directory: &Path) -> anyhow::Result<Option<Flock<File>>> {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock {shown}")),
+    }
+}
+
+/// The same, and waits for it: loaders of several interfaces are started at once.
+fn lock_in_turn(directory: &Path) -> anyhow::Result<Option<Flock<File>>> {
+    let begun = Instant::now();
+    loop {
+        let lock = lock(directory)?;
+        if lock.is_some() || begun.elapsed() >= TURN {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -126,15 +258,16 @@ pub fn detach(root: &Path, interfaces: &[String]) -> Result<Vec<String>, Failure
                 ended.push(interface);
             }
         }
-        let agent_runs = lock(&directory)?.is_none();
-        if agent_runs {
+        // Held while it is removed, so that nobody begins with it.
+        let locks = (lock(root)?, lock(&directory)?);
+        if let (Some(_), None) | (None, _) = locks {
             tracing::warn!(
                 "a smtpflow agent still runs with {} and counts there no more: stop it, or it \
                  attaches again when it is restarted",
                 directory.display()
             );
         } else {
-            remove_unused(root, &directory)?;
+            remove_unused(root, &directory, &directory)?;
         }
     }
     // What is left of an empty directory of ours.
@@ -176,12 +309,13 @@ fn directories(root: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(directories)
 }
 
-fn remove_unused(root: &Path, directory: &Path) -> Result<(), Failure> {
-    if !linked_interfaces(directory)?.is_empty() {
+/// `reached` is how the directory is reached.
+fn remove_unused(root: &Path, directory: &Path, reached: &Path) -> Result<(), Failure> {
+    if !linked_interfaces(reached)?.is_empty() {
         return Ok(());
     }
     let entries =
-        fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+        fs::read_dir(reached).with_context(|| format!("cannot list {}", directory.display()))?;
     for entry in entries.flatten() {
         let path = entry.path();
         fs::remove_file(&path)
@@ -191,61 +325,6 @@ fn remove_unused(root: &Path, directory: &Path) -> Result<(), Failure> {
     let _ = fs::remove_dir(directory);
     let _ = fs::remove_dir(root);
     Ok(())
-}
-
-/// Fails unless the directory lies, or would lie, in a BPF file system.
-fn require_bpffs(root: &Path) -> Result<(), Failure> {
-    let parent = root
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"));
-    let kind = statfs(parent)
-        .with_context(|| format!("cannot look at the file system of {}", parent.display()))?
-        .filesystem_type();
-    if kind == BPF_FS_MAGIC {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Kind::Unavailable,
-        format!(
-            "cannot pin in {}: {} is not in a BPF file system; mount one (mount -t bpf bpf \
-             /sys/fs/bpf), or name a directory in one with --pins",
-            root.display(),
-            parent.display()
-        ),
-    ))
-}
-
-fn make_private(directory: &Path) -> Result<(), Failure> {
-    let shown = directory.display();
-    match fs::DirBuilder::new().mode(0o750).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(error)
-                .with_context(|| format!("cannot make {shown}: run as root"))
-                .kind(Kind::NoPermission);
-        }
-        result => result.with_context(|| format!("cannot make the directory {shown}"))?,
-    }
-    // Not followed: a link that somebody put here would lead elsewhere.
-    let metadata =
-        fs::symlink_metadata(directory).with_context(|| format!("cannot look at {shown}"))?;
-    let owner = nix::unistd::geteuid().as_raw();
-    let problem = if !metadata.is_dir() {
-        "it is not a directory".to_owned()
-    } else if metadata.uid() != owner {
-        format!("it belongs to user {}, not to user {owner}", metadata.uid())
-    } else if metadata.mode() & 0o027 != 0 {
-        format!("its mode {:04o} lets others in", metadata.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(Failure::new(
-        Kind::NoPermission,
-        format!(
-            "{shown} cannot be trusted: {problem}; find out who made it, remove it, and start again"
-        ),
-    ))
 }
 
 /// Links that a smtpflow of another layout left are still attached, and would make ours fail with a
@@ -309,30 +388,10 @@ mod tests {
     #[test]
     fn a_directory_outside_bpffs_is_refused_with_the_way_out() {
         let directory = tempfile::tempdir().unwrap();
-        let failure = Pins::open(&directory.path().join("pins")).err().unwrap();
+        let failure = Pins::open(&directory.path().join("pins"), Part::Whole, None)
+            .err()
+            .unwrap();
         assert_eq!(failure.kind, Kind::Unavailable);
         assert!(failure.to_string().contains("mount -t bpf"), "{failure}");
-    }
-
-    #[test]
-    fn a_directory_that_others_may_enter_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pins");
-        make_private(&path).unwrap();
-        make_private(&path).expect("a second time is fine");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let failure = make_private(&path).unwrap_err();
-        assert_eq!(failure.kind, Kind::NoPermission);
-        assert!(failure.to_string().contains("0755"), "{failure}");
-    }
-
-    #[test]
-    fn a_symbolic_link_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pins");
-        std::os::unix::fs::symlink(directory.path(), &path).unwrap();
-        let failure = make_private(&path).unwrap_err();
-        assert!(failure.to_string().contains("not a directory"), "{failure}");
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -22,6 +21,7 @@ use super::Options;
 use super::identity::{Identity, IdentityWords};
 use super::mapped::MappedArray;
 use super::pins::Pins;
+use super::programs::Numbers;
 use crate::failure::{Failure, Kind};
 
 /// The kernel object, built from `smtp-ebpf` by the build script.
@@ -37,6 +37,18 @@ pub(super) type StatsWords = [u64; size_of::<SourceStats>() / 8];
 const OBJECT_MAPS: [&str; 6] = ["EPOCH", "SOURCES", "FLOWS", "SYNS", "OWN", "SPILL"];
 const HEADER_MAPS: [&str; 2] = ["COUNTERS_0", "COUNTERS_1"];
 const IDENTITY_MAP: &str = "IDENTITY";
+const NUMBERS_MAP: &str = "PROGRAMS";
+/// What an agent uses that has loaded nothing.
+pub const READ: [&str; 8] = [
+    IDENTITY_MAP,
+    NUMBERS_MAP,
+    "EPOCH",
+    "COUNTERS_0",
+    "COUNTERS_1",
+    "SOURCES",
+    "FLOWS",
+    "SPILL",
+];
 
 /// The half of new tables that is written first, and the number of its window.
 const FIRST_HALF: u32 = 0;
@@ -48,7 +60,8 @@ pub struct Tables {
     identity: Identity,
     /// Places for own prefixes.
     own_entries: u32,
-    own: OwnPrefixes,
+    /// `None` where a loader has made it, whose it is.
+    own: Option<OwnPrefixes>,
     /// The own prefixes that are in there.
     local: Vec<IpNet>,
     /// A random number: other tables, another number.
@@ -64,8 +77,10 @@ pub struct Tables {
     pub bytes: u64,
     /// Whether they were there before, with counts in them.
     pub taken_over: bool,
+    /// The kernel's numbers of the programs that write to these maps: of the newest, and of those before.
+    numbers: Array<MapData, u32>,
     /// Held because a program that is loaded later names its maps by these descriptors.
-    _descriptors: (MapData, MapData, MapData),
+    _descriptors: Option<(MapData, MapData, MapData)>,
 }
 
 /// Places for own prefixes that there are at least, so that a list may grow while the program runs. The
@@ -99,7 +114,7 @@ impl Tables {
             // The prefix list may have changed, and its size with it. Programs that run keep the
             // old list until theirs is replaced.
             pins.remove("OWN")?;
-            check_shapes(&identity.geometry, pins)?;
+            check_shapes(&identity.geometry, &["SOURCES", "FLOWS", "SYNS"], pins)?;
         }
 
         let mut ebpf = load_object(OBJECT, &identity, own_entries, pins)?;
@@ -113,6 +128,8 @@ impl Tables {
             MappedArray::new(&header_data[0])?,
             MappedArray::new(&header_data[1])?,
         ];
+        let numbers =
+            open_or_make::<u32>(pins, NUMBERS_MAP, 2 * Numbers::default().len() as u32, 0)?;
         let taken_over = pinned.is_some();
         if !taken_over {
             for (half, headers) in headers.iter_mut().enumerate() {
@@ -121,26 +138,23 @@ impl Tables {
             // Last: a directory without it is unfinished.
             make_identity(pins, &identity)?;
         }
-        let [first, second] = header_data;
         let mut tables = Self {
             geometry: identity.geometry,
             identity,
             own_entries,
-            own,
+            own: Some(own),
             local: options.local.clone(),
             id: identity.table_id,
             epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
-            header_maps: [
-                Array::try_from(Map::Array(first)).context("COUNTERS_0")?,
-                Array::try_from(Map::Array(second)).context("COUNTERS_1")?,
-            ],
+            header_maps: header_maps(header_data)?,
             headers,
             sources: MappedArray::new(&sources)?,
             flows: MappedArray::new(&flows)?,
             spill: PerCpuHashMap::try_from(take(&mut ebpf, "SPILL")?).context("SPILL")?,
             bytes: options.table_bytes(),
             taken_over,
-            _descriptors: (sources, flows, syns),
+            numbers: Array::try_from(Map::Array(numbers)).context(NUMBERS_MAP)?,
+            _descriptors: Some((sources, flows, syns)),
         };
         if !taken_over {
             tables.flip_to(FIRST_HALF)?;
@@ -155,6 +169,15 @@ impl Tables {
     ///
     /// There are too many, or the kernel refuses: then some of the new ones may be there in addition.
     pub fn set_local(&mut self, local: &[IpNet]) -> Result<(), Failure> {
+        let Some(own) = &mut self.own else {
+            if self.local != local {
+                tracing::warn!(
+                    "the kernel's list of own prefixes is the loader's: run smtpflow attach to renew it"
+                );
+                self.local = local.to_vec();
+            }
+            return Ok(());
+        };
         if local.len() > self.own_entries as usize {
             return Err(Failure::new(
                 Kind::Unavailable,
@@ -169,29 +192,74 @@ impl Tables {
         // Of both lists at a time there may be more than places.
         let crowded = local.len() + self.local.len() > self.own_entries as usize;
         if crowded {
-            self.forget_all_but(local)?;
+            forget_own(own, &self.local, local)?;
         }
         for prefix in local {
-            insert_own(&mut self.own, prefix)?;
+            insert_own(own, prefix)?;
         }
         if !crowded {
-            self.forget_all_but(local)?;
+            forget_own(own, &self.local, local)?;
         }
         self.local = local.to_vec();
         Ok(())
     }
 
-    fn forget_all_but(&mut self, local: &[IpNet]) -> Result<(), Failure> {
-        let kept: HashSet<_> = local.iter().map(IpNet::trunc).collect();
-        let gone: HashSet<_> = self.local.iter().map(IpNet::trunc).collect();
-        for prefix in gone.difference(&kept) {
-            match self.own.remove(&own_key(prefix)) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => {
-                    let what = format!("cannot take the own prefix {prefix} from the kernel");
-                    return Err(super::refusal(error, &what));
-                }
-            }
+    /// Opens the maps that a loader has made. Nothing is loaded, and none of the maps is opened that only
+    /// programs use.
+    pub fn join(options: &Options, pins: &Pins) -> Result<Self, Failure> {
+        let identity = pinned_identity(pins)?.ok_or_else(|| {
+            Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "nothing is attached: there are no maps in {}; run smtpflow attach as root",
+                    pins.shown("")
+                ),
+            )
+        })?;
+        check_choices(&identity, options, pins)?;
+        check_shapes(&identity.geometry, &["SOURCES", "FLOWS"], pins)?;
+        let open = |name: &str| open_pinned(pins, name);
+        let header_data = [open(HEADER_MAPS[0])?, open(HEADER_MAPS[1])?];
+        Ok(Self {
+            geometry: identity.geometry,
+            identity,
+            own_entries: 0,
+            own: None,
+            local: options.local.clone(),
+            id: identity.table_id,
+            epoch: ArrayOfMaps::try_from(Map::ArrayOfMaps(open("EPOCH")?)).context("EPOCH")?,
+            headers: [
+                MappedArray::new(&header_data[0])?,
+                MappedArray::new(&header_data[1])?,
+            ],
+            header_maps: header_maps(header_data)?,
+            sources: MappedArray::new(&open("SOURCES")?)?,
+            flows: MappedArray::new(&open("FLOWS")?)?,
+            spill: PerCpuHashMap::try_from(Map::PerCpuHashMap(open("SPILL")?)).context("SPILL")?,
+            bytes: options.table_bytes(),
+            taken_over: true,
+            numbers: Array::try_from(Map::Array(open(NUMBERS_MAP)?)).context(NUMBERS_MAP)?,
+            _descriptors: None,
+        })
+    }
+
+    /// The numbers of the programs that write to these maps: [`Numbers`] of the newest, and then of those
+    /// before them, which other links may still have.
+    pub fn numbers(&self) -> anyhow::Result<Vec<u32>> {
+        (0..self.numbers.len())
+            .map(|place| self.numbers.get(&place, 0))
+            .collect::<Result<_, _>>()
+            .context("cannot read the numbers of the programs")
+    }
+
+    /// Tells the numbers of programs that are about to be attached.
+    pub fn announce(&mut self, newest: Numbers) -> anyhow::Result<()> {
+        let before = self.numbers()?;
+        let places = newest.iter().chain(&before[..newest.len()]);
+        for (place, number) in (0..self.numbers.len()).zip(places) {
+            self.numbers
+                .set(place, *number, 0)
+                .context("cannot write the numbers of the programs")?;
         }
         Ok(())
     }
@@ -241,11 +309,10 @@ fn load_object(
 
 /// The identity of the maps that are pinned, if there are any.
 fn pinned_identity(pins: &Pins) -> Result<Option<Identity>, Failure> {
-    let path = pins.path(IDENTITY_MAP);
-    if !path.exists() {
+    if !pins.path(IDENTITY_MAP).exists() {
         return Ok(None);
     }
-    let map = open_pinned(&path)?;
+    let map = open_pinned(pins, IDENTITY_MAP)?;
     let map: Array<_, IdentityWords> =
         Array::try_from(Map::Array(map)).context("cannot read the identity of the pinned maps")?;
     let words = map
@@ -254,7 +321,7 @@ fn pinned_identity(pins: &Pins) -> Result<Option<Identity>, Failure> {
     let identity = Identity::from_words(&words).with_context(|| {
         format!(
             "the maps pinned at {} are of another layout: remove them with smtpflow detach",
-            path.display()
+            pins.shown(IDENTITY_MAP)
         )
     })?;
     Ok(Some(identity))
@@ -282,7 +349,7 @@ fn check_choices(pinned: &Identity, options: &Options, pins: &Pins) -> Result<()
             "the maps pinned in {} still count, with other settings (they have {:?}, wanted \
              {wanted:?} as geometry, ports, spill): start with theirs, or end them with smtpflow \
              detach, which drops what they counted since the last drain",
-            pins.path("").display(),
+            pins.shown(""),
             pinned.choices(),
         ),
     ))
@@ -297,12 +364,12 @@ fn remove_unfinished(pins: &Pins) -> Result<(), Failure> {
             Kind::Unavailable,
             format!(
                 "{} has links to {} but no complete set of maps: end them with smtpflow detach",
-                pins.path("").display(),
+                pins.shown(""),
                 linked.join(", ")
             ),
         ));
     }
-    for name in OBJECT_MAPS.iter().chain(&HEADER_MAPS) {
+    for name in OBJECT_MAPS.iter().chain(&HEADER_MAPS).chain([&NUMBERS_MAP]) {
         pins.remove(name)?;
     }
     Ok(())
@@ -310,24 +377,26 @@ fn remove_unfinished(pins: &Pins) -> Result<(), Failure> {
 
 /// Compares what is pinned with what the loader would make. `EPOCH`, the headers and the spill have
 /// sizes that are in the identity or fixed by the layout version.
-fn check_shapes(geometry: &Geometry, pins: &Pins) -> Result<(), Failure> {
+fn check_shapes(geometry: &Geometry, names: &[&str], pins: &Pins) -> Result<(), Failure> {
     let shapes = [
         ("SOURCES", size_of::<Set>(), geometry.total_sets()),
         ("FLOWS", size_of::<FlowSet>(), geometry.total_flow_sets()),
         ("SYNS", size_of::<u64>(), geometry.syn_slots),
     ];
     for (name, value_size, entries) in shapes {
-        let path = pins.path(name);
-        let info = open_pinned(&path)?
+        if !names.contains(&name) {
+            continue;
+        }
+        let info = open_pinned(pins, name)?
             .info()
-            .with_context(|| format!("cannot ask for the shape of {}", path.display()))?;
+            .with_context(|| format!("cannot ask for the shape of {}", pins.shown(name)))?;
         if (info.value_size() as usize, info.max_entries()) != (value_size, entries) {
             return Err(Failure::new(
                 Kind::Unavailable,
                 format!(
                     "{} has {} entries of {} bytes, not {entries} of {value_size}: somebody else \
                      made it; remove it with smtpflow detach",
-                    path.display(),
+                    pins.shown(name),
                     info.max_entries(),
                     info.value_size(),
                 ),
@@ -337,9 +406,10 @@ fn check_shapes(geometry: &Geometry, pins: &Pins) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open_pinned(path: &Path) -> Result<MapData, Failure> {
-    MapData::from_pin(path)
-        .map_err(|error| super::refusal(error, &format!("cannot open the pin {}", path.display())))
+fn open_pinned(pins: &Pins, name: &str) -> Result<MapData, Failure> {
+    MapData::from_pin(pins.path(name)).map_err(|error| {
+        super::refusal(error, &format!("cannot open the pin {}", pins.shown(name)))
+    })
 }
 
 fn make_array<T>(name: &str, entries: u32, flags: u32) -> Result<MapData, Failure> {
@@ -355,15 +425,25 @@ fn make_array<T>(name: &str, entries: u32, flags: u32) -> Result<MapData, Failur
 }
 
 fn open_headers(pins: &Pins, half: usize) -> Result<MapData, Failure> {
-    let name = HEADER_MAPS[half];
+    open_or_make::<Header>(pins, HEADER_MAPS[half], MAX_CPUS as u32, BPF_F_MMAPABLE)
+}
+
+fn open_or_make<T>(pins: &Pins, name: &str, entries: u32, flags: u32) -> Result<MapData, Failure> {
     let path = pins.path(name);
     if path.exists() {
-        return open_pinned(&path);
+        return open_pinned(pins, name);
     }
-    let map = make_array::<Header>(name, MAX_CPUS as u32, BPF_F_MMAPABLE)?;
+    let map = make_array::<T>(name, entries, flags)?;
     map.pin(&path)
-        .with_context(|| format!("cannot pin {}", path.display()))?;
+        .with_context(|| format!("cannot pin {}", pins.shown(name)))?;
     Ok(map)
+}
+
+fn header_maps([first, second]: [MapData; 2]) -> anyhow::Result<[Array<MapData, HeaderWords>; 2]> {
+    Ok([
+        Array::try_from(Map::Array(first)).context("COUNTERS_0")?,
+        Array::try_from(Map::Array(second)).context("COUNTERS_1")?,
+    ])
 }
 
 #[expect(unsafe_code, reason = "borrows from mapped memory")]
@@ -395,6 +475,22 @@ fn insert_own(own: &mut OwnPrefixes, prefix: &IpNet) -> Result<(), Failure> {
         let what = format!("cannot tell the kernel the own prefix {prefix}");
         super::refusal(error, &what)
     })
+}
+
+/// Takes away those that were there and are not to be.
+fn forget_own(own: &mut OwnPrefixes, were: &[IpNet], are: &[IpNet]) -> Result<(), Failure> {
+    let kept: HashSet<_> = are.iter().map(IpNet::trunc).collect();
+    let gone: HashSet<_> = were.iter().map(IpNet::trunc).collect();
+    for prefix in gone.difference(&kept) {
+        match own.remove(&own_key(prefix)) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => {
+                let what = format!("cannot take the own prefix {prefix} from the kernel");
+                return Err(super::refusal(error, &what));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn own_key(prefix: &IpNet) -> Key<[u8; 16]> {

@@ -1,6 +1,4 @@
-//! Who may read, and what a token file has to be.
-
-use std::os::unix::fs::PermissionsExt as _;
+//! Who may read.
 
 use super::*;
 
@@ -425,42 +423,4 @@ fn hosts_are_read_from_target_and_header() {
         request("http://evil.example/", new, &["localhost"]),
         named("evil.example")
     );
-}
-
-#[test]
-fn a_token_file_must_be_closed_to_others_and_of_a_good_length() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("token");
-    let load = |text: &[u8], mode: u32| {
-        std::fs::write(&path, text).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("mode");
-        Token::load(&path).map_err(|failure| {
-            assert_eq!(failure.kind, Kind::BadConfig);
-            failure.to_string()
-        })
-    };
-    let good = load(b"  0123456789abcdef\n", 0o600).expect("a good token");
-    assert_eq!(&*good.0, b"0123456789abcdef");
-    assert_eq!(format!("{good:?}"), "Token(..)");
-    assert!(load(&[b'x'; MAX_TOKEN], 0o400).is_ok());
-    for (text, mode, expected) in [
-        (&b"0123456789abcdef"[..], 0o640, "chmod 600"),
-        (b"0123456789abcdef", 0o604, "mode 0604"),
-        (b"short\n", 0o600, "5 bytes, expected 16 to 4096"),
-        (&[b'x'; MAX_TOKEN + 1], 0o600, "expected 16 to 4096"),
-        ("0123456789abcdefé".as_bytes(), 0o600, "no HTTP header"),
-    ] {
-        let error = load(text, mode).expect_err(expected);
-        assert!(error.contains(expected), "{error}");
-        assert!(error.contains("token"), "{error}");
-        assert!(
-            !error.contains("0123456789abcdef"),
-            "the token is in {error}"
-        );
-    }
-    for missing in [folder.path(), Path::new("/nonexistent/token")] {
-        let failure = Token::load(missing).expect_err("no file");
-        assert_eq!(failure.kind, Kind::BadConfig);
-        assert!(failure.to_string().contains(&missing.display().to_string()));
-    }
 }

@@ -1,17 +1,37 @@
 //! How values look on a page: what templates apply with `|`.
 //!
-//! Contract: whatever is not marked [`Safe`] here is escaped by askama afterwards. What is marked so is
+//! Contract: whatever is not marked [`Safe`] here is escaped by askama afterwards, by [`Text`]. What is marked so is
 //! made of our own words, numbers and addresses, or was escaped.
 #![forbid(unsafe_code)]
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write};
 use std::net::IpAddr;
 
-use askama::filters::Safe;
+use askama::filters::{Escaper, Html, Safe, escape};
 use askama::{Result, Values, filter_fn};
 use jiff::Timestamp;
 
 use super::words;
+use crate::report::document::printable;
+
+/// How askama writes whatever is not marked [`Safe`]: markup is escaped, and what turns the direction of a
+/// line or commands a terminal is shown as a sign, as in CSV and on a terminal.
+#[derive(Clone, Copy)]
+pub(super) struct Text;
+
+impl Escaper for Text {
+    fn write_escaped_str<W: Write>(&self, to: W, text: &str) -> fmt::Result {
+        Html.write_escaped_str(to, &printable(text))
+    }
+}
+
+/// Text that somebody else has written: names, reasons, rules in a store. It has a direction of its own,
+/// so that text from right to left turns nothing around it.
+#[filter_fn]
+pub(super) fn outside(text: impl Display, _: &dyn Values) -> Result<Safe<String>> {
+    let Ok(text) = escape(text, Text);
+    Ok(Safe(format!("<bdi>{text}</bdi>")))
+}
 
 /// 1,234,567
 #[filter_fn]
@@ -34,19 +54,24 @@ pub(super) fn duration(seconds: &u64, _: &dyn Values) -> Result<String> {
 /// 2026-11-24 14:47, of milliseconds since 1970.
 #[filter_fn]
 pub(super) fn minute(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> {
-    Ok(time(*milliseconds, "minute", "%Y-%m-%d %H:%M"))
+    // What a time is without a word: the most of them are.
+    Ok(time(*milliseconds, "", "%Y-%m-%d %H:%M"))
 }
 
 /// 2026-11-24 14:47:49, likewise.
 #[filter_fn]
 pub(super) fn second(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> {
-    Ok(time(*milliseconds, "second", "%Y-%m-%d %H:%M:%S"))
+    Ok(time(
+        *milliseconds,
+        " data-form=second",
+        "%Y-%m-%d %H:%M:%S",
+    ))
 }
 
 /// 14:47, likewise, where it is clear of which day.
 #[filter_fn]
 pub(super) fn clock(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> {
-    Ok(time(*milliseconds, "clock", "%H:%M"))
+    Ok(time(*milliseconds, " data-form=clock", "%H:%M"))
 }
 
 /// 3 s ago, likewise; the script counts on.
@@ -54,7 +79,7 @@ pub(super) fn clock(milliseconds: &u64, _: &dyn Values) -> Result<Safe<String>> 
 pub(super) fn ago(milliseconds: &u64, _: &dyn Values, now: &u64) -> Result<Safe<String>> {
     let age = now.saturating_sub(*milliseconds) / 1000;
     Ok(Safe(format!(
-        "<time datetime=\"{}\" data-form=\"ago\">{} ago</time>",
+        "<time datetime=\"{}\" data-form=ago>{} ago</time>",
         rfc3339(*milliseconds),
         words::duration(age)
     )))
@@ -64,7 +89,7 @@ pub(super) fn ago(milliseconds: &u64, _: &dyn Values, now: &u64) -> Result<Safe<
 fn time(milliseconds: u64, form: &str, format: &str) -> Safe<String> {
     let text = instant(milliseconds).strftime(format);
     Safe(format!(
-        "<time datetime=\"{}\" data-form=\"{form}\">{text}</time>",
+        "<time datetime=\"{}\"{form}>{text}</time>",
         rfc3339(milliseconds)
     ))
 }
@@ -116,6 +141,26 @@ pub(super) fn state(name: impl Display, _: &dyn Values) -> Result<Safe<String>> 
 
 fn badge(class: &str, symbol: &str, text: &str) -> Safe<String> {
     Safe(format!(
-        "<span class=\"badge {class}\"><span aria-hidden=\"true\">{symbol}</span> {text}</span>"
+        "<span class=\"badge {class}\"><span aria-hidden=true>{symbol}</span> {text}</span>"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_turns_a_line_is_a_sign_and_markup_is_escaped() {
+        let written = |text: &str| {
+            let Ok(text) = escape(text, Text);
+            text.to_string()
+        };
+        assert_eq!(
+            written("<b>&\u{202e}x\u{2069}"),
+            "&#60;b&#62;&#38;\u{fffd}x\u{fffd}"
+        );
+        assert_eq!(written("\u{1b}[2J"), "\u{fffd}[2J");
+        let letters = "\u{5e9}\u{5dc}\u{5d5}\u{5dd} 22 (1)";
+        assert_eq!(written(letters), letters);
+    }
 }

@@ -45,6 +45,8 @@ use crate::store::Reader;
 const ROWS: usize = 48;
 /// Servers that are named.
 const SERVERS: usize = 20;
+/// Events of a verdict that are shown, the latest; the page of the verdict has all.
+const EVENTS: usize = 6;
 /// Last connections that are shown; the API has all that are kept.
 const CONNECTIONS: usize = 16;
 /// Longer periods are shown by days.
@@ -272,7 +274,7 @@ impl Host {
                 lives: report
                     .verdicts
                     .iter()
-                    .map(|(verdict, events)| Life::new(verdict, events, now))
+                    .map(|(verdict, events)| Life::new(verdict, events, now).latest(EVENTS))
                     .collect(),
             })
         })

@@ -31,6 +31,8 @@ pub(super) struct Life {
     pub(super) acts: Vec<&'static Act>,
     /// The earliest first; none where they were not asked for.
     pub(super) events: Vec<Event>,
+    /// Events before these, which its own page has.
+    pub(super) earlier: usize,
 }
 
 /// A change in its life.
@@ -129,7 +131,15 @@ impl Life {
             text: verdict.rule.text.clone(),
             acts: acts(verdict.state),
             events: events.iter().map(Event::from).collect(),
+            earlier: 0,
         }
+    }
+
+    /// With no more than its latest events: one that is opened again each week has hundreds.
+    pub(super) fn latest(mut self, most: usize) -> Self {
+        self.earlier = self.events.len().saturating_sub(most);
+        self.events.drain(..self.earlier);
+        self
     }
 }
 

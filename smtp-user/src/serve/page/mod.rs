@@ -20,7 +20,7 @@
 //!    with `Layout::new(&app.snapshot(), Screen::Verdicts)`, and `.of("192.0.2.7")` for a title of its own.
 //! 2. `templates/verdicts.html`: `{% extends "layout.html" %}`, blocks `main` (one `<h1>`; sections with
 //!    `<h2>`) and, for more scripts, `head`. Values through [`filters`]: `grouped bytes duration minute
-//!    second clock ago host severity state`. Charts from [`svg`], as `{{ chart }}`; links with a query from
+//!    second clock ago host severity state`, and `outside` for what others have written. Charts from [`svg`], as `{{ chart }}`; links with a query from
 //!    [`link`]; rows of sources from [`rows`].
 //! 3. A variant of [`Screen`] (its name and path), and a route in [`routes`]. It is then in the navigation.
 //! 4. Static files: a line in `files.rs`. Classes: see the head of `static/style.css`.
@@ -34,6 +34,7 @@ mod distribution;
 mod files;
 mod filters;
 mod host;
+mod lean;
 mod life;
 mod link;
 mod overview;
@@ -251,7 +252,7 @@ pub(super) fn show(app: &App, made: Result<impl Template, Problem>) -> Response 
         }
     };
     match rendered {
-        Ok((status, page)) => (status, Html(page)).into_response(),
+        Ok((status, page)) => (status, Html(lean::lean(&page))).into_response(),
         Err(error) => Problem::internal(&error).into_response(),
     }
 }

@@ -27,7 +27,7 @@ use crate::model::Snapshot;
 use crate::model::period::Period;
 use crate::report::distribution::ItemDistribution;
 
-use self::alert::News;
+use self::alert::{News, Waiting};
 use self::figure::Figure;
 use self::timeline::Timeline;
 

@@ -6,52 +6,37 @@
 //! of the style sheet, by class.
 #![forbid(unsafe_code)]
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Write as _;
 
-use askama::filters::{Html, HtmlSafe, escape};
+use askama::filters::{Safe, escape};
+
+use super::filters::Text;
 
 /// A chart, ready for a template.
-pub(super) struct Svg(String);
+pub(super) type Svg = Safe<String>;
 
-impl Display for Svg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+/// Begins a chart of this size with its class, and what it shows in words.
+fn begin(class: &str, width: u32, height: u32, stretch: bool, words: &str) -> String {
+    let mut svg = format!(
+        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\"{}><title>",
+        if stretch {
+            " preserveAspectRatio=\"none\""
+        } else {
+            ""
+        }
+    );
+    push(&mut svg, words);
+    svg.push_str("</title>");
+    svg
 }
 
-impl askama::FastWritable for Svg {
-    fn write_into(&self, to: &mut dyn fmt::Write, _: &dyn askama::Values) -> askama::Result<()> {
-        Ok(to.write_str(&self.0)?)
-    }
-}
-
-impl HtmlSafe for Svg {}
-
-impl Svg {
-    /// Begins a chart of this size with its class, and what it shows in words.
-    fn begin(class: &str, width: u32, height: u32, stretch: bool, words: &str) -> Self {
-        let mut svg = format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\"{}><title>",
-            if stretch {
-                " preserveAspectRatio=\"none\""
-            } else {
-                ""
-            }
-        );
-        push(&mut svg, words);
-        svg.push_str("</title>");
-        Self(svg)
-    }
-
-    fn end(mut self) -> Self {
-        self.0.push_str("</svg>");
-        self
-    }
+fn end(svg: String) -> Svg {
+    Safe(svg + "</svg>")
 }
 
 /// Text, escaped.
 fn push(svg: &mut String, text: &str) {
-    let Ok(safe) = escape(text, Html);
+    let Ok(safe) = escape(text, Text);
     let _ = write!(svg, "{safe}");
 }
 
@@ -65,14 +50,14 @@ pub(super) fn spark(line: &[Option<f64>], before: &[Option<f64>], words: &str) -
     let most = all.copied().fold(f64::MIN_POSITIVE, f64::max);
     let width = STEP * line.len().max(before.len()).max(1);
     let width = u32::try_from(width).unwrap_or(u32::MAX);
-    let mut svg = Svg::begin("spark", width, SPARK_HEIGHT, true, words);
+    let mut svg = begin("spark", width, SPARK_HEIGHT, true, words);
     for (class, values) in [("ghost", before), ("line", line)] {
         let path = path(values, most, SPARK_HEIGHT.into());
         if !path.is_empty() {
-            let _ = write!(svg.0, "<path class=\"{class}\" d=\"{path}\"/>");
+            let _ = write!(svg, "<path class=\"{class}\" d=\"{path}\"/>");
         }
     }
-    svg.end()
+    end(svg)
 }
 
 /// A stroke for every stretch without a gap. A single value between gaps is a short one. Points on a
@@ -98,15 +83,15 @@ fn path(values: &[Option<f64>], most: f64, height: f64) -> String {
 
 /// Two shares of the same thing, from 0 to 1, one bar above the other.
 pub(super) fn bars(upper: f64, lower: f64, words: &str) -> Svg {
-    let mut svg = Svg::begin("bars", 100, 12, true, words);
+    let mut svg = begin("bars", 100, 12, true, words);
     for (class, y, share) in [("upper", 0, upper), ("lower", 7, lower)] {
         let width = (share.clamp(0.0, 1.0) * 100.0).max(if share > 0.0 { 0.5 } else { 0.0 });
         let _ = write!(
-            svg.0,
+            svg,
             "<rect class=\"{class}\" y=\"{y}\" width=\"{width:.1}\" height=\"5\"/>"
         );
     }
-    svg.end()
+    end(svg)
 }
 
 /// Something on a lane. Places are shares of the lane's time, from 0 to 1.
@@ -119,9 +104,9 @@ pub(super) enum Mark {
 
 /// A lane of a timeline: as wide as its place, whatever that is, with symbols that are not stretched.
 pub(super) fn lane(marks: &[Mark], words: &str) -> Svg {
-    let mut svg = Svg("<svg class=\"lane\" role=\"img\"><title>".to_owned());
-    push(&mut svg.0, words);
-    svg.0.push_str("</title>");
+    let mut svg = "<svg class=\"lane\" role=\"img\"><title>".to_owned();
+    push(&mut svg, words);
+    svg.push_str("</title>");
     let percent = |share: f64| 100.0 * share.clamp(0.0, 1.0);
     for mark in marks {
         let _ = match mark {
@@ -129,18 +114,18 @@ pub(super) fn lane(marks: &[Mark], words: &str) -> Svg {
                 let (from, to) = (percent(*from), percent(*to));
                 let width = (to - from).max(0.3);
                 write!(
-                    svg.0,
+                    svg,
                     "<rect class=\"{class}\" x=\"{from:.2}%\" y=\"7\" width=\"{width:.2}%\" height=\"8\"/>"
                 )
             }
             Mark::Point(at, symbol, class) => write!(
-                svg.0,
+                svg,
                 "<text class=\"{class}\" x=\"{:.2}%\" y=\"16\">{symbol}</text>",
                 percent(*at)
             ),
         };
     }
-    svg.end()
+    end(svg)
 }
 
 /// Steps of a heat strip.
@@ -164,15 +149,15 @@ pub(super) fn heat(hours: &[Option<u64>], words: &str) -> Svg {
         let _ = write!(cells[step], "M{} 0v12", 5 * hour + 2);
     }
     let width = 5 * u32::try_from(hours.len()).unwrap_or(24);
-    let mut svg = Svg::begin("heat", width, 12, false, words);
+    let mut svg = begin("heat", width, 12, false, words);
     for (step, path) in cells
         .iter()
         .enumerate()
         .filter(|(_, path)| !path.is_empty())
     {
-        let _ = write!(svg.0, "<path class=\"h{step}\" d=\"{path}\"/>");
+        let _ = write!(svg, "<path class=\"h{step}\" d=\"{path}\"/>");
     }
-    svg.end()
+    end(svg)
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ mod tests {
         let full = page(&fixture::snapshot(&fixture::rows()), &in_force);
         assert_proper(&full);
         for part in [
-            "refused: driver with section xdp",
+            "refused: <bdi>driver with section xdp",
             "not_tcp",
             "25, 587",
             "not set",

@@ -17,6 +17,7 @@ pub(super) const HOSTILE: [&str; 6] = [
 
 /// Nothing of it may stand in a page as it was said.
 pub(super) fn assert_escaped(page: &str, text: &str) {
+    assert!(!page.contains('\u{202e}'), "{text} turns the page");
     for mark in ["<script>alert", "<img", "' onmouse", "<b>", "\"><"] {
         if text.contains(mark) {
             assert!(!page.contains(text), "{text} is in the page as it is");
@@ -71,10 +72,11 @@ fn the_layout_says_how_the_gateway_is() {
         "gone",
     );
     assert_proper(&page);
+    assert!(!page.contains("<script"), "nobody asks again: {page}");
     for part in [
         "<title>192.0.2.7 \u{b7} smtpflow",
-        "eth0 <small>driver</small>",
-        "eth1 <small>skb</small>",
+        "<bdi>eth0</bdi> <small>driver</small>",
+        "<bdi>eth1</bdi> <small>skb</small>",
         "0 s ago</time>",
         "data-window=\"10\"",
         "the table was full",

@@ -16,11 +16,11 @@ use super::span;
 use super::timeline::Timeline;
 use super::{Layout, Screen, filters, show};
 use crate::failure::Failure;
-use crate::model::verdict::{Verdict, VerdictEvent, VerdictFilter, VerdictState};
+use crate::model::verdict::{Verdict, VerdictEvent, VerdictState};
 use crate::serve::App;
 use crate::serve::problem::Problem;
 use crate::serve::query::{Chooser, Filter, List, Params, Span};
-use crate::serve::verdicts::Rows;
+use crate::serve::verdicts::{Rows, all};
 use crate::store::Reader;
 
 /// Lists that are often asked for: name and filter.
@@ -101,8 +101,9 @@ pub(super) async fn page(State(app): State<App>, uri: Uri) -> Response {
 async fn make(app: &App, uri: &Uri) -> Result<Page, Problem> {
     let asked = Asked::parse(uri)?;
     let question = asked.clone();
+    let verdicts = all(app).await?;
     let shown = app
-        .look_up(move |archive| archive.read(|reader| Shown::read(reader, &question)))
+        .look_up(move |archive| archive.read(|reader| Shown::read(reader, &verdicts, &question)))
         .await?;
     let (periods, period_value) = span::offered(&PERIODS, asked.span);
     let List {
@@ -194,9 +195,8 @@ impl Asked {
 }
 
 impl Shown {
-    fn read(reader: &Reader, asked: &Asked) -> Result<Self, Failure> {
+    fn read(reader: &Reader, verdicts: &[Verdict], asked: &Asked) -> Result<Self, Failure> {
         let now = reader.now();
-        let verdicts = reader.verdicts(&VerdictFilter::default())?;
         let mut chooser = Chooser::new(&asked.list);
         for (place, verdict) in verdicts.iter().enumerate() {
             chooser.add(&verdict, (std::cmp::Reverse(verdict.last_at), place));
@@ -218,9 +218,9 @@ impl Shown {
         for verdict in verdicts {
             // The others were over before.
             let over = !verdict.state.is_open() && verdict.changed_at < period.from;
-            if !over && asked.list.filter.holds(&&verdict) {
+            if !over && asked.list.filter.holds(&verdict) {
                 let events = reader.verdict_events(verdict.id)?;
-                lives.push((verdict, events));
+                lives.push((verdict.clone(), events));
             }
         }
         Ok(Self {

@@ -149,6 +149,47 @@ fn a_verdict_goes_through_its_life_over_http() {
 }
 
 #[test]
+fn a_change_by_another_process_is_seen_in_the_next_list() {
+    use crate::model::verdict::VerdictState;
+    use crate::store::{PersonalChange, change_verdict};
+    let acting = Acting::start();
+    let states = |verdicts: &Value| -> Vec<(u64, String)> {
+        let rows = verdicts["verdicts"].as_array().expect("a list").iter();
+        rows.map(|row| {
+            let state = row["state"].as_str().expect("a state");
+            (row["id"].as_u64().expect("a number"), state.to_owned())
+        })
+        .collect()
+    };
+    let asked = "/api/v1/verdicts?sort=id&order=asc";
+    let before = states(&acting.get(asked));
+    // There is no new snapshot in between, and nothing tells this server.
+    let (id, _) = before
+        .iter()
+        .find(|(_, state)| state == "new")
+        .expect("a new verdict");
+    let change = PersonalChange {
+        id: *id,
+        to: VerdictState::FalsePositive,
+        who: "ben",
+        why: "a list server",
+        at: 1_700_000_000_000,
+    };
+    let changed = change_verdict(&acting.folder.path().join("store.db"), &change);
+    assert!(changed.is_ok(), "it can be changed");
+    let expected: Vec<_> = before
+        .iter()
+        .map(|(other, state)| match other == id {
+            true => (*other, "false_positive".to_owned()),
+            false => (*other, state.clone()),
+        })
+        .collect();
+    assert_eq!(states(&acting.get(asked)), expected);
+    let page = acting.server.get("/verdicts?filter=state:false_positive").2;
+    assert!(page.contains(&format!("/verdicts/{id}\"")), "{page}");
+}
+
+#[test]
 fn answers_about_verdicts_have_the_documented_fields_and_no_other() {
     let acting = Acting::start();
     for (path, fields) in [

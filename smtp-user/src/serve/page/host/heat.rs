@@ -34,10 +34,14 @@ pub(super) struct Day {
     pub(super) cells: Vec<Cell>,
 }
 
+/// An hour, or several one after the other that are all gaps or all still to come.
 pub(super) struct Cell {
     /// h1 to h4, gap, next for what is still to come, or empty for 0.
     pub(super) class: &'static str,
+    /// How many hours.
+    pub(super) span: usize,
     pub(super) text: String,
+    /// What the text and the column do not say already.
     pub(super) title: String,
 }
 
@@ -91,16 +95,16 @@ impl Heat {
                     return Cell::blank();
                 }
                 let Some(up) = up.get(&at).filter(|up| **up > 0) else {
-                    return Cell::gap(hour);
+                    return Cell::gap();
                 };
                 let count = connections.get(&at).copied().unwrap_or(0);
                 heat.counted += 1;
                 heat.over[0] += u64::from(count > notice);
                 heat.over[1] += u64::from(count > warning);
                 let share = *up as f64 / (to - at).min(HOUR) as f64;
-                Cell::counted(hour, count, share, &limits)
+                Cell::counted(count, share, &limits)
             });
-            let cells = cells.collect();
+            let cells = joined(cells);
             heat.days.push(Day {
                 name: time::weekday(start),
                 cells,
@@ -115,36 +119,56 @@ impl Cell {
     const fn blank() -> Self {
         Self {
             class: "next",
+            span: 1,
             text: String::new(),
             title: String::new(),
         }
     }
 
-    fn gap(hour: u64) -> Self {
+    fn gap() -> Self {
         Self {
             class: "gap",
+            span: 1,
             text: String::new(),
-            title: format!("{hour:02}h not counted"),
+            title: "not counted".to_owned(),
         }
     }
 
-    fn counted(hour: u64, count: u64, share: f64, limits: &[u64; 3]) -> Self {
+    fn counted(count: u64, share: f64, limits: &[u64; 3]) -> Self {
         const CLASSES: [&str; 4] = ["h1", "h2", "h3", "h4"];
         let class = match count {
             0 => "",
             _ => CLASSES[limits.iter().filter(|limit| count > **limit).count()],
         };
-        let text = short(count);
-        let mut title = format!("{hour:02}h");
+        let mut said = Vec::new();
         if count >= 1000 {
             // There is no room for all of it in the cell.
-            title = format!("{title} {}", grouped(count));
+            said.push(grouped(count));
         }
         if share < Coverage::FULL {
-            title.push_str(&format!(", counted for {:.0} %", share * 100.0));
+            said.push(format!("counted for {:.0} %", share * 100.0));
         }
-        Self { class, text, title }
+        Self {
+            class,
+            span: 1,
+            text: short(count),
+            title: said.join(", "),
+        }
     }
+}
+
+/// With one cell in the place of several that are all gaps or all still to come.
+fn joined(cells: impl Iterator<Item = Cell>) -> Vec<Cell> {
+    let mut joined: Vec<Cell> = Vec::new();
+    for cell in cells {
+        match joined.last_mut() {
+            Some(last) if ["gap", "next"].contains(&cell.class) && last.class == cell.class => {
+                last.span += cell.span;
+            }
+            _ => joined.push(cell),
+        }
+    }
+    joined
 }
 
 /// At most four characters.
@@ -155,5 +179,43 @@ fn short(count: u64) -> String {
         1000..10_000 => format!("{}.{}k", count / 1000, count % 1000 / 100),
         10_000..1_000_000 => format!("{}k", count / 1000),
         _ => format!("{}M", count / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_side_by_side_are_one_cell_and_counts_are_never_joined() {
+        let counted = |count| Cell::counted(count, 1.0, &[30, 100, 500]);
+        let cells = [
+            Cell::gap(),
+            Cell::gap(),
+            counted(0),
+            counted(0),
+            counted(1234),
+            Cell::gap(),
+            Cell::blank(),
+            Cell::blank(),
+        ];
+        let cells = joined(cells.into_iter());
+        let seen: Vec<_> = cells
+            .iter()
+            .map(|cell| (cell.class, cell.span, &*cell.text, &*cell.title))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("gap", 2, "", "not counted"),
+                ("", 1, "", ""),
+                ("", 1, "", ""),
+                ("h4", 1, "1.2k", "1,234"),
+                ("gap", 1, "", "not counted"),
+                ("next", 2, "", ""),
+            ]
+        );
+        let partly = Cell::counted(2000, 0.5, &[30, 100, 500]);
+        assert_eq!(partly.title, "2,000, counted for 50 %");
     }
 }

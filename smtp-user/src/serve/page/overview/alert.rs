@@ -15,7 +15,7 @@ use crate::model::period::Period;
 use crate::model::person::SMTPFLOW;
 use crate::model::prefix::show;
 use crate::model::session::Servers;
-use crate::model::verdict::{Severity, Verdict, VerdictFilter, VerdictState};
+use crate::model::verdict::{Severity, Verdict, VerdictEvent, VerdictFilter, VerdictState};
 use crate::report::cases::Class;
 use crate::store::Reader;
 
@@ -43,9 +43,20 @@ pub(super) struct Alert {
     pub(super) since: u64,
     /// Verdicts about it before those that are open; `None` if it is not known.
     pub(super) before: Option<usize>,
-    pub(super) state: VerdictState,
-    /// Who did something last, what they said, and when.
-    pub(super) acted: Option<(String, String, u64)>,
+    /// The least that was done about one of them.
+    state: VerdictState,
+    /// What a person did last about any of them.
+    pub(super) acted: Option<VerdictEvent>,
+    pub(super) waiting: Waiting,
+}
+
+/// What waits for somebody although somebody has acted.
+pub(super) enum Waiting {
+    Nothing,
+    /// One was opened again then, in milliseconds since 1970, and nobody has acted since.
+    Again(u64),
+    /// Nobody has acted on those of these detectors.
+    Others(Vec<String>),
 }
 
 /// All that is open, in words.
@@ -204,8 +215,7 @@ impl Alert {
             .iter()
             .flat_map(|life| &life.events)
             .filter(|event| event.who != SMTPFLOW)
-            .max_by_key(|event| event.at)
-            .map(|event| (event.who.clone(), event.why.clone(), event.at));
+            .max_by_key(|event| event.at);
         let mut others: Vec<_> = verdicts()
             .filter(|verdict| verdict.detector != worst.detector)
             .map(|verdict| verdict.detector.clone())
@@ -237,8 +247,15 @@ impl Alert {
                 .map(|verdict| verdict.state)
                 .min()
                 .unwrap_or(worst.state),
-            acted,
+            waiting: Waiting::of(lives, acted.map_or(0, |act| act.at)),
+            acted: acted.cloned(),
         }
+    }
+
+    /// Whether the last thing that somebody did was to open it again.
+    pub(super) fn reopened_by_hand(&self) -> bool {
+        let last = self.acted.as_ref();
+        last.is_some_and(|act| act.to == VerdictState::New)
     }
 
     /// What has to be read for it alone.
@@ -267,5 +284,31 @@ impl Alert {
             .map(|verdict| usize::from(!verdict.state.is_open()) + verdict.reopened as usize);
         self.before = Some(before.sum());
         Ok(())
+    }
+}
+
+impl Waiting {
+    /// Of these verdicts, if somebody acted on one of them last at this time.
+    fn of(lives: &[&Life], acted: u64) -> Self {
+        let new = || {
+            let lives = lives.iter();
+            lives.filter(|life| life.verdict.state == VerdictState::New)
+        };
+        let again = new()
+            .filter_map(|life| life.events.last())
+            .filter(|event| event.from.is_some() && event.at >= acted)
+            .map(|event| event.at)
+            .max();
+        if let Some(at) = again {
+            return Self::Again(at);
+        }
+        let mut others: Vec<_> = new().map(|life| life.verdict.detector.clone()).collect();
+        others.sort();
+        others.dedup();
+        if others.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Others(others)
+        }
     }
 }

@@ -7,6 +7,8 @@ use super::super::super::trend::Trends;
 use super::super::tests::{HOSTILE, assert_escaped, assert_proper};
 use super::*;
 use crate::archive::Archive;
+use crate::model::person::SMTPFLOW;
+use crate::model::verdict::VerdictState;
 use crate::report::tests::{BOT, Scene, local};
 
 fn archive(path: &std::path::Path) -> Archive {
@@ -59,6 +61,67 @@ fn the_spammer_is_told_first_with_what_was_done() {
     ] {
         assert!(page.contains(part), "no {part} in:\n{page}");
     }
+}
+
+/// Lets these do these things to every verdict, an hour after each other.
+fn live(trend: &mut Trend, acts: &[(&str, VerdictState)]) {
+    let now = trend.now;
+    for life in &mut trend.lives {
+        for (i, (who, to)) in acts.iter().enumerate() {
+            let at = now - (acts.len() - i) as u64 * HOUR;
+            let event = life.verdict.move_to(*to, who, "looked at it", at);
+            life.events.push(event.expect("a change that is possible"));
+        }
+    }
+}
+
+#[test]
+fn what_was_opened_again_after_somebody_acted_waits_for_somebody() {
+    use VerdictState::{New, Resolved};
+    let pages = pages(&[
+        &|trend| live(trend, &[("ben", Resolved), (SMTPFLOW, New)]),
+        &|trend| live(trend, &[("ben", Resolved), ("anna", New)]),
+    ]);
+    let done = |page: &str| {
+        let from = page.find("class=\"done\"").expect("what was done");
+        let line = page[from..].split("</li>").next().expect("a line");
+        let text = line.split('<').filter_map(|part| part.split_once('>'));
+        let text: String = text.map(|(_, text)| text).collect();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let [by_rule, by_hand] = [done(&pages[0]), done(&pages[1])];
+    for part in [
+        "resolved by ben",
+        ": looked at it; opened again ",
+        " ago, nobody has acted since",
+    ] {
+        assert!(by_rule.contains(part), "no {part:?} in {by_rule:?}");
+    }
+    assert!(!by_rule.contains("new by ben"), "{by_rule:?}");
+    assert!(
+        by_hand.contains("; opened again by anna ") && by_hand.ends_with("nobody has acted since"),
+        "{by_hand:?}"
+    );
+}
+
+#[test]
+fn a_verdict_that_nobody_has_looked_at_is_named_beside_one_that_somebody_has() {
+    let page = &pages(&[&|trend| {
+        let mut other = trend.lives[0].clone();
+        live(
+            trend,
+            &[("ben", VerdictState::Resolved), ("ben", VerdictState::New)],
+        );
+        live(trend, &[("ben", VerdictState::Acknowledged)]);
+        "another".clone_into(&mut other.verdict.detector);
+        other.verdict.state = VerdictState::New;
+        other.events.truncate(1);
+        trend.lives.push(other);
+    }])[0];
+    assert!(
+        page.contains("nobody has acted on <bdi>another</bdi>"),
+        "{page}"
+    );
 }
 
 #[test]

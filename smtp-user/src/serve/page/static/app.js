@@ -105,16 +105,14 @@ function timeText(node) {
       return durationText((Date.now() + skew - date) / 1000) + " ago";
     case "clock":
       return clock;
-    case "minute":
-      return day + " " + clock;
     case "second":
       return day + " " + clock + ":" + two(get("Seconds"));
     default:
-      return node.textContent;
+      return day + " " + clock;
   }
 }
 
-function showTimes(selector = "time[data-form]") {
+function showTimes(selector = "time") {
   for (const node of document.querySelectorAll(selector)) {
     const text = timeText(node);
     if (node.textContent !== text) node.textContent = text;
@@ -149,7 +147,7 @@ function switchZone() {
 // --- Staleness ------------------------------------------------------------------------------------
 
 function showAge() {
-  showTimes('time[data-form="ago"]');
+  showTimes('time[data-form=ago]');
   const drain = strip().dataset.drain;
   const age = drain === undefined ? 0 : Date.now() + skew - Number(drain);
   let text = null;
@@ -162,12 +160,11 @@ function showAge() {
   if (text === null) return;
   strip().className = "strip bad";
   find("verdict").firstElementChild.textContent = "\u2715";
-  const words = find("verdict").lastChild;
   // Read aloud once, not every second.
   if (!said) find("verdict").setAttribute("aria-live", "polite");
   else find("verdict").setAttribute("aria-live", "off");
   said = true;
-  words.nodeValue = " " + text;
+  find("verdict").lastChild.textContent = text;
 }
 
 // --- Loading --------------------------------------------------------------------------------------
@@ -185,11 +182,16 @@ async function load(url) {
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     if (!fresh.getElementById("gateway")) throw new Error("status " + response.status);
     if (under !== abort) return false;
+    // What is not there will not come back by asking: the screen that says so is without this script.
+    if (!fresh.querySelector('script[src="/app.js"]')) {
+      location.replace(url);
+      return true;
+    }
     lost = null;
     said = false;
     title.text = fresh.title;
     const zone = fresh.getElementById("zone");
-    for (const node of fresh.querySelectorAll("time[data-form]")) {
+    for (const node of fresh.querySelectorAll("time")) {
       if (!zone.contains(node)) node.textContent = timeText(node);
     }
     for (const id of PARTS) morph(find(id), fresh.getElementById(id));

@@ -1,0 +1,116 @@
+//! What the agent still reaches once it counts, and giving up the rest.
+//!
+//! Contract: the files and ports that the configuration names, what the kernel tells of this process, and
+//! nothing else. Made while the agent may still open all of it, after the pins and the folder of the store
+//! are there.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::privilege::{Account, Confined, Confinement, Rules};
+use crate::secret;
+use crate::store::Store;
+
+/// Read by the C library to find the address of a name.
+const NAME_LOOKUP: &[&str] = &[
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
+    "/etc/ld.so.cache",
+    // It loads its modules from there.
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+];
+/// The port of DNS, for answers that are too long for a datagram.
+const DNS: u16 = 53;
+
+/// What an agent with this configuration, from this file, has to reach when it counts.
+pub fn rules(config: &Config, file: Option<&Path>) -> Rules {
+    let mut rules = Rules {
+        // Its own figures, those of the CPUs, the name of the machine, and where SQLite begins its random
+        // numbers.
+        read: [
+            "/proc/self",
+            "/proc/sys/kernel",
+            "/sys/devices/system/cpu",
+            "/dev/urandom",
+        ]
+        .map(PathBuf::from)
+        .to_vec(),
+        ..Rules::default()
+    };
+    if let Some(file) = file {
+        rules.read_configured(file);
+    }
+    let serve = &config.serve;
+    for token in [&serve.token_file, &serve.act_token_file] {
+        if let Some(path) = token.as_deref().and_then(|name| secret::path(name).ok()) {
+            rules.read_configured(&path);
+        }
+    }
+    if config.store.enabled {
+        rules
+            .write
+            .extend(config.store.path.parent().map(Path::to_path_buf));
+    }
+    let pins = &config.meter.pins;
+    if config.meter.attached {
+        rules.read.push(pins.clone());
+    } else {
+        rules.write.push(pins.clone());
+        rules.tidy.extend(pins.parent().map(Path::to_path_buf));
+    }
+    if let Some(url) = &config.alertmanager.url {
+        rules.connect.push(url.port());
+        if !url.is_address() {
+            rules.read.extend(NAME_LOOKUP.iter().map(PathBuf::from));
+            rules.connect.push(DNS);
+        }
+    }
+    rules
+}
+
+/// Makes ready what every thread is to be held to; threads are held by [`Confinement::thread`].
+pub(super) fn prepare(config: &Config, file: Option<&Path>) -> Result<Arc<Confinement>, Failure> {
+    let account = Account::to_become(config.agent.user.as_deref())?;
+    if config.store.enabled {
+        let owner = account.as_ref().map(|account| (account.uid, account.gid));
+        Store::provide_folder(&config.store.path, owner)?;
+    }
+    let rules = match config.agent.landlock {
+        true => Some(rules(config, file).prepare()?),
+        false => None,
+    };
+    Ok(Arc::new(Confinement::new(account, rules)))
+}
+
+/// Says what is left.
+pub(super) fn log(confined: &Confined) {
+    let Confined {
+        account,
+        kept,
+        landlock,
+    } = confined;
+    let user = match account {
+        Some(account) => account.name.clone(),
+        None => nix::unistd::geteuid().to_string(),
+    };
+    let capabilities = match kept.as_slice() {
+        [] => "none".to_owned(),
+        kept => kept.join(" "),
+    };
+    tracing::info!(user, capabilities, %landlock, "privileges given up");
+    if !kept.is_empty() {
+        tracing::warn!(
+            "the meter keeps {capabilities}: kernels before 5.19 let nobody use maps without it"
+        );
+    }
+}
