@@ -12,7 +12,7 @@
 //! attached on the meter's thread, and then both give up what they may do, see `confining`. All other
 //! threads, what serves, what tells of verdicts and what reads and writes the store, begin after that.
 //!
-//! SIGHUP reads the configuration anew ([`reload`]): all of it comes into force that can, or nothing.
+//! SIGHUP reads the configuration anew, see `reload`: all of it comes into force that can, or nothing.
 
 mod confining;
 mod judging;
