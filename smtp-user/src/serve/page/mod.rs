@@ -34,6 +34,7 @@ mod distribution;
 mod files;
 mod filters;
 mod host;
+mod lean;
 mod life;
 mod link;
 mod overview;
@@ -251,7 +252,7 @@ pub(super) fn show(app: &App, made: Result<impl Template, Problem>) -> Response 
         }
     };
     match rendered {
-        Ok((status, page)) => (status, Html(page)).into_response(),
+        Ok((status, page)) => (status, Html(lean::lean(&page))).into_response(),
         Err(error) => Problem::internal(&error).into_response(),
     }
 }
