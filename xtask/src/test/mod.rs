@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
-use crate::{apt, bench, setup, tools, workspace};
+use crate::{apt, bench, package, setup, tools, workspace};
 use report::Counts;
 
 /// Arguments of `test`.
@@ -366,9 +366,11 @@ fn packages() -> Result<()> {
             apt::MONITORING,
             apt::BROWSER,
             apt::PYTHON,
+            apt::PACKAGING,
         ],
     )?;
     apt::provide_prometheus()?;
+    package::provide_tools()?;
     tools::provide()
 }
 
