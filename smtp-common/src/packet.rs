@@ -206,16 +206,11 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// What starts `offset` bytes further on, where `offset` is at most 32,767.
-    ///
-    /// The mask changes nothing but what the verifier knows: offsets that were reached in different
-    /// ways look alike to it, so it walks what follows once.
+    /// What starts `offset` bytes further on; an offset that is not a constant comes from [`blur`].
     #[inline(always)]
     pub(crate) fn at(self, offset: usize) -> Self {
         Self {
-            cursor: self
-                .cursor
-                .wrapping_add(offset & core::hint::black_box(0x7fff)),
+            cursor: self.cursor.wrapping_add(offset),
             ..self
         }
     }
@@ -230,6 +225,16 @@ impl<'a> Packet<'a> {
     pub fn remaining(&self) -> usize {
         self.end.addr().saturating_sub(self.cursor.addr())
     }
+}
+
+/// The same offset, which is at most 32,767.
+///
+/// It changes nothing but what the verifier knows: that an offset is not below some number is forgotten, so
+/// one that was reached in few steps looks like a case of one that took more, and what follows is walked
+/// once.
+#[inline(always)]
+pub(crate) fn blur(offset: usize) -> usize {
+    offset & core::hint::black_box(0x7fff)
 }
 
 /// `N` bytes of a frame that a check has proven to be there.

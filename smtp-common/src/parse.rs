@@ -7,7 +7,7 @@
 //! lies in another buffer, counts with the bytes that were on the wire.
 
 use crate::counter::Skip;
-use crate::packet::{Address, Direction, MailPorts, Packet, Segment};
+use crate::packet::{Address, Direction, MailPorts, Packet, Segment, blur};
 
 /// A segment, and the cursor at its payload. Less may be there than [`Segment::payload`] says, and
 /// more: Ethernet pads.
@@ -190,7 +190,7 @@ fn parse_ipv6(mut packet: Packet<'_>, ports: MailPorts) -> Result<Parsed<'_>, Sk
             return Err(Skip::Ipv6Fragment);
         }
         next = extension.u8::<0>();
-        extensions += kind.length(extension.u8::<1>());
+        extensions = blur(extensions + kind.length(extension.u8::<1>()));
     }
     // Nearly always there are none, and then nothing has to be laundered for the verifier.
     if extensions != 0 {

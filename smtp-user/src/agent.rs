@@ -4,8 +4,8 @@
 //! half a second on a busy machine) and nothing else may wait for it; between two windows it sees to
 //! interfaces that have changed. A window is read, committed to the store, and only then cleared in
 //! the kernel, so that wherever the agent dies its counts are in exactly one place. Windows go to the
-//! server as shared snapshots and a shared list of sources; no reader can hold up a drain. A failed
-//! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
+//! server as shared snapshots and a shared list of sources; no reader can hold up a drain, and the
+//! threads that answer are nicer than the meter's. A failed drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
 //!
 //! Everything that needs privilege comes first, on two threads: the port is taken here, the program is
@@ -90,6 +90,7 @@ pub fn run(
     let confined = confinement.thread(false).map_err(Failure::from);
     let runtime = confined.and_then(|_| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.on_thread_start(yield_to_the_meter);
         let runtime = builder.worker_threads(2).enable_all().build();
         Ok(runtime.context("cannot start the asynchronous runtime")?)
     });
@@ -117,6 +118,17 @@ pub fn run(
         let mut reloading = Reloading::new(hangup, read, config, serve_options);
         agent(&mut reloading, listener, meter, stop).await
     })
+}
+
+/// How much nicer than the meter the threads are that answer requests.
+const NICE: i32 = 5;
+
+/// Lets the meter have the CPU first: many readers that ask for much at a time may wait, a drain may not.
+/// It is for one of the threads that answer (Linux keeps niceness by thread).
+fn yield_to_the_meter() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!("threads that answer requests compete with the meter's: {error}");
+    }
 }
 
 /// Starts the meter, and waits until it is attached and has given up its privileges. What comes back is

@@ -86,14 +86,37 @@ pub struct Store {
 }
 
 /// The verifier's log of a program, at the level that has every instruction and its registers.
+pub fn verifier_log(loader: &mut EbpfLoader<'_>, object: &[u8], program: &str) -> String {
+    log_at(
+        VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS,
+        loader,
+        object,
+        program,
+    )
+}
+
+/// How many instructions the verifier walks for a program, by its log: kernels before 5.16 tell it
+/// nowhere else.
+pub fn walked(loader: &mut EbpfLoader<'_>, object: &[u8], program: &str) -> u32 {
+    let log = log_at(VerifierLogLevel::STATS, loader, object, program);
+    log.lines()
+        .filter_map(|line| line.strip_prefix("processed ")?.split_once(' '))
+        .find_map(|(number, _)| number.parse().ok())
+        .unwrap_or_else(|| panic!("no statistics in the verifier's log: {log}"))
+}
+
+/// The verifier's log of a program that it takes.
 ///
 /// The kernel hands the log over whatever becomes of the program, but aya keeps it only when loading
 /// fails. So this process may open no file meanwhile: the program is verified in full, and then the
 /// kernel finds no descriptor for it.
-pub fn verifier_log(loader: &mut EbpfLoader<'_>, object: &[u8], program: &str) -> String {
-    loader
-        .btf(None)
-        .verifier_log_level(VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS);
+fn log_at(
+    level: VerifierLogLevel,
+    loader: &mut EbpfLoader<'_>,
+    object: &[u8],
+    program: &str,
+) -> String {
+    loader.btf(None).verifier_log_level(level);
     let mut ebpf: Ebpf = loader
         .load(object)
         .unwrap_or_else(|error| panic!("cannot load the object: {error}"));

@@ -101,6 +101,16 @@ pub const BROWSER: &[Need] = &[
     Need::program("poppler-utils", "pdftotext"),
 ];
 
+/// What runs virtual machines, and what is unpacked and stripped for them.
+pub const MACHINES: &[Need] = &[
+    Need::program("qemu-system-x86", "qemu-system-x86_64"),
+    Need::program("xz-utils", "xz"),
+    Need::program("binutils", "strip"),
+    Need::program("util-linux", "setpriv"),
+    Need::program("iproute2", "ip"),
+    Need::program("ethtool", "ethtool"),
+];
+
 /// What makes pictures small.
 pub const PICTURES: &[Need] = &[Need::program("pngquant", "pngquant")];
 

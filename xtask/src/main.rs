@@ -14,6 +14,7 @@ mod setup;
 mod test;
 mod toolchain;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Run all checks and tests (needs root)
     Test(test::TestArgs),
+    /// Boot kernels in virtual machines and check smtpflow on each
+    Vm(vm::VmArgs),
     /// Measure what counting costs, beside what others cost (needs root)
     Bench(bench::BenchArgs),
     /// Take the README's pictures of the page (needs root)
@@ -80,6 +83,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Run(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Screenshots(args) => screenshots::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Deb(args) => package::deb(&args).map(|()| ExitCode::SUCCESS),

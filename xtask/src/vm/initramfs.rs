@@ -1,0 +1,174 @@
+//! What a machine has for a file system: our programs, linked statically, the few programs of Debian's that
+//! they call, with the libraries of those, and the kernel's modules.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use xtask::command::{self, find, tool};
+
+use super::cpio::Archive;
+use super::kernels::Kernel;
+use crate::workspace;
+
+/// What our programs are built for. It is named, so that its flags are not those of build scripts.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// How cargo is told the flags of that target.
+const FLAGS: (&str, &str) = (
+    "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+    "-Ctarget-feature=+crt-static",
+);
+/// The files of `tests/tests` whose tests run in the guest.
+const TESTS: [&str; 2] = ["drain", "kernel"];
+/// What the tests call.
+const PROGRAMS: [&str; 3] = ["ip", "ethtool", "setpriv"];
+const BUILD: Duration = Duration::from_secs(30 * 60);
+const QUICK: Duration = Duration::from_secs(60);
+
+/// Our programs for the guest: where they go, and where they are, without what a debugger needs.
+pub struct Programs(Vec<(String, PathBuf)>);
+
+/// What cargo says about a file that it made.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+impl Programs {
+    /// Builds them. `folder` is for their stripped forms.
+    pub fn build(folder: &Path) -> Result<Self> {
+        let mut programs = Vec::new();
+        let binaries = [
+            ["build", "--package=smtp-user", "--bin=smtpflow"],
+            ["build", "--package=smtpflow-tests", "--bin=guest"],
+        ];
+        for words in &binaries {
+            programs.extend(cargo(words)?);
+        }
+        let mut words = vec!["test", "--no-run", "--package=smtpflow-tests"];
+        words.extend(TESTS.iter().flat_map(|name| ["--test", name]));
+        programs.extend(cargo(&words)?);
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let mut placed = Vec::new();
+        for (target, executable) in programs {
+            let place = match (
+                target.name.as_str(),
+                target.kind.iter().any(|k| k == "test"),
+            ) {
+                ("guest", false) => "init".to_owned(),
+                ("smtpflow", false) => "bin/smtpflow".to_owned(),
+                (name, true) => format!("tests/{name}"),
+                // What cargo builds along with a test.
+                (_, false) => continue,
+            };
+            let small = folder.join(place.replace('/', "-"));
+            command::output(
+                tool("strip", ["--strip-debug", "-o"])
+                    .arg(&small)
+                    .arg(&executable),
+                QUICK,
+            )?;
+            placed.push((place, small));
+        }
+        placed.sort();
+        placed.dedup();
+        Ok(Self(placed))
+    }
+}
+
+/// Builds with cargo, and says which programs there are.
+fn cargo(words: &[&str]) -> Result<Vec<(Target, PathBuf)>> {
+    let target = format!("--target={TARGET}");
+    let common = [
+        "--locked",
+        &target,
+        "--message-format=json-render-diagnostics",
+    ];
+    let text = command::output(
+        workspace::cargo(&[words, &common].concat())?.env(FLAGS.0, FLAGS.1),
+        BUILD,
+    )
+    .context("cannot build the programs of the guest")?;
+    let programs: Vec<_> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter_map(|message| Some((message.target?, message.executable?)))
+        .collect();
+    ensure!(
+        !programs.is_empty(),
+        "cargo {} made no program",
+        words.join(" ")
+    );
+    Ok(programs)
+}
+
+/// Writes the archive for a kernel.
+pub fn write(file: &Path, programs: &Programs, kernel: &Kernel) -> Result<()> {
+    let out = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut archive = Archive::new(BufWriter::new(out))?;
+    for (place, from) in &programs.0 {
+        archive.file(place, from)?;
+    }
+    let mut libraries = BTreeSet::new();
+    for name in PROGRAMS {
+        let path = find(name).with_context(|| format!("{name} is not installed"))?;
+        archive.file(&format!("bin/{name}"), &path)?;
+        libraries.extend(libraries_of(&path)?);
+    }
+    for library in libraries {
+        archive.file(&library.display().to_string(), &library)?;
+    }
+    let mut order = String::new();
+    for module in &kernel.modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        archive.file(&format!("modules/{name}"), module)?;
+        order.push_str(&format!("{name}\n"));
+    }
+    archive.bytes("modules/order", order.as_bytes())?;
+    archive.finish().context("cannot end the archive")
+}
+
+/// The libraries that a program of this machine's loads, and what loads them, as ldd lists them.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let text = command::output(tool("ldd", [] as [&str; 0]).arg(program), QUICK)?;
+    Ok(parse_libraries(&text))
+}
+
+fn parse_libraries(text: &str) -> Vec<PathBuf> {
+    text.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read() {
+        let text = "\tlinux-vdso.so.1 (0x00007f3b7a141000)\n\
+            \tlibmnl.so.0 => /lib/x86_64-linux-gnu/libmnl.so.0 (0x00007f3b79fbd000)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007f3b7a143000)\n";
+        assert_eq!(
+            parse_libraries(text),
+            [
+                Path::new("/lib/x86_64-linux-gnu/libmnl.so.0"),
+                Path::new("/lib64/ld-linux-x86-64.so.2")
+            ]
+        );
+        assert!(parse_libraries("\tstatically linked\n").is_empty());
+    }
+}
