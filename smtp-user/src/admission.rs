@@ -23,6 +23,11 @@ impl Admission {
         Self { local, capacity }
     }
 
+    /// Makes these the operator's own prefixes. Who has a place keeps it.
+    pub fn set_local(&mut self, local: &[IpNet]) {
+        self.local = local.to_vec();
+    }
+
     /// Whether an address is the operator's own.
     pub fn scope(&self, address: IpAddr) -> Scope {
         scope(&self.local, address)

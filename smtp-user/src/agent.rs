@@ -4,18 +4,21 @@
 //! half a second on a busy machine) and nothing else may wait for it; between two windows it sees to
 //! interfaces that have changed. A window is read, committed to the store, and only then cleared in
 //! the kernel, so that wherever the agent dies its counts are in exactly one place. Windows go to the
-//! server as shared snapshots and a shared list of sources; no reader can hold up a drain. A failed
-//! drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
+//! server as shared snapshots and a shared list of sources; no reader can hold up a drain, and the
+//! threads that answer are nicer than the meter's. A failed drain loses nothing: its counts stay in the kernel and come with the next one. At the end there is
 //! a last drain, then the program is detached unless it shall stay.
 //!
 //! Everything that needs privilege comes first, on two threads: the port is taken here, the program is
 //! attached on the meter's thread, and then both give up what they may do, see `confining`. All other
 //! threads, what serves, what tells of verdicts and what reads and writes the store, begin after that.
+//!
+//! SIGHUP reads the configuration anew, see `reload`: all of it comes into force that can, or nothing.
 
 mod confining;
 mod judging;
 mod metering;
 mod recorder;
+mod reload;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,12 +33,14 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub use self::confining::rules;
 use self::metering::{Command, News, Started, meter_thread};
 use self::recorder::Recorder;
+use self::reload::Reloading;
 use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::meter::xdp;
 use crate::model::PointState;
 use crate::privilege::Confinement;
+use crate::service::Manager;
 use crate::{link, serve};
 
 /// Attaches for an agent that may not, and says to what.
@@ -69,17 +74,23 @@ struct MeterThread {
     commands: std_mpsc::Sender<Command>,
 }
 
-/// Runs until SIGTERM or SIGINT, or until something fails. `file` is where the configuration is from.
-pub fn run(config: Config, file: Option<&Path>) -> Result<(), Failure> {
+/// Runs until SIGTERM or SIGINT, or until something fails. `file` is where the configuration is from, and
+/// `read` gives it as it is there now, for SIGHUP.
+pub fn run(
+    config: Config,
+    file: Option<&Path>,
+    read: impl Fn() -> Result<Config, Failure> + Send + Sync + 'static,
+) -> Result<(), Failure> {
     let (listener, serve_options) = serve::bind(&config.serve)?;
     // They wait until somebody takes them, so that none in between leaves the program attached.
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block().context("cannot hold back signals")?;
     let (meter, confinement) = start_meter(&config, file)?;
     // Nothing is lost when this fails: the meter ends with its channel.
     let confined = confinement.thread(false).map_err(Failure::from);
     let runtime = confined.and_then(|_| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.on_thread_start(yield_to_the_meter);
         let runtime = builder.worker_threads(2).enable_all().build();
         Ok(runtime.context("cannot start the asynchronous runtime")?)
     });
@@ -95,6 +106,8 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), Failure> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        // Without a configuration file as well: a stray SIGHUP is to end nothing.
+        let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         signals.thread_unblock().context("cannot let signals in")?;
         let stop = async {
             tokio::select! {
@@ -102,8 +115,20 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), Failure> {
                 _ = interrupt.recv() => "SIGINT",
             }
         };
-        agent(config, listener, serve_options, meter, stop).await
+        let mut reloading = Reloading::new(hangup, read, config, serve_options);
+        agent(&mut reloading, listener, meter, stop).await
     })
+}
+
+/// How much nicer than the meter the threads are that answer requests.
+const NICE: i32 = 5;
+
+/// Lets the meter have the CPU first: many readers that ask for much at a time may wait, a drain may not.
+/// It is for one of the threads that answer (Linux keeps niceness by thread).
+fn yield_to_the_meter() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!("threads that answer requests compete with the meter's: {error}");
+    }
 }
 
 /// Starts the meter, and waits until it is attached and has given up its privileges. What comes back is
@@ -139,12 +164,12 @@ fn start_meter(
 }
 
 async fn agent(
-    config: Config,
+    reloading: &mut Reloading,
     listener: std::net::TcpListener,
-    serve_options: serve::Options,
     meter: MeterThread,
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
+    let config = reloading.config();
     let MeterThread {
         thread: meter,
         started,
@@ -154,7 +179,7 @@ async fn agent(
     let Ok(started) = started.await else {
         return Err(ended_early(meter));
     };
-    let alerts = match alertmanager::Feed::start(&config, serve_options.listen) {
+    let alerts = match alertmanager::Feed::start(&config, reloading.listen()) {
         Ok(alerts) => alerts,
         Err(failure) => {
             let _ = commands.send(Command::Stop);
@@ -177,27 +202,51 @@ async fn agent(
         events: events.clone(),
         // When nobody takes it, the agent is ending.
         changed: Arc::new(move || drop(for_changes.send(Command::StoreChanged))),
-        config: Arc::new(config.clone()),
+        config: reloading.in_force(),
     };
-    let server = tokio::spawn(serve::serve(listener, serve_options, feed, shutdown));
+    let options = reloading.options();
+    let server = tokio::spawn(serve::serve(listener, options, feed, shutdown));
     tokio::pin!(stop, server);
+    let manager = Manager::default();
+    manager.ready(config.meter.window);
 
     let mut server_ended = None;
     let mut stopping = false;
     loop {
         tokio::select! {
             received = news.recv() => match received {
-                Some(item) => recorder.record(item, &snapshot_sender, &events),
+                Some(News::Reloaded(answer)) => {
+                    reloading.finish(answer, &mut recorder, (&snapshot_sender, &events));
+                    manager.reloaded();
+                }
+                Some(item) => {
+                    let drained = matches!(item, News::Drained(_));
+                    recorder.record(item, &snapshot_sender, &events);
+                    if drained {
+                        manager.drained(&snapshot_sender.borrow());
+                    }
+                }
                 // The meter has ended: it was told to, or it failed.
                 None => break,
             },
+            () = reloading.asked(), if !stopping => {
+                manager.reloading();
+                if let Some(config) = reloading.begin().await {
+                    let _ = commands.send(Command::Reload(Box::new(config)));
+                } else {
+                    recorder.keep((&snapshot_sender, &events));
+                    manager.reloaded();
+                }
+            }
             signal = &mut stop, if !stopping => {
                 tracing::info!("{signal}: last drain, then the end");
+                manager.stopping();
                 stopping = true;
                 let _ = commands.send(Command::Stop);
             }
             result = &mut server, if server_ended.is_none() => {
                 server_ended = Some(result);
+                manager.stopping();
                 stopping = true;
                 let _ = commands.send(Command::Stop);
             }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -41,7 +42,7 @@ const LIVES: u32 = 3;
 const SAY_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Where to, and what is the same in all alerts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Options {
     url: HttpUrl,
     every: Duration,
@@ -52,16 +53,23 @@ struct Options {
 
 /// The agent's end: takes verdicts, and has the account of what became of them.
 pub struct Feed {
-    open: mpsc::Sender<Arc<[Verdict]>>,
+    orders: mpsc::Sender<Order>,
+    options: Options,
     account: Arc<Mutex<Notifications>>,
 }
 
-impl Feed {
-    /// Starts the thread; `None` if the configuration names no Alertmanager.
-    pub fn start(config: &Config, listen: std::net::SocketAddr) -> Result<Option<Self>, Failure> {
-        let Some(url) = config.alertmanager.url.clone() else {
-            return Ok(None);
-        };
+/// What the thread is told.
+enum Order {
+    /// The open verdicts as they are now.
+    Open(Arc<[Verdict]>),
+    /// Where to from now on, and how. What was sent elsewhere runs out there by itself.
+    Options(Options),
+}
+
+impl Options {
+    /// Those of a configuration; `None` if it names no Alertmanager.
+    fn of(config: &Config, listen: SocketAddr) -> Option<Self> {
+        let url = config.alertmanager.url.clone()?;
         let host_name = || {
             let name = nix::sys::utsname::uname().map(|name| name.nodename().to_owned());
             name.map_or_else(
@@ -69,7 +77,7 @@ impl Feed {
                 |name| name.to_string_lossy().into_owned(),
             )
         };
-        let options = Options {
+        Some(Self {
             every: config.alertmanager.every,
             gateway: config
                 .alertmanager
@@ -81,34 +89,74 @@ impl Feed {
                 None => client::Url::from(listen).to_string(),
             },
             url,
-        };
+        })
+    }
+
+    fn say(&self) {
         tracing::info!(
-            gateway = options.gateway,
+            gateway = self.gateway,
             "open verdicts become alerts of the Alertmanager at {}",
-            options.url
+            self.url
         );
+    }
+}
+
+impl Feed {
+    /// Starts the thread; `None` if the configuration names no Alertmanager.
+    pub fn start(config: &Config, listen: SocketAddr) -> Result<Option<Self>, Failure> {
+        let Some(options) = Options::of(config, listen) else {
+            return Ok(None);
+        };
+        options.say();
         let account = Arc::<Mutex<Notifications>>::default();
-        let (sender, open) = mpsc::channel();
+        let (sender, orders) = mpsc::channel();
         let teller = Teller {
-            options,
+            options: options.clone(),
             told: HashMap::new(),
             account: account.clone(),
             said: None,
         };
         thread::Builder::new()
             .name("alertmanager".to_owned())
-            .spawn(move || teller.run(&open))
+            .spawn(move || teller.run(&orders))
             .context("cannot start the thread that tells the Alertmanager")?;
         Ok(Some(Self {
-            open: sender,
+            orders: sender,
+            options,
             account,
         }))
+    }
+
+    /// Goes by another configuration: starts, ends or redirects `feed`. The account goes on where
+    /// there is still an Alertmanager.
+    pub fn reload(
+        feed: &mut Option<Self>,
+        config: &Config,
+        listen: SocketAddr,
+    ) -> Result<(), Failure> {
+        let Some(options) = Options::of(config, listen) else {
+            if feed.take().is_some() {
+                tracing::info!("no Alertmanager is told of open verdicts any more");
+            }
+            return Ok(());
+        };
+        match feed {
+            Some(feed) if feed.options == options => {}
+            Some(feed) => {
+                options.say();
+                feed.options = options.clone();
+                // The thread ends when this end is gone, not before.
+                let _ = feed.orders.send(Order::Options(options));
+            }
+            None => *feed = Self::start(config, listen)?,
+        }
+        Ok(())
     }
 
     /// Hands over the open verdicts as they are now. It waits for nothing.
     pub fn tell(&self, open: &Arc<[Verdict]>) {
         // The thread ends when this end is gone, not before.
-        let _ = self.open.send(open.clone());
+        let _ = self.orders.send(Order::Open(open.clone()));
     }
 
     /// What became of all that was to be told.
@@ -189,13 +237,23 @@ struct Teller {
 }
 
 impl Teller {
-    fn run(mut self, verdicts: &mpsc::Receiver<Arc<[Verdict]>>) {
+    fn run(mut self, orders: &mpsc::Receiver<Order>) {
         let mut open: Option<Arc<[Verdict]>> = None;
         let mut next = Instant::now();
         let mut tried = None;
         loop {
-            match verdicts.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(newest) => open = Some(verdicts.try_iter().last().unwrap_or(newest)),
+            match orders.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(first) => {
+                    for order in std::iter::once(first).chain(orders.try_iter()) {
+                        match order {
+                            Order::Open(newest) => open = Some(newest),
+                            Order::Options(options) => {
+                                self.redirect(options);
+                                next = Instant::now();
+                            }
+                        }
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -215,6 +273,17 @@ impl Teller {
             let well = self.tell(open);
             next = Instant::now() + if well { self.options.every } else { PAUSE };
         }
+    }
+
+    /// Tells another Alertmanager, or the same one in another way.
+    fn redirect(&mut self, options: Options) {
+        let same = |of: &Options| (of.url.clone(), of.gateway.clone());
+        if same(&self.options) != same(&options) {
+            // It has none of those that the other had, or has them by another name.
+            self.told.clear();
+        }
+        self.options = options;
+        self.said = None;
     }
 
     /// Whether the Alertmanager lacks one, or has one that is over.

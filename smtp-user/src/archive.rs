@@ -8,8 +8,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
-use ipnet::IpNet;
-
 use crate::config::Config;
 use crate::detect::{Policy, Relay};
 use crate::failure::Failure;
@@ -23,7 +21,6 @@ const READERS: usize = 2;
 /// See the module.
 pub struct Archive {
     path: PathBuf,
-    local: Vec<IpNet>,
     /// A lock that is held for one look.
     policy: RwLock<Arc<Policy>>,
     readers: Mutex<Readers>,
@@ -42,12 +39,7 @@ impl Archive {
     pub fn new(config: &Config) -> Option<Self> {
         config.store.enabled.then(|| Self {
             path: config.store.path.clone(),
-            local: config.networks.local.clone(),
-            policy: RwLock::new(Arc::new(Policy::new(
-                config.detect.clone(),
-                config.networks.local.clone(),
-                config.relay.clone(),
-            ))),
+            policy: RwLock::new(Arc::new(config.policy())),
             readers: Mutex::default(),
             returned: Condvar::new(),
         })
@@ -58,11 +50,6 @@ impl Archive {
         &self.path
     }
 
-    /// The operator's own prefixes.
-    pub fn local(&self) -> &[IpNet] {
-        &self.local
-    }
-
     /// Who is judged, and by which rules, with the known relays of the last look at the store.
     pub fn policy(&self) -> Arc<Policy> {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +58,16 @@ impl Archive {
 
     /// Makes these the known relays of the store.
     pub fn know(&self, stored: &[Relay]) {
-        let mut policy = Policy::clone(&self.policy());
+        // Locked all the while, so that what a reload does in between is not undone.
+        let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = Policy::clone(&policy);
+        known.know(stored);
+        *policy = Arc::new(known);
+    }
+
+    /// Goes by this configuration from now on, with these known relays of the store.
+    pub fn reload(&self, config: &Config, stored: &[Relay]) {
+        let mut policy = config.policy();
         policy.know(stored);
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }

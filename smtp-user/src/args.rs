@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod manual;
 mod reading;
 mod relays;
 
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::config::{self, AttachChoice, Config};
@@ -23,6 +24,7 @@ use crate::report::check;
 use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
+pub use self::manual::Page;
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
@@ -132,6 +134,17 @@ pub enum Command {
     /// Check or print a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what completes the command line in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a page of the manual, for man -l -
+    Man {
+        /// Which one
+        #[arg(value_enum, default_value_t)]
+        page: Page,
+    },
 }
 
 /// `smtpflow run`.
@@ -262,9 +275,28 @@ pub struct DetachArgs {
     /// Interface to leave; repeat it for more [default: all]
     #[arg(long, value_name = "IF", value_parser = config::parse_interface)]
     pub interface: Vec<String>,
-    /// Directory of the pins
-    #[arg(long, value_name = "DIR", default_value = config::DEFAULT_PINS)]
-    pub pins: PathBuf,
+    /// Directory of the pins [default: /sys/fs/bpf/smtpflow]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// Configuration file that says where the pins are, where the flag does not
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl DetachArgs {
+    /// The directory of the pins, and the interfaces to leave.
+    pub fn options(self) -> Result<(PathBuf, Vec<String>), Failure> {
+        let Self {
+            interface,
+            pins,
+            config,
+        } = self;
+        let pins = match pins {
+            Some(pins) => pins,
+            None => load(config.as_ref())?.meter.pins,
+        };
+        Ok((pins, interface))
+    }
 }
 
 /// `smtpflow config`.
@@ -272,6 +304,12 @@ pub struct DetachArgs {
 pub enum ConfigCommand {
     /// Check a configuration file
     Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// End with 1 if a good file names no interface to count on, else with 0. A service that is
+    /// started on that condition waits for its configuration; what is wrong with a file, run says
+    NamesInterface {
         /// The file
         file: PathBuf,
     },
@@ -299,14 +337,21 @@ pub fn parse() -> Result<Arguments, ExitCode> {
     })
 }
 
+/// What completes the command line in a shell.
+pub fn completions(shell: clap_complete::Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "smtpflow", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// The configuration of a file, or the default without one.
 pub fn load(file: Option<&PathBuf>) -> Result<Config, Failure> {
     file.map_or_else(|| Ok(Config::default()), |file| Config::from_file(file))
 }
 
 impl RunArgs {
-    /// The configuration in effect.
-    pub fn config(self) -> Result<Config, Failure> {
+    /// The configuration in effect, with what its file holds now.
+    pub fn config(&self) -> Result<Config, Failure> {
         let config = self.apply(load(self.config.as_ref())?);
         config.validate()?;
         // A loader's interfaces are those that it has attached to.

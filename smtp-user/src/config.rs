@@ -15,11 +15,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::detect::{self, DETECTORS, RELAY_EXAMPLE, Relay, Span};
+use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 
+mod reload;
 mod url;
 mod value;
+pub use reload::Reload;
 pub use url::HttpUrl;
 pub use value::{
     check_ports, parse_interface, parse_listen, parse_port, parse_prefix, parse_store, parse_user,
@@ -322,6 +324,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Who is judged, and by which rules, without the known relays of a store.
+    pub fn policy(&self) -> Policy {
+        let local = self.networks.local.clone();
+        Policy::new(self.detect.clone(), local, self.relay.clone())
+    }
+
     /// Checks what a text would be checked for, for values that came from elsewhere.
     pub fn validate(&self) -> Result<(), Failure> {
         self.check()
@@ -419,6 +427,42 @@ impl Config {
         detect::check_relays(relay)
     }
 
+    /// Every section with its documentation and its keys, in the order of the file: of each key its
+    /// name, the lines of its documentation and its shipped value, if it has one.
+    pub fn documentation() -> Vec<DocumentedSection> {
+        let table = toml::Table::try_from(Self::default()).expect("every value has a form in TOML");
+        let documented =
+            |name: String, about: &Lines, keys: &[(&str, &Lines)], values: &toml::Value| {
+                DocumentedSection {
+                    name,
+                    about: join(about),
+                    keys: keys
+                        .iter()
+                        .map(|(key, docs)| DocumentedKey {
+                            name: (*key).to_owned(),
+                            about: join(docs),
+                            default: values.get(key).map(toml::Value::to_string),
+                        })
+                        .collect(),
+                }
+            };
+        let mut sections = Vec::new();
+        for (section, about, keys) in SECTIONS {
+            sections.push(documented(
+                (*section).to_owned(),
+                about,
+                keys,
+                &table[*section],
+            ));
+        }
+        for entry in DETECTORS {
+            let values = &table["detect"][entry.name];
+            let name = format!("detect.{}", entry.name);
+            sections.push(documented(name, entry.about, entry.keys, values));
+        }
+        sections
+    }
+
     /// The configuration as a file that [`Config::from_toml`] reads back, with the documentation of
     /// every key above it.
     pub fn to_toml(&self) -> String {
@@ -445,6 +489,35 @@ impl Config {
         }
         text
     }
+}
+
+/// A section with its documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentedSection {
+    /// As in brackets.
+    pub name: String,
+    /// What it is about.
+    pub about: String,
+    /// Its keys, in their order.
+    pub keys: Vec<DocumentedKey>,
+}
+
+/// A key with its documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentedKey {
+    /// Its name in the section.
+    pub name: String,
+    /// What it says.
+    pub about: String,
+    /// Its shipped value in TOML; `None` where it is not set.
+    pub default: Option<String>,
+}
+
+type Lines = [&'static str];
+
+/// Lines of documentation, each of which begins with a space, as one text.
+fn join(lines: &Lines) -> String {
+    lines.concat().trim().to_owned()
 }
 
 /// A section with the documentation of all that is in it.

@@ -172,6 +172,11 @@ impl Connections {
         }
     }
 
+    /// Makes these the operator's own prefixes. Who has a place keeps it.
+    pub fn set_local(&mut self, local: &[IpNet]) {
+        self.admission.set_local(local);
+    }
+
     /// Adds the flows of a window, and what the follower says of them.
     pub fn add(&mut self, window: &Window, followed: &Followed) {
         self.window = window.flows.len() as u64;

@@ -13,8 +13,9 @@ use smtp_user::args::{
     self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
 };
 use smtp_user::failure::Failure;
-use smtp_user::{agent, config, doctor, meter, reading, replay, top};
-use tracing_subscriber::EnvFilter;
+use smtp_user::{agent, config, doctor, journal, meter, reading, replay, top};
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, fmt};
 
 fn main() -> ExitCode {
     let arguments = match args::parse() {
@@ -24,8 +25,13 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(failure) => {
+            let prefix = if journal::is_stderr() {
+                journal::prefix(&Level::ERROR)
+            } else {
+                ""
+            };
             // Not eprintln, which panics when standard error is closed.
-            let _ = writeln!(io::stderr(), "smtpflow: {failure}");
+            let _ = writeln!(io::stderr(), "{prefix}smtpflow: {failure}");
             ExitCode::from(failure.kind.exit_code())
         }
     }
@@ -37,7 +43,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(run) => {
             let file = run.config.clone();
-            agent::run(run.config()?, file.as_deref())?;
+            agent::run(run.config()?, file.as_deref(), move || run.config())?;
         }
         Command::Attach(attach) => {
             for line in agent::attach(&attach.config()?)? {
@@ -108,7 +114,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             }
         }
         Command::Detach(detach) => {
-            let detached = meter::xdp::detach(&detach.pins, &detach.interface)?;
+            let (pins, interfaces) = detach.options()?;
+            let detached = meter::xdp::detach(&pins, &interfaces)?;
             if detached.is_empty() {
                 print("nothing is attached\n")?;
             }
@@ -120,6 +127,18 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             config::Config::from_file(&file)?;
             print(&format!("{}: good\n", file.display()))?;
         }
+        Command::Config(ConfigCommand::NamesInterface { file }) => {
+            let config = config::Config::from_file(&file);
+            if config.is_ok_and(|config| config.meter.interfaces.is_empty()) {
+                print(&format!(
+                    "{}: no interface to count on is named (meter.interfaces)\n",
+                    file.display()
+                ))?;
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Completions { shell } => print(&args::completions(shell))?,
+        Command::Man { page } => print(&page.render())?,
         Command::Config(ConfigCommand::Print { config }) => {
             print(&args::load(config.as_ref())?.to_toml())?;
         }
@@ -142,7 +161,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Sends events of this program, and of libraries that use the `log` crate (aya-log, which brings
-/// the kernel program's own), to standard error.
+/// the kernel program's own), to standard error; where that is the journal, as the journal reads it.
 fn start_log(log: &LogArgs) -> Result<(), Failure> {
     let level = log.log_level.name();
     // What libraries say about every connection and every relocation helps nobody who looks for lost
@@ -151,17 +170,30 @@ fn start_log(log: &LogArgs) -> Result<(), Failure> {
     let filter = EnvFilter::new(format!(
         "{level},axum={library},aya={library},hyper={library},tower={library}"
     ));
-    let builder = tracing_subscriber::fmt()
+    let builder = fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         // It would report a closed standard error there, and panic.
         .log_internal_errors(false);
-    match log.log_format {
-        LogFormat::Text => {
+    match (log.log_format, journal::is_stderr()) {
+        (LogFormat::Text, false) => {
             let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             builder.with_ansi(colour).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        // The journal notes the time and the level by itself.
+        (LogFormat::Text, true) => {
+            let form = fmt::format().without_time().with_level(false);
+            builder
+                .with_ansi(false)
+                .event_format(journal::Prefixed(form))
+                .try_init()
+        }
+        (LogFormat::Json, false) => builder.json().flatten_event(true).try_init(),
+        (LogFormat::Json, true) => builder
+            .json()
+            .flatten_event(true)
+            .map_event_format(journal::Prefixed)
+            .try_init(),
     }
     .map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
     Ok(())

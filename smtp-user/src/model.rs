@@ -497,6 +497,33 @@ pub struct Snapshot {
     pub notifications: Notifications,
     /// The store; `None` where the agent runs without one.
     pub store: Option<StoreState>,
+    /// The configuration.
+    pub config: ConfigState,
+}
+
+/// How the configuration was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigState {
+    /// Whether what was read last is in force, and not what was before.
+    pub successful: bool,
+    /// When what is in force was read.
+    pub loaded_at: SystemTime,
+    /// How many times it was read since the start, which is the first.
+    pub reads: u64,
+    /// Keys whose values in the file take a restart, as SECTION.KEY.
+    pub restart: Arc<[String]>,
+}
+
+impl ConfigState {
+    /// All of it is in force since then.
+    pub fn loaded(at: SystemTime) -> Self {
+        Self {
+            successful: true,
+            loaded_at: at,
+            reads: 1,
+            restart: Arc::default(),
+        }
+    }
 }
 
 /// What has just happened, for those who wait for it.
@@ -506,4 +533,6 @@ pub enum Event {
     Drained(Arc<Snapshot>),
     /// The state of a verdict has changed.
     Verdict(Arc<VerdictNews>),
+    /// The configuration was read anew: this is the snapshot after it.
+    Reloaded(Arc<Snapshot>),
 }

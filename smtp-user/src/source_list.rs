@@ -145,6 +145,14 @@ impl SourceList {
         }
     }
 
+    /// Makes these the operator's own prefixes. Who is in the list stays there.
+    pub fn set_local(&mut self, local: &[IpNet]) {
+        self.admission.set_local(local);
+        for row in &mut self.rows {
+            row.scope = self.admission.scope(row.address.into());
+        }
+    }
+
     /// Sources in the list.
     pub const fn len(&self) -> usize {
         self.rows.len()
@@ -498,6 +506,23 @@ mod tests {
         list.count(&[source("192.0.2.1", 2)]);
         assert_eq!(row(&list, "192.0.2.1").window.c2s_packets, 2);
         assert_eq!(row(&list, "192.0.2.1").total.c2s_packets, 2 + (1 << 40));
+    }
+
+    #[test]
+    fn scope_follows_another_prefix_list() {
+        let prefixes = |list: &[&str]| -> Vec<IpNet> {
+            list.iter().map(|prefix| prefix.parse().unwrap()).collect()
+        };
+        let mut list = SourceList::new(prefixes(&["192.0.2.0/24"]), 10, SEEDS);
+        for address in ["192.0.2.1", "198.51.100.1"] {
+            list.restore(&source(address, 1));
+        }
+        let scopes = |list: &SourceList| list.iter().map(Listed::scope).collect::<Vec<_>>();
+        assert_eq!(scopes(&list), [Scope::Local, Scope::Remote]);
+        list.set_local(&prefixes(&["198.51.100.0/24"]));
+        assert_eq!(scopes(&list), [Scope::Remote, Scope::Local]);
+        list.set_local(&[]);
+        assert_eq!(scopes(&list), [Scope::Unknown, Scope::Unknown]);
     }
 
     #[test]

@@ -211,6 +211,12 @@ impl Store {
         self.retention = retention;
     }
 
+    /// Makes these the operator's own prefixes, see [`Store::open_for`].
+    pub fn set_local(&mut self, local: &[IpNet]) {
+        self.admission.set_local(local);
+        self.pending.set_local(local);
+    }
+
     /// Whether counts wait in memory because they could not be written.
     pub fn is_behind(&self) -> bool {
         !self.pending.is_empty()

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use smtp_common::flow::Totals;
 use smtp_user::connections::{Connections, Follower, Limits, SharedConnections};
 use smtp_user::history::History;
-use smtp_user::model::{Identity, Snapshot, Tally, Window};
+use smtp_user::model::{ConfigState, Identity, Snapshot, Tally, Window};
 use smtp_user::serve;
 use smtp_user::source_list::{SharedSources, SourceList};
 use smtpflow_tests::cost::{Cost, measure, median, resident_mib};
@@ -60,6 +60,7 @@ impl Recorder {
             notifications: Default::default(),
             open: Default::default(),
             store: None,
+            config: ConfigState::loaded(now),
         };
         let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
         Self {
@@ -189,7 +190,12 @@ fn ask(recorder: &Recorder) {
         recorder.connections.clone(),
         recorder.sources.clone(),
     );
-    runtime.spawn(serve::serve(listener, options, feed, stop));
+    runtime.spawn(serve::serve(
+        listener,
+        watch::channel(Arc::new(options)).1,
+        feed,
+        stop,
+    ));
     for path in [
         "/metrics",
         "/api/v1/sources?limit=100",

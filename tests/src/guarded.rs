@@ -125,6 +125,22 @@ impl Rig {
         options
     }
 
+    /// A program that is smtpflow with no more than these capabilities in its bounding set.
+    pub fn bounded(&self, capabilities: &str) -> PathBuf {
+        let path = self.programs.join("bounded");
+        let set = capabilities.replace(',', ",+");
+        let text = format!(
+            "#!/bin/sh\nexec {} --bounding-set=-all,+{set} {} \"$@\"\n",
+            command::find("setpriv")
+                .expect("setpriv, of util-linux")
+                .display(),
+            self.programs.join("smtpflow").display()
+        );
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        path
+    }
+
     /// Starts it, and waits until it counts.
     pub fn start(&self, options: &AgentOptions) -> Agent {
         let mut agent = self.lab.agent(options).expect("the agent starts");

@@ -116,6 +116,10 @@ const ANSWERS: &[Answer] = &[
         "GET /api/v1/events: the data of an event verdict",
         serve::verdict_event_fields,
     ),
+    (
+        "GET /api/v1/events: the data of an event config",
+        serve::config_event_fields,
+    ),
     ("GET /readyz", serve::ready_fields),
 ];
 

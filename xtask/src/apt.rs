@@ -123,6 +123,18 @@ pub const PYTHON: &[Need] = &[
     },
 ];
 
+/// What looks at packages, units and pages of the manual, and the shells that completions are for.
+pub const PACKAGING: &[Need] = &[
+    Need::program("lintian", "lintian"),
+    Need::program("mandoc", "mandoc"),
+    Need::program("man-db", "man"),
+    Need::program("systemd", "systemd-analyze"),
+    Need::program("strace", "strace"),
+    Need::program("binutils", "readelf"),
+    Need::program("zsh", "zsh"),
+    Need::program("fish", "fish"),
+];
+
 /// What the benchmark compares with, and what keeps it to a CPU.
 pub const RIVALS: &[Need] = &[
     Need::program("nftables", "nft"),

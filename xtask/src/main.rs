@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod evaluate;
+mod package;
 mod screenshots;
 mod setup;
 mod test;
@@ -50,6 +51,16 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Take the README's pictures of the page (needs root)
     Screenshots(screenshots::ScreenshotsArgs),
+    /// Build the Debian package
+    Deb(package::DebArgs),
+    /// Build the agent as one file that needs no library
+    Static(package::StaticArgs),
+    /// Write what the agent is made of, as a bill of materials (CycloneDX)
+    Sbom(package::SbomArgs),
+    /// Check licences, sources and known vulnerabilities of what is built in
+    Deny,
+    /// Build the kernel program by itself, to compare builds
+    Ebpf(package::EbpfArgs),
     /// Say who is found in labelled traffic, and who is accused wrongly
     Evaluate(evaluate::EvaluateArgs),
 }
@@ -75,6 +86,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Vm(args) => vm::run(&args),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Screenshots(args) => screenshots::run(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Deb(args) => package::deb(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Static(args) => package::static_build(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Sbom(args) => package::sbom(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Deny => package::deny().map(|()| ExitCode::SUCCESS),
+        Verb::Ebpf(args) => package::ebpf(&args).map(|()| ExitCode::SUCCESS),
         Verb::Evaluate(args) => evaluate::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -74,11 +74,7 @@ impl Judging {
             opened: 0,
             expired: HashSet::new(),
         };
-        if !judging.court.judge.policy().judges() {
-            tracing::warn!(
-                "no host is judged: say which are yours with --local PREFIX (networks.local)"
-            );
-        }
+        judging.say_if_nobody();
         if let Some(store) = store {
             judging.clock = store.clock();
             judging.know(store.relays()?);
@@ -93,6 +89,46 @@ impl Judging {
             judging.news.clear();
         }
         Ok(judging)
+    }
+
+    fn say_if_nobody(&self) {
+        if !self.court.judge.policy().judges() {
+            tracing::warn!(
+                "no host is judged: say which are yours with --local PREFIX (networks.local)"
+            );
+        }
+    }
+
+    /// Judges by this configuration from the next window on. Where it makes others of those who are
+    /// judged, history is judged anew. Without a store there is none: then what was counted until now
+    /// stays with the subjects that it was counted for.
+    pub(super) fn reload(&mut self, config: &Config, store: Option<&mut Store>) {
+        let mut policy = config.policy();
+        policy.know(&self.stored);
+        let before = self.court.judge.policy();
+        let judged = before.judges();
+        self.is_stale |= !policy.remembers_as(before);
+        if self.configured != config.relay {
+            self.configured.clone_from(&config.relay);
+            // One that was given a later day may end again.
+            self.expired.clear();
+        }
+        self.court.set_policy(policy);
+        if judged {
+            self.say_if_nobody();
+        }
+        // The docket may need verdicts that were closed earlier.
+        self.data_version = None;
+        match store {
+            Some(store) => {
+                self.take_over(store);
+                self.refresh(store);
+            }
+            None => {
+                let changes = self.court.excuse(self.clock.end);
+                self.note(changes, None);
+            }
+        }
     }
 
     /// Makes these the known relays of the store.

@@ -41,6 +41,8 @@ pub(super) enum News {
     Points(Vec<ObservationPoint>),
     /// People have decided something between two drains.
     Judged(Judged),
+    /// Another configuration is in force here, or nothing of it is.
+    Reloaded(Result<Judged, Failure>),
 }
 
 /// What the meter's thread is told.
@@ -51,6 +53,8 @@ pub(super) enum Command {
     LinksChanged,
     /// That people have changed something in the store.
     StoreChanged,
+    /// To go by another configuration.
+    Reload(Box<Config>),
 }
 
 /// A window that was drained.
@@ -137,6 +141,7 @@ pub(super) fn meter_thread(
     // Nobody listens: then the agent is ending, and so does this thread, at its first wait.
     let _ = ready.send(started);
 
+    let mut keep_attached = config.meter.keep_attached;
     let mut follower = Follower::new(&limits(config));
     let mut next = Instant::now();
     if !recovered {
@@ -159,6 +164,15 @@ pub(super) fn meter_thread(
             Ok(Command::StoreChanged) => {
                 judging.look(store.as_mut());
                 let _ = news.blocking_send(News::Judged(judging.judged()));
+                (false, false)
+            }
+            Ok(Command::Reload(config)) => {
+                let reloaded = reload(&mut meter, &mut judging, store.as_mut(), &config);
+                if reloaded.is_ok() {
+                    keep_attached = config.meter.keep_attached;
+                }
+                let reloaded = reloaded.map(|()| judging.judged());
+                let _ = news.blocking_send(News::Reloaded(reloaded));
                 (false, false)
             }
             Err(std_mpsc::RecvTimeoutError::Timeout) => (false, Instant::now() >= next),
@@ -199,11 +213,27 @@ pub(super) fn meter_thread(
         next = Instant::now() + until_end(config.meter.window, SystemTime::now());
     }
     judging.finish(store.as_mut());
-    if config.meter.keep_attached || config.meter.attached {
+    if keep_attached || config.meter.attached {
         tracing::info!("still attached and counting; smtpflow detach ends that");
         return Ok(());
     }
     meter.detach()
+}
+
+/// Goes by another configuration. The kernel comes first, as it alone can refuse.
+fn reload(
+    meter: &mut XdpMeter,
+    judging: &mut Judging,
+    mut store: Option<&mut Store>,
+    config: &Config,
+) -> Result<(), Failure> {
+    meter.set_local(&config.networks.local)?;
+    if let Some(store) = &mut store {
+        store.set_local(&config.networks.local);
+        store.retain(retention(config));
+    }
+    judging.reload(config, store);
+    Ok(())
 }
 
 /// How long the running window still is. Windows end at multiples of their length in UTC, so that

@@ -1,5 +1,6 @@
 //! What the server reads: made from what the meter's thread tells.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,12 +10,14 @@ use super::judging::Judged;
 use super::metering::{Drained, News, Started};
 use crate::alertmanager;
 use crate::archive::Archive;
-use crate::config::Config;
+use crate::config::{Config, Reload};
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
 use crate::model::session::FlowSummary;
 use crate::model::verdict::{Verdict, VerdictNews, VerdictSummary};
-use crate::model::{Drain, Event, Identity, ObservationPoint, Snapshot, StoreState, Tally};
+use crate::model::{
+    ConfigState, Drain, Event, Identity, ObservationPoint, Snapshot, StoreState, Tally,
+};
 use crate::source_list::SharedSources;
 
 /// The bounds of what is kept of connections.
@@ -45,6 +48,7 @@ pub(super) struct Recorder {
     drain_failing: bool,
     store: Option<StoreState>,
     alerts: Option<alertmanager::Feed>,
+    config: ConfigState,
 }
 
 impl Recorder {
@@ -69,6 +73,7 @@ impl Recorder {
             alerts.tell(&judged.open);
         }
         Self {
+            config: ConfigState::loaded(SystemTime::now()),
             identity,
             points,
             history,
@@ -110,6 +115,7 @@ impl Recorder {
                 snapshots.send_replace(Arc::new(self.snapshot()));
                 tell(verdicts, events);
             }
+            News::Reloaded(_) => unreachable!("the agent takes it over by Recorder::reload"),
             News::DrainFailed => {
                 self.drain_failures += 1;
                 self.drain_failing = true;
@@ -120,6 +126,47 @@ impl Recorder {
                 snapshots.send_replace(Arc::new(self.snapshot()));
             }
         }
+    }
+
+    /// Goes by another configuration, which the meter's thread has taken over.
+    pub(super) fn reload(
+        &mut self,
+        reload: &Reload,
+        listen: SocketAddr,
+        judged: Judged,
+        (snapshots, events): (&watch::Sender<Arc<Snapshot>>, &broadcast::Sender<Event>),
+    ) {
+        let config = &reload.config;
+        if let Some(archive) = &self.archive {
+            archive.reload(config, &judged.relays);
+        }
+        if reload.changed.iter().any(|key| key == "networks.local") {
+            self.sources.write().set_local(&config.networks.local);
+            self.connections.write().set_local(&config.networks.local);
+        }
+        if let Err(failure) = alertmanager::Feed::reload(&mut self.alerts, config, listen) {
+            tracing::error!("{failure}");
+        }
+        self.config = ConfigState {
+            restart: reload.restart.as_slice().into(),
+            reads: self.config.reads + 1,
+            ..ConfigState::loaded(SystemTime::now())
+        };
+        let news = self.take(judged);
+        snapshots.send_replace(Arc::new(self.snapshot()));
+        let _ = events.send(Event::Reloaded(snapshots.borrow().clone()));
+        tell(news, events);
+    }
+
+    /// Notes that another configuration was not taken, and the one before is still in force.
+    pub(super) fn keep(
+        &mut self,
+        (snapshots, events): (&watch::Sender<Arc<Snapshot>>, &broadcast::Sender<Event>),
+    ) {
+        self.config.successful = false;
+        self.config.reads += 1;
+        snapshots.send_replace(Arc::new(self.snapshot()));
+        let _ = events.send(Event::Reloaded(snapshots.borrow().clone()));
     }
 
     /// Takes over what verdicts are now; gives what there is to tell of them.
@@ -208,6 +255,7 @@ impl Recorder {
                 .map(alertmanager::Feed::account)
                 .unwrap_or_default(),
             store: self.store.clone(),
+            config: self.config.clone(),
         }
     }
 }

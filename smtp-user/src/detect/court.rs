@@ -4,7 +4,7 @@
 
 use ipnet::IpNet;
 
-use super::{Docket, Judge, Relay, Settings};
+use super::{Docket, Judge, Policy, Relay, Settings};
 use crate::model::period::{Bucket, milliseconds};
 use crate::model::prefix::show;
 use crate::model::verdict::{Unjudged, VerdictChange};
@@ -25,6 +25,12 @@ impl Court {
             judge: Judge::new(settings.clone(), local, relays),
             docket: Docket::new(settings),
         }
+    }
+
+    /// Goes by this policy from now on, see [`Judge::set_policy`] and [`Docket::set_settings`].
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.docket.set_settings(policy.settings());
+        self.judge.set_policy(policy);
     }
 
     /// Ends the open verdicts about known relays, which are not judged. Those with a limit of their own

@@ -82,6 +82,15 @@ impl Docket {
         }
     }
 
+    /// Goes by these settings from now on. Closed verdicts that matter by them and not by those before
+    /// are there after the next [`Docket::load`].
+    pub fn set_settings(&mut self, settings: &Settings) {
+        self.quiet = settings.quiet.milliseconds();
+        self.reopen = settings.reopen.milliseconds();
+        self.mute = settings.mute.milliseconds();
+        self.quiet_text = settings.quiet.to_string();
+    }
+
     /// Findings that found no place, since the docket was made, each counted once a window.
     pub const fn unopened(&self) -> u64 {
         self.unopened

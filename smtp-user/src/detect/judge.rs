@@ -135,6 +135,11 @@ impl Judge {
         self.policy.know(stored)
     }
 
+    /// Judges by this policy from now on. What was counted stays where it is, as for [`Judge::know`].
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// Subjects that are watched.
     pub fn subjects(&self) -> usize {
         self.subjects.len()

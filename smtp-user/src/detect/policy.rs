@@ -40,6 +40,24 @@ impl Policy {
         before != self.relays.split_off(length)
     }
 
+    /// Whether a judge of the other policy remembers what one of this policy would: whether the same
+    /// addresses are judged, as the same subjects, and as many of them and of their hours are kept.
+    pub fn remembers_as(&self, other: &Self) -> bool {
+        let (mine, others) = (&self.settings, &other.settings);
+        let length = mine.ipv6_prefix.get() as u8;
+        let limit = |settings: &Settings| settings.persistence.low.min(settings.persistence.high);
+        self.local == other.local
+            && mine.ipv6_prefix == others.ipv6_prefix
+            && mine.subjects == others.subjects
+            && limit(mine) == limit(others)
+            && self.relays.split_off(length) == other.relays.split_off(length)
+    }
+
+    /// The operator's own prefixes.
+    pub fn local(&self) -> &[IpNet] {
+        &self.local
+    }
+
     /// The parameters of all detectors.
     pub const fn settings(&self) -> &Settings {
         &self.settings

@@ -500,6 +500,7 @@ impl Status {
             open: _,
             notifications: _,
             store,
+            config: _,
         } = snapshot;
         Self {
             schema: SCHEMA,

@@ -12,13 +12,14 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
 use super::App;
-use super::api::SCHEMA;
+use super::api::{SCHEMA, rfc3339};
 use super::document::{Schema, Schemas, answer, flatten};
 use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::Params;
 use crate::config::Config;
 use crate::detect::DETECTORS;
+use crate::model::ConfigState;
 
 /// Stands for what is not shown.
 const HIDDEN: &str = "(hidden)";
@@ -89,6 +90,12 @@ answer! {
     pub(super) struct InForce {
         /// Version of the form of this answer.
         schema: u32,
+        /// When it was read.
+        loaded_at: String,
+        /// Whether that was the last time: false if the file was read again and could not be taken.
+        last_reload_successful: bool,
+        /// Keys whose values in the file take a restart, as SECTION.KEY.
+        restart: Vec<String>,
         /// The sections with their keys, as `smtpflow config print` documents them; null is a key that is not set.
         config: Sections,
         /// The keys whose values are not shown, as SECTION.KEY.
@@ -143,12 +150,15 @@ fn masked(value: Value, path: &str, hidden: &mut Vec<String>) -> Value {
 }
 
 impl InForce {
-    fn new(config: &Config) -> Result<Self, Problem> {
+    fn new(config: &Config, state: &ConfigState) -> Result<Self, Problem> {
         let value = serde_json::to_value(config).map_err(|error| Problem::internal(&error))?;
         let mut hidden = Vec::new();
         let config = Sections(masked(value, "", &mut hidden));
         Ok(Self {
             schema: SCHEMA,
+            loaded_at: rfc3339(state.loaded_at),
+            last_reload_successful: state.successful,
+            restart: state.restart.to_vec(),
             config,
             hidden,
         })
@@ -157,7 +167,7 @@ impl InForce {
 
 /// The configuration in force.
 pub(super) fn view(app: &App) -> Result<InForce, Problem> {
-    InForce::new(&app.config)
+    InForce::new(&app.config(), &app.snapshot().config)
 }
 
 pub(super) async fn config(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
@@ -203,7 +213,8 @@ mod tests {
             expires: Some("2027-06-30".parse().expect("a date")),
             connections: Some(7),
         });
-        let in_force = InForce::new(&config).expect("JSON");
+        let state = ConfigState::loaded(std::time::UNIX_EPOCH);
+        let in_force = InForce::new(&config, &state).expect("JSON");
         assert!(
             in_force.hidden.is_empty(),
             "think about {:?}: a key that holds no secret belongs to PUBLIC",

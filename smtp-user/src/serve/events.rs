@@ -1,7 +1,7 @@
 //! `/api/v1/events`: what happens, as it happens (Server-Sent Events, HTML standard section 9.2).
 //!
-//! Contract: an event `drain` for each window, and an event `verdict` for each change of a verdict's
-//! state, whoever made it. At first comes the last drain, so that nobody waits for the next one, unless the
+//! Contract: an event `drain` for each window, an event `verdict` for each change of a verdict's
+//! state, whoever made it, and an event `config` each time that the configuration is read. At first comes the last drain, so that nobody waits for the next one, unless the
 //! client says by `Last-Event-ID` that it has it. Events say that there is something new; what there is,
 //! the other resources say, so nothing is lost with an event. An `id` is never given to two of them.
 //!
@@ -34,8 +34,9 @@ use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::Params;
 use super::{App, Client, Clients, Peer, REQUEST_TIME};
+use crate::model::period::milliseconds;
 use crate::model::verdict::VerdictNews;
-use crate::model::{Event, Snapshot};
+use crate::model::{ConfigState, Event, Snapshot};
 use crate::report::verdicts::{JsonBrief, JsonEvent};
 
 /// Events that a stream may be behind.
@@ -92,6 +93,20 @@ answer! {
     }
 }
 
+answer! {
+    /// The data of an event `config`.
+    pub(super) struct ConfigEvent {
+        /// Version of the form of this object.
+        schema: u32,
+        /// Whether what was read is in force now, and not what was before.
+        successful: bool,
+        /// When what is in force was read; `/api/v1/config` shows it.
+        loaded_at: String,
+        /// Keys whose values in the file take a restart, as SECTION.KEY.
+        restart: Vec<String>,
+    }
+}
+
 /// What can be asked here.
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -108,6 +123,11 @@ pub fn drain_event_fields() -> Vec<(String, String)> {
 /// Path and meaning of every field of the data of an event `verdict`.
 pub fn verdict_event_fields() -> Vec<(String, String)> {
     flatten(VerdictEvent::FIELDS)
+}
+
+/// Path and meaning of every field of the data of an event `config`.
+pub fn config_event_fields() -> Vec<(String, String)> {
+    flatten(ConfigEvent::FIELDS)
 }
 
 /// The way between a connection and the requests on it.
@@ -286,12 +306,28 @@ fn text(event: &Event) -> String {
             };
             message("verdict", &id, &data)
         }
+        Event::Reloaded(snapshot) => {
+            let ConfigState {
+                successful,
+                loaded_at,
+                reads,
+                restart,
+            } = &snapshot.config;
+            let data = ConfigEvent {
+                schema: SCHEMA,
+                successful: *successful,
+                loaded_at: rfc3339(*loaded_at),
+                restart: restart.to_vec(),
+            };
+            let started = milliseconds(snapshot.identity.started_at);
+            message("config", &format!("config-{started}-{reads}"), &data)
+        }
     }
 }
 
 /// The same drain of the same agent has the same.
 fn drain_id(snapshot: &Snapshot) -> String {
-    let started = crate::model::period::milliseconds(snapshot.identity.started_at);
+    let started = milliseconds(snapshot.identity.started_at);
     format!("drain-{started}-{}", snapshot.drains)
 }
 

@@ -10,8 +10,8 @@ use smtp_common::flow::{FlowKey, Totals};
 use crate::connections::{Connections, Follower, Limits};
 use crate::model::verdict::VerdictSummary;
 use crate::model::{
-    AttachMode, Drain, Flow, Identity, Notifications, ObservationPoint, PointState, Scope,
-    Snapshot, Source, SourceRow, StoreState, Tally, Window,
+    AttachMode, ConfigState, Drain, Flow, Identity, Notifications, ObservationPoint, PointState,
+    Scope, Snapshot, Source, SourceRow, StoreState, Tally, Window,
 };
 use crate::source_list::{Listed, SourceList};
 
@@ -230,6 +230,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
         },
         open: Arc::default(),
         notifications: Notifications::default(),
+        config: ConfigState::loaded(now - Duration::from_secs(100)),
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
             since: now - Duration::from_secs(5000),

@@ -198,7 +198,7 @@ pub(super) async fn sources(
     State(app): State<App>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let options = app.config.metrics.clone();
+    let options = app.config().metrics.clone();
     if options.sources == 0 {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,

@@ -74,7 +74,7 @@ use crate::source_list::{SharedSources, SourceList};
 pub use self::api::status_fields;
 pub use self::config::config_fields;
 pub use self::distribution::distribution_fields;
-pub use self::events::{EVENTS, drain_event_fields, verdict_event_fields};
+pub use self::events::{EVENTS, config_event_fields, drain_event_fields, verdict_event_fields};
 pub use self::interfaces::interfaces_fields;
 pub use self::pairs::pairs_fields;
 pub use self::ready::ready_fields;
@@ -131,36 +131,54 @@ pub struct Options {
     pub act_token: Option<Token>,
 }
 
+impl Options {
+    /// On this address, with the tokens that are in their files now.
+    fn read(listen: SocketAddr, config: &configuration::Serve) -> Result<Self, Failure> {
+        let configuration::Serve {
+            listen: _,
+            token_file,
+            act_token_file,
+            public_url: _,
+        } = config;
+        let token = token_file.as_deref().map(Token::load).transpose()?;
+        let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
+        if let (Some(token), Some(act_token)) = (&token, &act_token)
+            && token.equals(act_token)
+        {
+            return Err(Failure::new(
+                Kind::BadConfig,
+                "the act token (serve.act_token_file) is the read token (serve.token_file), so that \
+                 whoever may read could change; make another one: openssl rand -hex 32",
+            ));
+        }
+        if token.is_none() && act_token.is_none() && !listen.ip().to_canonical().is_loopback() {
+            return Err(Failure::new(
+                Kind::BadConfig,
+                format!(
+                    "cannot serve on {listen} without a token: everybody who reaches it could read who \
+                     sends mail; name a file with one (serve.token_file), or listen on \
+                     127.0.0.1:{} and come through SSH or a proxy",
+                    listen.port()
+                ),
+            ));
+        }
+        Ok(Self {
+            listen,
+            token,
+            act_token,
+        })
+    }
+
+    /// The same address with the tokens that are in their files now.
+    pub fn reload(&self, config: &configuration::Serve) -> Result<Self, Failure> {
+        Self::read(self.listen, config)
+    }
+}
+
 /// Takes the port, before anything else is done that would have to be undone.
 pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Failure> {
-    let configuration::Serve {
-        listen,
-        token_file,
-        act_token_file,
-        public_url: _,
-    } = config;
-    let token = token_file.as_deref().map(Token::load).transpose()?;
-    let act_token = act_token_file.as_deref().map(Token::load).transpose()?;
-    if let (Some(token), Some(act_token)) = (&token, &act_token)
-        && token.equals(act_token)
-    {
-        return Err(Failure::new(
-            Kind::BadConfig,
-            "the act token (serve.act_token_file) is the read token (serve.token_file), so that \
-             whoever may read could change; make another one: openssl rand -hex 32",
-        ));
-    }
-    if token.is_none() && act_token.is_none() && !listen.ip().to_canonical().is_loopback() {
-        return Err(Failure::new(
-            Kind::BadConfig,
-            format!(
-                "cannot serve on {listen} without a token: everybody who reaches it could read who \
-                 sends mail; name a file with one (serve.token_file), or listen on \
-                 127.0.0.1:{} and come through SSH or a proxy",
-                listen.port()
-            ),
-        ));
-    }
+    let listen = config.listen;
+    let mut options = Options::read(listen, config)?;
     let listener = TcpListener::bind(listen).map_err(|error| {
         let (kind, way_out) = match error.kind() {
             ErrorKind::AddrInUse => (
@@ -186,14 +204,9 @@ pub fn bind(config: &configuration::Serve) -> Result<(TcpListener, Options), Fai
         )
     })?;
     // Port 0 means any: what clients have to name is the one that it became.
-    let listen = listener
+    options.listen = listener
         .local_addr()
         .context("cannot ask for the address of the listener")?;
-    let options = Options {
-        listen,
-        token,
-        act_token,
-    };
     Ok((listener, options))
 }
 
@@ -212,7 +225,7 @@ pub struct Feed {
     /// Is called when something was changed in the store.
     pub changed: Arc<dyn Fn() + Send + Sync>,
     /// The configuration in force.
-    pub config: Arc<Config>,
+    pub config: watch::Receiver<Arc<Config>>,
 }
 
 impl Feed {
@@ -229,7 +242,7 @@ impl Feed {
             archive: None,
             events: broadcast::channel(EVENTS).0,
             changed: Arc::new(|| {}),
-            config: Arc::default(),
+            config: watch::channel(Arc::default()).1,
         }
     }
 }
@@ -237,7 +250,7 @@ impl Feed {
 /// What handlers share.
 #[derive(Clone)]
 struct App {
-    options: Arc<Options>,
+    options: watch::Receiver<Arc<Options>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     connections: SharedConnections,
     sources: SharedSources,
@@ -248,7 +261,7 @@ struct App {
     scans: Arc<Semaphore>,
     looks: Arc<Semaphore>,
     changes: Arc<Semaphore>,
-    config: Arc<Config>,
+    config: watch::Receiver<Arc<Config>>,
     cache: Arc<Cache>,
     sums: Arc<Sums>,
 }
@@ -257,6 +270,16 @@ impl App {
     /// The newest figures.
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()
+    }
+
+    /// Who may read and change.
+    fn options(&self) -> Arc<Options> {
+        self.options.borrow().clone()
+    }
+
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
     }
 
     /// Does something that looks at all sources, where it holds up nobody.
@@ -311,10 +334,11 @@ impl App {
 #[derive(Clone, Copy, Debug)]
 struct Peer(IpAddr);
 
-/// Serves until `shutdown` becomes true or its sender is gone.
+/// Serves until `shutdown` becomes true or its sender is gone. `options` are those of the listener; their
+/// tokens may change meanwhile.
 pub async fn serve(
     listener: TcpListener,
-    options: Options,
+    options: watch::Receiver<Arc<Options>>,
     feed: Feed,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -464,7 +488,11 @@ impl Drop for Client {
 }
 
 /// All routes, behind the guard, with the security headers on every answer.
-fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Router {
+fn router(
+    options: watch::Receiver<Arc<Options>>,
+    feed: Feed,
+    shutdown: watch::Receiver<bool>,
+) -> Router {
     let Feed {
         snapshots,
         connections,
@@ -475,7 +503,7 @@ fn router(options: Options, feed: Feed, shutdown: watch::Receiver<bool>) -> Rout
         config,
     } = feed;
     let app = App {
-        options: Arc::new(options),
+        options,
         snapshots,
         connections,
         sources,
@@ -549,14 +577,14 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     }
     let answer = async {
         if method == Method::POST {
-            auth::may_change(&app.options, &request).map_err(|denied| denied.answer(&request))?;
+            auth::may_change(&app.options(), &request).map_err(|denied| denied.answer(&request))?;
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        auth::may_read(&app.options, peer, &request).map_err(|denied| denied.answer(&request))?;
+        auth::may_read(&app.options(), peer, &request).map_err(|denied| denied.answer(&request))?;
         Ok(next.run(request).await)
     };
     match timeout(REQUEST_TIME, answer).await {

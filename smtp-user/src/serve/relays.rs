@@ -210,7 +210,7 @@ pub(super) async fn add(
     let changed = app
         .change(move |path| {
             let policy = archive.policy();
-            check_new(relay.prefix, policy.configured_relays(), archive.local())?;
+            check_new(relay.prefix, policy.configured_relays(), policy.local())?;
             let at = now();
             let new = NewRelay {
                 relay: &relay,

@@ -28,8 +28,14 @@ pub fn report_fields() -> Vec<(String, String)> {
 /// The report of a month.
 pub(super) async fn view(app: &App, month: Month) -> Result<Arc<PeriodReport>, Problem> {
     let make = app.look_up(move |archive| {
-        archive
-            .read(|reader| PeriodReport::read(reader, Some(month), month.period(), archive.local()))
+        archive.read(|reader| {
+            PeriodReport::read(
+                reader,
+                Some(month),
+                month.period(),
+                archive.policy().local(),
+            )
+        })
     });
     let weight = |report: &PeriodReport| {
         let listed = report.cases.hosts.len() + report.gaps.gaps.len();

@@ -285,7 +285,8 @@ async fn make(app: &App, query: &Query) -> Result<Sources, Problem> {
         }
         Span::Last(_) | Span::Month(_) => {
             app.look_up(move |archive| {
-                archive.read(|reader| kept::read(&query, reader, archive.local(), background))
+                archive
+                    .read(|reader| kept::read(&query, reader, archive.policy().local(), background))
             })
             .await?
         }

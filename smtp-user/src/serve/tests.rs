@@ -62,7 +62,12 @@ impl Server {
             ..Feed::new(receiver, connections, list.clone())
         };
         let events = feed.events.clone();
-        let serving = runtime.spawn(serve(listener, options, feed, stop));
+        let serving = runtime.spawn(serve(
+            listener,
+            watch::channel(Arc::new(options)).1,
+            feed,
+            stop,
+        ));
         Self {
             address,
             snapshots,

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use ipnet::IpNet;
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
@@ -51,6 +52,10 @@ impl Pending {
             places: HashMap::new(),
             runs: Vec::new(),
         }
+    }
+
+    pub(super) fn set_local(&mut self, local: &[IpNet]) {
+        self.admission.set_local(local);
     }
 
     #[cfg(test)]

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
-use crate::{apt, bench, setup, tools, workspace};
+use crate::{apt, bench, package, setup, tools, workspace};
 use report::Counts;
 
 /// Arguments of `test`.
@@ -68,6 +68,7 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
     ("bench", &["setup"], 30, Work::Call(bench::smoke)),
+    ("packagers", &["packages"], 30, Work::Call(packagers)),
     ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
     ("miri", &["nightly"], 30, Work::Nightly(MIRI)),
     (
@@ -78,8 +79,9 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ),
 ];
 
-/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has.
-const LONG_ONLY: &[&str] = &["libfuzzer"];
+/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so
+/// do the tools that make and look at a package, and a build for release.
+const LONG_ONLY: &[&str] = &["libfuzzer", "package", "packagers"];
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
 
@@ -147,6 +149,8 @@ const MIRI: &[&str] = &[
 
 /// What the integration tests need, and how long one file of them may take.
 const FILE_NEEDS: &[&str] = &["packages", "build"];
+/// What the file about packages needs.
+const PACKAGE_NEEDS: &[&str] = &["packagers", "build"];
 const FILE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What tells a test to run at its full size; `smtpflow_tests::long` reads it.
@@ -228,8 +232,12 @@ fn all_stages() -> Result<Vec<Stage>> {
         .collect();
     files.sort();
     stages.extend(files.into_iter().map(|name| Stage {
+        needs: if name == "package" {
+            PACKAGE_NEEDS
+        } else {
+            FILE_NEEDS
+        },
         name,
-        needs: FILE_NEEDS,
         limit: FILE_LIMIT,
         work: Work::File,
     }));
@@ -354,6 +362,12 @@ fn path_with_tools() -> Result<std::ffi::OsString> {
         .chain(std::env::split_paths(&path))
         .chain(["/usr/sbin", "/sbin"].map(Into::into));
     std::env::join_paths(folders).context("PATH holds a folder that cannot be listed")
+}
+
+/// The stage `packagers`: what the stage `package` needs.
+fn packagers() -> Result<()> {
+    apt::provide("the package", &[apt::PACKAGING])?;
+    package::provide_tools()
 }
 
 /// The stage `packages`.

@@ -263,3 +263,79 @@ fn what_people_decide_is_news_once_and_not_after_a_restart() {
     assert_eq!(judged.relays, [relay("192.0.2.25/32")]);
     assert!(scene.folder.path().exists());
 }
+
+/// Whom there are open verdicts about.
+fn flagged(judging: &mut Judging) -> Vec<String> {
+    let open = judging.judged().open;
+    let mut subjects: Vec<_> = open
+        .iter()
+        .map(|verdict| verdict.subject.to_string())
+        .collect();
+    subjects.sort();
+    subjects.dedup();
+    subjects
+}
+
+#[test]
+fn another_configuration_judges_as_a_restart_with_it_would() {
+    const OWN: &str = "192.0.2.9";
+    const STRANGER: &str = "198.51.100.9";
+    let mut scene = Scene::new();
+    scene.window(&[(OWN, 20), (STRANGER, 20), (RELAY, 9), (OTHER, 9)]);
+    assert_eq!(scene.connections(STRANGER), 0);
+    let config = &mut scene.config;
+    config.networks.local = ["198.51.100.0/24", "2001:db8::/32"]
+        .map(|prefix| prefix.parse().expect("a prefix"))
+        .into();
+    config.detect.ipv6_prefix = crate::detect::Within::new(128);
+    config.detect.volume.notice = 5;
+    config.relay.push(relay("2001:db8::25/128"));
+    scene.judging.reload(&scene.config, Some(&mut scene.store));
+    // Each as what it is now, with what was counted before.
+    for (host, connections) in [(OWN, 0), (STRANGER, 20), (RELAY, 9), (OTHER, 9)] {
+        assert_eq!(scene.connections(host), connections, "{host}");
+    }
+    scene.window(&[(OWN, 1), (STRANGER, 1), (RELAY, 1), (OTHER, 1)]);
+    let expected = ["198.51.100.9/32", "2001:db8::26/128"];
+    assert_eq!(flagged(&mut scene.judging), expected);
+    let mut scene = scene.restart();
+    assert_eq!(flagged(&mut scene.judging), expected);
+    assert_eq!(scene.connections(STRANGER), 21);
+    // A known relay that the file does not know any more is judged again.
+    scene.config.relay.clear();
+    scene.judging.reload(&scene.config, Some(&mut scene.store));
+    scene.window(&[(RELAY, 1)]);
+    assert_eq!(flagged(&mut scene.judging).len(), 3);
+}
+
+#[test]
+fn without_a_store_other_limits_are_those_of_the_next_window() {
+    let mut config = Config::default();
+    config.networks.local = vec!["192.0.2.0/24".parse().expect("a prefix")];
+    let mut judging = Judging::new(&config, None).expect("judging");
+    let window = |number: u64| Window {
+        epoch: number,
+        started_at: system_time(START + 10_000 * number),
+        length: Duration::from_secs(10),
+        tally: Tally::default(),
+        sources: vec![Source {
+            address: ip("192.0.2.9").into(),
+            totals: Totals {
+                connections: 10,
+                ..Totals::default()
+            },
+        }],
+        flows: Vec::new(),
+        lines_used: 0,
+        flip: Duration::ZERO,
+    };
+    judging.add(&window(1), &Folded::default(), None);
+    assert_eq!(flagged(&mut judging), [""; 0]);
+    config.detect.volume.notice = 15;
+    judging.reload(&config, None);
+    judging.add(&window(2), &Folded::default(), None);
+    assert_eq!(flagged(&mut judging), ["192.0.2.9/32"]);
+    config.relay.push(relay("192.0.2.9/32"));
+    judging.reload(&config, None);
+    assert_eq!(flagged(&mut judging), [""; 0], "what was found is over");
+}

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use aya_log::EbpfLogger;
+use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use smtp_common::flow::{FLOW_WAYS, Totals};
 use smtp_common::packet::Address;
@@ -158,6 +159,11 @@ impl XdpMeter {
             started,
             flip: Duration::ZERO,
         })
+    }
+
+    /// Makes these the operator's own prefixes, see [`Options::local`].
+    pub fn set_local(&mut self, local: &[IpNet]) -> Result<(), Failure> {
+        self.tables.set_local(local)
     }
 
     /// Loads every section that the kernel takes, and lets the group of the agent's user do with the pins

@@ -101,7 +101,7 @@ impl Pins {
         refuse_other_layouts(root)?;
         let open = File::open(&directory)
             .with_context(|| format!("cannot open {}", directory.display()))?;
-        Ok(Self {
+        let pins = Self {
             root: root.to_owned(),
             reached: format!("/proc/self/fd/{}", open.as_raw_fd()).into(),
             directory,
@@ -110,7 +110,48 @@ impl Pins {
             _attaching: attaching,
             _draining: draining,
             _open: open,
-        })
+        };
+        if part != Part::Reader && group.is_some() && nix::unistd::geteuid().is_root() {
+            pins.take_back()?;
+        }
+        Ok(pins)
+    }
+
+    /// Makes root the owner of what an agent has pinned that was another user by then: root that may not
+    /// override modes (`CAP_DAC_OVERRIDE`) could not open it.
+    fn take_back(&self) -> Result<(), Failure> {
+        for name in self.names()? {
+            let (path, _file) = self.held(&name)?;
+            chown(&path, Some(0), None)
+                .with_context(|| format!("cannot take back {}", self.shown(&name)))?;
+        }
+        Ok(())
+    }
+
+    /// The names of all that is pinned.
+    fn names(&self) -> anyhow::Result<Vec<String>> {
+        let listed = fs::read_dir(&self.reached).and_then(|entries| {
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            names.collect::<io::Result<_>>()
+        });
+        listed.with_context(|| format!("cannot list {}", self.directory.display()))
+    }
+
+    /// A pin, held open for its owner and mode alone, and how it is reached by that. It is neither a link
+    /// that leads elsewhere nor anything else that smtpflow does not make.
+    fn held(&self, name: &str) -> Result<(String, File), Failure> {
+        let (path, file) =
+            hold(&self.path(name)).with_context(|| format!("cannot open {}", self.shown(name)))?;
+        let metadata = file
+            .metadata()
+            .with_context(|| format!("cannot look at {}", self.shown(name)))?;
+        if metadata.is_file() && metadata.nlink() == 1 {
+            return Ok((path, file));
+        }
+        Err(untrusted(
+            &self.shown(name),
+            "it is no pin that smtpflow makes",
+        ))
     }
 
     /// Where the map or link of this name is reached.
@@ -173,52 +214,39 @@ impl Pins {
             return Ok(());
         };
         let whole = self.part == Part::Whole;
-        let open = |path: &Path| {
-            let file = fs::OpenOptions::new()
-                .read(true)
-                // Neither what a link leads to nor a device: only what is there.
-                .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
-                .open(path)
-                .with_context(|| format!("cannot open {}", path.display()))?;
-            anyhow::Ok(file)
-        };
-        let give = |file: &File, shown: &str, shared: bool, mode: u32| {
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let give = |path: &str, shown: &str, shared: bool, mode: u32| {
             let gid = if shared { group } else { 0 };
-            chown(&path, Some(0), Some(gid))
-                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode)))
+            chown(path, Some(0), Some(gid))
+                .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
                 .with_context(|| format!("cannot give {shown} to group {gid}"))
         };
         for level in [&self.root, &self.directory] {
-            let mode = if whole { 0o770 } else { 0o750 };
-            give(&open(level)?, &level.display().to_string(), true, mode)?;
+            let shown = level.display().to_string();
+            let (path, _file) = hold(level).with_context(|| format!("cannot open {shown}"))?;
+            give(&path, &shown, true, if whole { 0o770 } else { 0o750 })?;
         }
-        let shown = self.directory.display();
-        for entry in fs::read_dir(&self.reached).with_context(|| format!("cannot list {shown}"))? {
-            let name = entry
-                .with_context(|| format!("cannot list {shown}"))?
-                .file_name();
-            let name = name.to_string_lossy();
-            let file = open(&self.path(&name))?;
-            let metadata = file
-                .metadata()
-                .with_context(|| format!("cannot look at {}", self.shown(&name)))?;
-            if !metadata.is_file() || metadata.nlink() != 1 {
-                return Err(untrusted(
-                    &self.shown(&name),
-                    "it is no pin that smtpflow makes",
-                ));
-            }
+        for name in self.names()? {
+            let (path, _file) = self.held(&name)?;
             let shared = if whole {
                 interface_of(&name).is_some()
             } else {
-                needed.contains(&name.as_ref())
+                needed.contains(&name.as_str())
             };
             let mode = if shared { 0o660 } else { 0o600 };
-            give(&file, &self.shown(&name), shared, mode)?;
+            give(&path, &self.shown(&name), shared, mode)?;
         }
         Ok(())
     }
+}
+
+/// Opens what is at this path for its owner and mode alone, whatever it is, and gives how it is reached by
+/// that: whoever exchanges it meanwhile gains nothing.
+fn hold(path: &Path) -> io::Result<(String, File)> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
+        .open(path)?;
+    Ok((format!("/proc/self/fd/{}", file.as_raw_fd()), file))
 }
 
 /// Takes the lock of a directory; `None` if another process has it.

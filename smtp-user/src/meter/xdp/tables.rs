@@ -4,11 +4,12 @@
 //! give them. aya opens a pinned map without comparing anything, so all comparing is done here,
 //! before it does.
 
+use std::collections::HashSet;
 use std::io;
 
 use anyhow::Context as _;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuHashMap};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuHashMap};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use ipnet::IpNet;
@@ -59,6 +60,10 @@ pub struct Tables {
     identity: Identity,
     /// Places for own prefixes.
     own_entries: u32,
+    /// `None` where a loader has made it, whose it is.
+    own: Option<OwnPrefixes>,
+    /// The own prefixes that are in there.
+    local: Vec<IpNet>,
     /// A random number: other tables, another number.
     pub id: u64,
     /// Flips by taking the other header array.
@@ -75,8 +80,12 @@ pub struct Tables {
     /// The kernel's numbers of the programs that write to these maps: of the newest, and of those before.
     numbers: Array<MapData, u32>,
     /// Held because a program that is loaded later names its maps by these descriptors.
-    _descriptors: Option<(MapData, MapData, MapData, OwnPrefixes)>,
+    _descriptors: Option<(MapData, MapData, MapData)>,
 }
+
+/// Places for own prefixes that there are at least, so that a list may grow while the program runs. The
+/// kernel makes entries of such a map when they are written, so places cost nothing.
+const OWN_ENTRIES: usize = 1 << 16;
 
 type OwnPrefixes = LpmTrie<MapData, [u8; 16], u32>;
 
@@ -99,7 +108,7 @@ impl Tables {
                 Identity::new(options)?
             }
         };
-        let own_entries = u32::try_from(options.local.len().max(1))
+        let own_entries = u32::try_from(options.local.len().max(OWN_ENTRIES))
             .context("more own prefixes than a map can hold")?;
         if pinned.is_some() {
             // The prefix list may have changed, and its size with it. Programs that run keep the
@@ -133,6 +142,8 @@ impl Tables {
             geometry: identity.geometry,
             identity,
             own_entries,
+            own: Some(own),
+            local: options.local.clone(),
             id: identity.table_id,
             epoch: ArrayOfMaps::try_from(take(&mut ebpf, "EPOCH")?).context("EPOCH")?,
             header_maps: header_maps(header_data)?,
@@ -143,12 +154,54 @@ impl Tables {
             bytes: options.table_bytes(),
             taken_over,
             numbers: Array::try_from(Map::Array(numbers)).context(NUMBERS_MAP)?,
-            _descriptors: Some((sources, flows, syns, own)),
+            _descriptors: Some((sources, flows, syns)),
         };
         if !taken_over {
             tables.flip_to(FIRST_HALF)?;
         }
         Ok((tables, ebpf))
+    }
+
+    /// Makes these the own prefixes. The new ones are written before others are taken away, so that no
+    /// host that is in both lists loses its reserve for a moment.
+    ///
+    /// # Errors
+    ///
+    /// There are too many, or the kernel refuses: then some of the new ones may be there in addition.
+    pub fn set_local(&mut self, local: &[IpNet]) -> Result<(), Failure> {
+        let Some(own) = &mut self.own else {
+            if self.local != local {
+                tracing::warn!(
+                    "the kernel's list of own prefixes is the loader's: run smtpflow attach to renew it"
+                );
+                self.local = local.to_vec();
+            }
+            return Ok(());
+        };
+        if local.len() > self.own_entries as usize {
+            return Err(Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "{} own prefixes are more than the kernel's map has places for ({}): a restart \
+                     makes a larger one",
+                    local.len(),
+                    self.own_entries
+                ),
+            ));
+        }
+        // Of both lists at a time there may be more than places.
+        let crowded = local.len() + self.local.len() > self.own_entries as usize;
+        if crowded {
+            forget_own(own, &self.local, local)?;
+        }
+        for prefix in local {
+            insert_own(own, prefix)?;
+        }
+        if !crowded {
+            forget_own(own, &self.local, local)?;
+        }
+        self.local = local.to_vec();
+        Ok(())
     }
 
     /// Opens the maps that a loader has made. Nothing is loaded, and none of the maps is opened that only
@@ -171,6 +224,8 @@ impl Tables {
             geometry: identity.geometry,
             identity,
             own_entries: 0,
+            own: None,
+            local: options.local.clone(),
             id: identity.table_id,
             epoch: ArrayOfMaps::try_from(Map::ArrayOfMaps(open("EPOCH")?)).context("EPOCH")?,
             headers: [
@@ -410,16 +465,42 @@ fn initialise_headers(headers: &mut MappedArray<Header>, geometry: &Geometry, ha
 fn own_prefixes(ebpf: &mut Ebpf, local: &[IpNet]) -> Result<OwnPrefixes, Failure> {
     let mut own = OwnPrefixes::try_from(take(ebpf, "OWN")?).context("OWN")?;
     for prefix in local {
-        let address = Address::from(prefix.network());
-        let length = u32::from(prefix.prefix_len());
-        let length = match prefix {
-            IpNet::V4(_) => 96 + length,
-            IpNet::V6(_) => length,
-        };
-        own.insert(&Key::new(length, address.octets()), 1, 0)
-            .with_context(|| format!("cannot tell the kernel the own prefix {prefix}"))?;
+        insert_own(&mut own, prefix)?;
     }
     Ok(own)
+}
+
+fn insert_own(own: &mut OwnPrefixes, prefix: &IpNet) -> Result<(), Failure> {
+    own.insert(&own_key(prefix), 1, 0).map_err(|error| {
+        let what = format!("cannot tell the kernel the own prefix {prefix}");
+        super::refusal(error, &what)
+    })
+}
+
+/// Takes away those that were there and are not to be.
+fn forget_own(own: &mut OwnPrefixes, were: &[IpNet], are: &[IpNet]) -> Result<(), Failure> {
+    let kept: HashSet<_> = are.iter().map(IpNet::trunc).collect();
+    let gone: HashSet<_> = were.iter().map(IpNet::trunc).collect();
+    for prefix in gone.difference(&kept) {
+        match own.remove(&own_key(prefix)) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => {
+                let what = format!("cannot take the own prefix {prefix} from the kernel");
+                return Err(super::refusal(error, &what));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn own_key(prefix: &IpNet) -> Key<[u8; 16]> {
+    let address = Address::from(prefix.network());
+    let length = u32::from(prefix.prefix_len());
+    let length = match prefix {
+        IpNet::V4(_) => 96 + length,
+        IpNet::V6(_) => length,
+    };
+    Key::new(length, address.octets())
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {

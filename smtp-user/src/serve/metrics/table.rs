@@ -25,6 +25,18 @@ pub const METRICS: &[Metric] = &[
         |_, to| to.with(&[env!("CARGO_PKG_VERSION"), REVISION], 1),
     ),
     gauge(
+        "smtpflow_config_last_reload_successful",
+        "1 if the configuration that was read last is in force, 0 if it could not be taken.",
+        &[],
+        |scrape, to| to.one(u64::from(scrape.snapshot.config.successful)),
+    ),
+    gauge(
+        "smtpflow_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was read.",
+        &[],
+        |scrape, to| to.one(unix_seconds(scrape.snapshot.config.loaded_at)),
+    ),
+    gauge(
         "smtpflow_window_seconds",
         "Length of a window.",
         &[],

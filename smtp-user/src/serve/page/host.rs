@@ -206,7 +206,7 @@ impl Host {
             let now = reader.now();
             let hour = Tier::Hour.start_of(now.saturating_sub(1));
             let (period, before) = span::periods(span, now);
-            let report = HostReport::gather(reader, address, period, archive.local())?;
+            let report = HostReport::gather(reader, address, period, archive.policy().local())?;
             let before = Before::read(reader, address, before)?;
             let own: Vec<&Verdict> = report.verdicts.iter().map(|(verdict, _)| verdict).collect();
             let client = Address::from(address);

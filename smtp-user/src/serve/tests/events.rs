@@ -1,5 +1,6 @@
 //! Streams of events, over real sockets on loopback.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 
 use super::*;
@@ -148,6 +149,16 @@ fn what_happens_is_told_as_it_happens() {
     assert_eq!(have, documented);
     let (third, drain) = listener.next_of("drain");
     assert_eq!(drain["drains"], 12);
+    let snapshot = server.snapshots.borrow().clone();
+    let reloaded = server.events.send(Event::Reloaded(snapshot));
+    reloaded.expect("somebody listens");
+    let (id, config) = listener.next_of("config");
+    assert!(id.starts_with("config-") && id.ends_with("-1"), "{id}");
+    let mut have = Vec::new();
+    paths(&config, "", &mut have);
+    let documented = config_event_fields().into_iter().map(|(path, _)| path);
+    let (have, documented): (BTreeSet<_>, _) = (have.into_iter().collect(), documented.collect());
+    assert_eq!(have, documented);
 
     // Whoever comes back and has it already waits for the next one.
     let mut back = Listener::new(&server, &format!("Last-Event-ID: {third}\r\n"));
