@@ -100,7 +100,7 @@ fn open(path: &Path) -> Result<Connection, Failure> {
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(BUSY)?;
-        connection.execute_batch("PRAGMA trusted_schema = OFF;")?;
+        connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;")?;
         Ok(connection)
     };
     let connection =

@@ -74,7 +74,10 @@ impl Reader {
             )?;
             connection.busy_timeout(BUSY)?;
             connection.set_prepared_statement_cache_capacity(64);
-            connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
+            // The agent may write to no folder for temporary files, see `privilege`.
+            connection.execute_batch(
+                "PRAGMA query_only = ON; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
+            )?;
             schema::check_version(&connection)?;
             Ok(connection)
         };
