@@ -28,8 +28,9 @@ const DRAIN: f64 = 1.0;
 /// Sources that the agent keeps: fewer than half a table has lines, so that the first flood fills the
 /// list however few windows it lasts.
 const KEPT: u32 = 50_000;
-/// Floods: the first ones fill the agent's list of sources, and the last one finds it full.
-const FLOODS: u32 = 3;
+/// Floods: the first ones fill the list of sources, the pages that SQLite keeps and what the allocator holds of
+/// each thread; the last one finds all of it full.
+const FLOODS: u32 = 6;
 /// By how much the agent may grow in the last flood: the allocator's slack. A stranger kept costs more
 /// than a hundred bytes, so that a list which took in another flood would grow by ten times as much.
 const GROWTH: u64 = 16 << 20;

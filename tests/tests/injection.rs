@@ -253,7 +253,8 @@ fn what_people_write_about_verdicts_is_text() {
             ] {
                 harmless(&page, &path, false);
             }
-            page.open(&format!("/host/{subject}")).good();
+            // The page of a host has the latest of them, this one all.
+            page.open(&format!("/verdicts/{id}")).good();
             let shown = page.text("document.body.textContent").good();
             for text in CORPUS {
                 let text = without_commands(text);
