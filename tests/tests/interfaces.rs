@@ -293,7 +293,10 @@ fn a_lost_interface_is_told_in_log_metrics_readiness_and_page() {
     assert_eq!(check["text"], "not to outer (missing)", "{check}");
     let page = rig.agent.get("/").expect("the page").text();
     assert!(page.contains("Not counting on outer"), "{page}");
-    assert!(page.contains("<bdi>outer</bdi> <small>missing</small>"), "{page}");
+    assert!(
+        page.contains("<bdi>outer</bdi> <small>missing</small>"),
+        "{page}"
+    );
     let log = rig.log();
     assert!(
         log.contains("gone, and not counted until it is back"),
