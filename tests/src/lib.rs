@@ -13,6 +13,7 @@ pub mod generator;
 pub mod guarded;
 pub mod guest;
 pub mod history;
+pub mod hostile;
 pub mod instructions;
 pub mod load;
 pub mod measure;

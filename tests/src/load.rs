@@ -21,6 +21,25 @@ use crate::{totals, volley};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// A laboratory in which a client sends through the interface `outer` of a gateway, and nobody answers for the
+/// server: what is sent is to arrive, not more.
+pub fn laboratory(prefix: &str) -> Lab {
+    let lab = Lab::new(prefix).expect("a laboratory");
+    for name in ["client", "gateway"] {
+        lab.add_namespace(name).expect("a namespace");
+    }
+    lab.link(("client", "eth0"), ("gateway", "outer"), None)
+        .expect("a link");
+    let ip = |args: &str| lab.ip("client", args).expect("ip");
+    ip("addr add 198.51.100.254/24 dev eth0");
+    ip("route add default dev eth0");
+    ip(&format!(
+        "neigh add {} lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
+        server(1)
+    ));
+    lab
+}
+
 /// See the module.
 pub struct Rig {
     /// How agents are run.
@@ -34,20 +53,7 @@ pub struct Rig {
 impl Rig {
     /// A laboratory of this prefix, and so many packets a second.
     pub fn new(prefix: &str, per_second: u64) -> Self {
-        let lab = Lab::new(prefix).expect("a laboratory");
-        for name in ["client", "gateway"] {
-            lab.add_namespace(name).expect("a namespace");
-        }
-        lab.link(("client", "eth0"), ("gateway", "outer"), None)
-            .expect("a link");
-        let ip = |args: &str| lab.ip("client", args).expect("ip");
-        ip("addr add 198.51.100.254/24 dev eth0");
-        ip("route add default dev eth0");
-        // Nobody answers for the server: what is sent is to arrive, not more.
-        ip(&format!(
-            "neigh add {} lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
-            server(1)
-        ));
+        let lab = laboratory(prefix);
         let mut options = AgentOptions::new(&lab).expect("options");
         options.interfaces = vec!["outer".to_owned()];
         options.window = "1s".to_owned();

@@ -24,6 +24,16 @@ fn guarded(prefix: &str, mode: &str) -> Rig {
     Rig::new(prefix, mode, Path::new(env!("CARGO_BIN_EXE_trespasser")))
 }
 
+/// The directory of the pins of this version.
+fn tables(rig: &Rig) -> PathBuf {
+    let mut versions = fs::read_dir(rig.pins()).expect("pins");
+    versions
+        .next()
+        .expect("a version")
+        .expect("a version")
+        .path()
+}
+
 #[test]
 fn an_agent_keeps_nothing_and_still_attaches_to_an_interface_that_is_back() {
     // As systemd mounts it: closed to all but root.
@@ -115,12 +125,7 @@ fn nobody_gets_at_pins_lock_store_tokens_or_configuration() {
     let mut agent = rig.start(&rig.options(&config_words));
     rig.knock(2);
     let mut paths = vec![rig.pins()];
-    let directory = fs::read_dir(rig.pins())
-        .expect("pins")
-        .next()
-        .expect("a version")
-        .expect("a version")
-        .path();
+    let directory = tables(&rig);
     let pins = fs::read_dir(&directory).expect("pins");
     paths.extend(pins.map(|pin| pin.expect("a pin").path()));
     paths.push(directory);
@@ -348,12 +353,7 @@ fn an_agent_that_never_had_a_privilege_counts_what_a_loader_has_attached() {
     has_nothing(agent.id(), USER.1);
 
     // It cannot end, replace or squat anything; what it drains it may open, and nothing else.
-    let directory = fs::read_dir(rig.pins())
-        .expect("pins")
-        .next()
-        .expect("a version")
-        .expect("a version")
-        .path();
+    let directory = tables(&rig);
     let mut paths: Vec<PathBuf> = fs::read_dir(&directory)
         .expect("pins")
         .map(|pin| pin.expect("a pin").path())

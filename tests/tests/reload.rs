@@ -15,12 +15,12 @@ use aya::maps::{Map, MapData};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use smtp_common::flow::Totals;
-use smtpflow_tests::packets::server;
+use smtpflow_tests::load::laboratory;
 use smtpflow_tests::suspect::{LIMIT, NEIGHBOUR, SUSPECT, Scene, wait_for_room_in_the_hour};
 use smtpflow_tests::tokens::{ACT, READ};
 use smtpflow_tests::{long, totals, volley};
 use xtask::command::poll_until;
-use xtask::lab::{Agent, AgentOptions, Lab, http_request};
+use xtask::lab::{Agent, AgentOptions, http_request};
 
 /// What a test may take of one UTC hour.
 const NEEDED: Duration = Duration::from_secs(120);
@@ -402,19 +402,7 @@ impl Taker {
 #[test]
 fn a_storm_of_reloads_under_load_loses_no_packet() {
     let times = if long() { 2000 } else { 400 };
-    let lab = Lab::new("rlds").expect("a laboratory");
-    for name in ["client", "gateway"] {
-        lab.add_namespace(name).expect("a namespace");
-    }
-    lab.link(("client", "eth0"), ("gateway", "outer"), None)
-        .expect("a link");
-    let ip = |args: &str| lab.ip("client", args).expect("ip");
-    ip("addr add 198.51.100.254/24 dev eth0");
-    ip("route add default dev eth0");
-    ip(&format!(
-        "neigh add {} lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
-        server(1)
-    ));
+    let lab = laboratory("rlds");
     let file = lab.folder().join("smtpflow.toml");
     let configs = [
         "[networks]\nlocal = [\"198.51.100.0/24\", \"2001:db8::/32\"]\n[detect.volume]\nnotice = 3\n",
