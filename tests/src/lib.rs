@@ -20,6 +20,7 @@ pub mod measure;
 pub mod oracle;
 pub mod packets;
 pub mod programs;
+pub mod reached;
 pub mod reference;
 pub mod road;
 pub mod stream;

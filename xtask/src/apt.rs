@@ -84,6 +84,9 @@ pub const ORACLES: &[Need] = &[
     Need::program("tshark", "dumpcap"),
 ];
 
+/// What is slow on purpose.
+pub const DAWDLERS: &[Need] = &[Need::program("slowhttptest", "slowhttptest")];
+
 /// What the tests send alerts to. It reads its templates from where the package puts them.
 pub const MONITORING: &[Need] = &[Need::program(
     "prometheus-alertmanager",

@@ -11,9 +11,11 @@
 //! comes back by itself.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +35,7 @@ use super::document::{answer, flatten};
 use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::Params;
-use super::{App, Client, Clients, Peer, REQUEST_TIME};
+use super::{App, Peer, REQUEST_TIME};
 use crate::model::period::milliseconds;
 use crate::model::verdict::VerdictNews;
 use crate::model::{ConfigState, Event, Snapshot};
@@ -174,6 +176,49 @@ impl Streams {
             shutdown,
             places: Arc::new(Semaphore::new(STREAMS)),
             clients: Arc::default(),
+        }
+    }
+}
+
+/// How many streams each address has. A std mutex: held for one look-up, never across an await.
+#[derive(Debug, Default)]
+struct Clients(Mutex<HashMap<IpAddr, usize>>);
+
+/// One stream of an address; given back when dropped.
+#[derive(Debug)]
+struct Client {
+    clients: Arc<Clients>,
+    address: IpAddr,
+}
+
+impl Clients {
+    /// Gives a place if the address has less than so many.
+    fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Client> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Client {
+            clients: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut counts = self
+            .clients
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
         }
     }
 }

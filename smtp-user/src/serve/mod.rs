@@ -2,9 +2,8 @@
 //!
 //! Contract: every answer is made from one [`Snapshot`], and from the sources of the same window where
 //! it shows any, so its figures fit together; no request can hold up a drain. Clients cannot hold the server up either: headers have to be there within
-//! `HEADER_TIME`, an answer within `REQUEST_TIME`, a connection ends after `CONNECTION_TIME`,
-//! and there are at most `CONNECTIONS` of them, `CONNECTIONS_PER_CLIENT` for one address,
-//! `CONNECTIONS_PER_PROXY` for a loopback address, which may stand for many behind a proxy.
+//! `HEADER_TIME`, an answer within `REQUEST_TIME`, it has to be taken, a connection ends after
+//! `CONNECTION_TIME`, and there are only so many ([`places`]).
 //! Whoever does not come from loopback needs a token, and whoever changes something the act token
 //! ([`auth`]).
 #![forbid(unsafe_code)]
@@ -21,6 +20,7 @@ pub mod metrics;
 mod openapi;
 mod page;
 mod pairs;
+mod places;
 mod problem;
 mod query;
 mod ready;
@@ -34,10 +34,10 @@ mod trend;
 mod verdicts;
 mod why;
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -60,6 +60,7 @@ use tower::ServiceExt as _;
 
 use self::cache::Cache;
 use self::events::{Streams, Way};
+use self::places::{Place, Places, Progress, Watched};
 use self::problem::Problem;
 use self::series::Sums;
 use crate::answer as document;
@@ -85,20 +86,19 @@ pub use self::source::source_fields;
 pub use self::sources::sources_fields;
 pub use self::verdicts::{verdict_fields, verdicts_fields};
 
-/// Most connections at a time; further ones wait to be accepted.
-/// Tests have both ends of each in one process.
-const CONNECTIONS: usize = if cfg!(test) { 320 } else { 640 };
-/// Most connections at a time from one address; further ones are closed.
-const CONNECTIONS_PER_CLIENT: usize = 32;
-/// Most from a loopback address, from which everybody comes who is behind a proxy: the proxy knows
-/// them apart, and can limit each of them. Some places are left to others.
-const CONNECTIONS_PER_PROXY: usize = CONNECTIONS - CONNECTIONS_PER_CLIENT;
 /// The longest that a client may take to send the headers of a request.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// The longest that the making of an answer may take.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// The longest life of a connection, so that clients that read nothing do not stay.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// What is left to a client to take the end of an answer, and to close.
+const FAREWELL: Duration = Duration::from_secs(8);
+/// What may wait in the kernel to be sent to one client, in bytes; Linux takes twice as much for it. Beyond
+/// it a client that does not read is noticed, and memory is not taken by it.
+const SEND_BUFFER: usize = 64 << 10;
+/// What a client may say in vain before its connection is closed, in bytes.
+const IN_VAIN: usize = 1 << 20;
 /// What is left to requests under way when the agent ends.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 /// The largest request head, in bytes.
@@ -345,6 +345,9 @@ pub async fn serve(
     listener
         .set_nonblocking(true)
         .context("cannot use the listener")?;
+    // Its connections have it from it.
+    nix::sys::socket::setsockopt(&listener, nix::sys::socket::sockopt::SndBuf, &SEND_BUFFER)
+        .context("cannot limit what waits to be sent")?;
     let listener =
         tokio::net::TcpListener::from_std(listener).context("cannot use the listener")?;
     let router = router(options, feed, shutdown.clone());
@@ -358,29 +361,27 @@ async fn accept(
     router: &Router,
     shutdown: &mut watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let clients = Arc::new(Clients::default());
+    let places = Arc::new(Places::default());
     let mut connections = JoinSet::new();
     loop {
         let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            let (stream, peer) = listener.accept().await?;
+            let peer = peer.ip().to_canonical();
+            // Without a place it is closed by being dropped.
+            let place = places.enter(peer).await;
+            Ok::<_, std::io::Error>(place.map(|place| (stream, peer, place)))
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             next = next => next,
             _ = shutdown.wait_for(|down| *down) => break,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, peer)) => {
-                let peer = peer.ip().to_canonical();
-                // Without a place for its address it is closed by being dropped.
-                if let Some(client) = clients.enter(peer, most_of(peer)) {
-                    let (router, shutdown) = (router.clone(), shutdown.clone());
-                    let places = (place, client);
-                    connections.spawn(connection(stream, peer, places, router, shutdown));
-                }
+            Ok(Some((stream, peer, place))) => {
+                let (router, shutdown) = (router.clone(), shutdown.clone());
+                connections.spawn(connection(stream, peer, place, router, shutdown));
             }
+            Ok(None) => {}
             Err(error) => {
                 // Out of descriptors, for example; trying again at once would only burn the CPU.
                 tracing::warn!("cannot accept a connection: {error}");
@@ -394,21 +395,12 @@ async fn accept(
     }
 }
 
-/// Most connections of an address.
-const fn most_of(peer: IpAddr) -> usize {
-    if peer.is_loopback() {
-        CONNECTIONS_PER_PROXY
-    } else {
-        CONNECTIONS_PER_CLIENT
-    }
-}
-
-/// Serves one connection to its end. It has its places as long as it is no stream of events: those
+/// Serves one connection to its end. It has its place as long as it is no stream of events: those
 /// have places of their own.
-async fn connection<Places>(
+async fn connection(
     stream: TcpStream,
     peer: IpAddr,
-    places: Places,
+    place: Place,
     router: Router,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -416,10 +408,19 @@ async fn connection<Places>(
     let of_requests = way.clone();
     // Answers are written in one piece, so waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
+    let stream = Arc::new(stream);
+    let progress = place.progress.clone();
+    let answers = progress.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(of_requests.clone());
-        router.clone().oneshot(request.map(Body::new))
+        request.extensions_mut().insert(answers.clone());
+        let answer = router.clone().oneshot(request.map(Body::new));
+        let answering = answers.answers();
+        async move {
+            let _answering = answering;
+            answer.await
+        }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -427,64 +428,67 @@ async fn connection<Places>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(HEAD_SIZE);
-    let served = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(served);
-    let stream = tokio::select! {
-        // Errors are the client's: gone, too slow, not HTTP.
-        _ = served.as_mut() => return,
-        _ = shutdown.wait_for(|down| *down) => false,
-        () = sleep(CONNECTION_TIME) => false,
-        () = way.is_stream() => true,
-    };
-    served.as_mut().graceful_shutdown();
-    if stream {
-        drop(places);
-        return events::outlast(served, &way, &mut shutdown).await;
-    }
-    let _ = timeout(REQUEST_TIME, served).await;
-}
-
-/// How many connections each address has. A std mutex: held for one look-up, never across an await.
-#[derive(Debug, Default)]
-struct Clients(Mutex<HashMap<IpAddr, usize>>);
-
-/// One connection of an address; given back when dropped.
-#[derive(Debug)]
-struct Client {
-    clients: Arc<Clients>,
-    address: IpAddr,
-}
-
-impl Clients {
-    /// Gives a place if the address has less than so many.
-    fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Client> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= most {
-            return None;
+    let watched = Watched::new(stream.clone(), progress.clone());
+    let mut served = Box::pin(builder.serve_connection(TokioIo::new(watched), service));
+    let mut place = Some(place);
+    let ending = async {
+        let stream = tokio::select! {
+            // Errors are the client's: gone, too slow, not HTTP.
+            _ = served.as_mut() => return,
+            _ = shutdown.wait_for(|down| *down) => false,
+            () = sleep(CONNECTION_TIME) => false,
+            () = way.is_stream() => true,
+        };
+        served.as_mut().graceful_shutdown();
+        if stream {
+            drop(place.take());
+            events::outlast(served.as_mut(), &way, &mut shutdown).await;
+        } else {
+            let _ = timeout(REQUEST_TIME, served.as_mut()).await;
         }
-        *count += 1;
-        Some(Client {
-            clients: self.clone(),
-            address,
-        })
+    };
+    let ended = tokio::select! {
+        () = ending => true,
+        () = progress.gives_way() => false,
+        () = progress.is_stuck() => false,
+    };
+    drop(served);
+    let well = ended
+        && tokio::select! {
+            well = farewell(&stream, &progress) => well,
+            () = progress.gives_way() => false,
+            _ = shutdown.wait_for(|down| *down) => true,
+        };
+    if !well {
+        // What the client does not take is not kept for it by the kernel either.
+        let _ = stream.set_zero_linger();
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        let mut counts = self
-            .clients
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
+/// Says that nothing more comes, and waits until the client has taken what was sent and closes as well: if
+/// it were closed while the client still says something, what was sent could be lost on its way.
+async fn farewell(stream: &TcpStream, progress: &Progress) -> bool {
+    if !progress.has_sent() || shutdown_of(stream).is_err() {
+        return true;
+    }
+    let closed = async {
+        let (mut scrap, mut said) = ([0; 4096], 0);
+        while said < IN_VAIN && stream.readable().await.is_ok() {
+            match stream.try_read(&mut scrap) {
+                Ok(0) => return true,
+                Ok(bytes) => said += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return true,
             }
         }
-    }
+        false
+    };
+    timeout(FAREWELL, closed).await.unwrap_or(false)
+}
+
+/// Ends what is sent, not what is read.
+fn shutdown_of(stream: &TcpStream) -> nix::Result<()> {
+    nix::sys::socket::shutdown(stream.as_raw_fd(), nix::sys::socket::Shutdown::Write)
 }
 
 /// All routes, behind the guard, with the security headers on every answer.
@@ -578,9 +582,12 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
     let answer = async {
         if method == Method::POST {
             auth::may_change(&app.options(), &request).map_err(|denied| denied.answer(&request))?;
+            let progress = request.extensions().get::<Arc<Progress>>();
+            let waiting = progress.map(Progress::waits);
             let request = change::with_body(request)
                 .await
                 .map_err(IntoResponse::into_response)?;
+            drop(waiting);
             return Ok(next.run(request).await);
         }
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);

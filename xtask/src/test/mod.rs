@@ -377,6 +377,7 @@ fn packages() -> Result<()> {
         &[
             apt::LABORATORY,
             apt::ORACLES,
+            apt::DAWDLERS,
             apt::MONITORING,
             apt::BROWSER,
             apt::PYTHON,

@@ -1,6 +1,6 @@
 //! Streams of events, over real sockets on loopback.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader};
 
 use super::*;
@@ -175,7 +175,7 @@ fn streams_are_bounded_and_take_no_place_of_other_requests() {
     let refused = Listener::new(&server, "Connection: close\r\n");
     assert!(refused.head.contains(" 503 "), "{}", refused.head);
     // As many other connections as ever.
-    let others: Vec<Socket> = (0..CONNECTIONS_PER_PROXY - 1)
+    let others: Vec<Socket> = (0..places::CONNECTIONS_PER_PROXY - 1)
         .map(|_| server.connect())
         .collect();
     assert_eq!(server.get("/healthz").0, 200);
