@@ -1,16 +1,12 @@
-//! Who may read and who may change what, on a running agent: every path, from loopback and from elsewhere,
-//! with each token, for each kind of page, against a table.
+//! Who may read and who may change what, on a running agent: every route, from loopback and from elsewhere,
+//! with each token, for each kind of page, against a table; and `docs/routes.md` is made of the answers.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use smtpflow_tests::tokens::{ACT, READ, WRONG, configuration};
-use xtask::command::{self, poll_until};
-use xtask::lab::{AgentOptions, GATEWAY_CLIENT_SIDE, Lab, Topology, http_get, http_request};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use smtp_user::serve::routes;
+use smtpflow_tests::reached::{self, GATEWAY, LOCAL};
+use smtpflow_tests::tokens::{ACT, READ, WRONG};
+use xtask::lab::{Lab, Topology, http_request};
 
 /// What stands in the answer to who shows which token: nobody's, a wrong one, the read token, the act
 /// token; each on its own page, on a page of somebody else's, and without a browser.
@@ -61,85 +57,93 @@ const TABLE: [Row; 16] = {
     ]
 };
 
-/// Every path that there is for a `GET` with its method, from what the server says of itself: those for
-/// programs from the description of the API, those for people from the links of the page.
-fn paths(server: SocketAddr) -> BTreeSet<(&'static str, String)> {
-    let document = http_get(server, "/api/openapi.json", &[])
-        .and_then(|answer| answer.json())
-        .expect("the description of the API");
-    let mut paths = BTreeSet::new();
-    for (path, methods) in document["paths"].as_object().expect("paths") {
+/// Who may do what on each route, as it is for whoever reads the documentation.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/routes.md");
+
+/// What a row of the table is called on the page.
+fn column(row: &Row) -> &'static str {
+    match (row.local, row.token) {
+        (true, None) => "loopback, no token",
+        (true, Some(WRONG)) => "wrong token",
+        (true, Some(READ)) => "read token",
+        (true, Some(_)) => "act token",
+        (false, None) => "elsewhere, no token",
+        (false, Some(WRONG)) => "wrong",
+        (false, Some(READ)) => "read",
+        (false, Some(_)) => "act",
+    }
+}
+
+/// Every route with each of its methods, and a path of it; and one that is no route.
+fn paths() -> BTreeMap<(&'static str, String), String> {
+    let mut paths = BTreeMap::new();
+    let none = [("/nothing", "GET, HEAD")];
+    for (route, methods) in routes().into_iter().chain(none) {
         let parts = [
             ("{addr}", "192.0.2.1"),
             ("{id}", "1"),
             ("{month}", "2026-11"),
         ];
-        let path = parts.iter().fold(path.clone(), |path, (part, value)| {
+        let path = parts.iter().fold(route.to_owned(), |path, (part, value)| {
             path.replace(part, value)
         });
         assert!(
             !path.contains('{'),
             "{path} has a part that is not known here"
         );
-        for method in ["get", "post"] {
-            if !methods[method].is_null() {
-                paths.insert((if method == "get" { "GET" } else { "POST" }, path.clone()));
-            }
-        }
-    }
-    let mut next = vec!["/".to_owned()];
-    while let Some(path) = next.pop() {
-        if !paths.insert(("GET", path.clone())) {
-            continue;
-        }
-        let page = http_get(server, &path, &[]).expect("an answer");
-        if page
-            .header("content-type")
-            .is_some_and(|kind| kind.starts_with("text/html"))
-        {
-            let page = page.text();
-            for name in ["href=\"/", "src=\"/"] {
-                for link in page.split(name).skip(1) {
-                    let link = link.split(['"', '?', '#']).next().unwrap_or_default();
-                    next.push(format!("/{link}"));
-                }
-            }
+        for method in methods.split(", ").filter(|method| *method != "HEAD") {
+            let name = match route {
+                "/nothing" => "any other path".to_owned(),
+                route => format!("`{method} {route}`"),
+            };
+            paths.insert((method, path.clone()), name);
         }
     }
     paths
+}
+
+/// The page of the documentation: a line for each route, with what was answered to each.
+fn page(answers: &BTreeMap<String, Vec<(&'static str, u16)>>) -> String {
+    let mut page = "# Who may do what\n\n\
+        Made of what a running agent with both tokens answered, by\n\
+        `SMTPFLOW_UPDATE_README=1 cargo test -p smtpflow-tests --test access`; do not edit. `yes`: the request is \
+        let through\n\
+        (what it asks for may still be missing or wrong). `HEAD` is as `GET`. 401: send a token, or another \
+        one; 403: this\n\
+        token only reads. Without an act token in the configuration nothing can be changed (403). What a browser \
+        sends for a\n\
+        page of another origin changes nothing either (403).\n\n"
+        .to_owned();
+    let columns: Vec<_> = answers.values().next().expect("a route").iter().collect();
+    page.push_str("| route |");
+    for (column, _) in &columns {
+        page.push_str(&format!(" {column} |"));
+    }
+    page.push_str("\n|---|");
+    page.push_str(&"---|".repeat(columns.len()));
+    page.push('\n');
+    for (route, answers) in answers {
+        page.push_str(&format!("| {route} |"));
+        for (_, status) in answers {
+            match status {
+                401 | 403 | 405 | 421 => page.push_str(&format!(" {status} |")),
+                _ => page.push_str(" yes |"),
+            }
+        }
+        page.push('\n');
+    }
+    page
 }
 
 #[test]
 fn every_path_is_open_to_whom_the_table_says_and_to_nobody_else() {
     let lab = Lab::gateway("tactwho", Topology::default()).expect("a laboratory");
     lab.add_client("client").expect("a client");
-    let config = configuration(lab.folder(), "");
-    // The agent itself runs in the gateway's namespace, so that clients come from elsewhere.
-    let options = AgentOptions::new(&lab).expect("options");
-    lab.record_pins(&options.pins).expect("written down");
-    let mut run = Command::new(command::find("nsenter").expect("nsenter, of util-linux"));
-    run.arg(format!("--net=/run/netns/{}", lab.ns("gateway")))
-        .arg(&options.binary)
-        .args(["run", "--interface", GATEWAY_CLIENT_SIDE, "--window", "1s"])
-        .args(["--listen", "0.0.0.0:12525", "--config"])
-        .arg(&config)
-        .arg("--pins")
-        .arg(&options.pins)
-        .arg("--store")
-        .arg(options.store.as_ref().expect("a store"));
-    let mut agent = lab.start(&mut run, "smtpflow").expect("it starts");
-    let local = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 12525);
-    let gateway = SocketAddr::new(IpAddr::from([198, 51, 100, 1]), 12525);
-    let (ready, paths) = lab
-        .within("gateway", || {
-            let ready = poll_until(LIMIT, || {
-                http_get(local, "/readyz", &[]).is_ok_and(|answer| answer.status == 200)
-            });
-            (ready, paths(local))
-        })
-        .expect("a thread in the namespace");
-    assert!(ready && agent.is_running(), "{}", agent.log_text());
-    let changing = paths.iter().filter(|(method, _)| *method == "POST").count();
+    // It runs in the gateway's namespace, so that clients come from elsewhere.
+    let agent = reached::start(&lab, "");
+    let paths = paths();
+    let mut answers: BTreeMap<String, Vec<(&'static str, u16)>> = BTreeMap::new();
+    let changing = paths.keys().filter(|(method, _)| *method == "POST").count();
     assert!(changing >= 3 && paths.len() > changing + 12, "{paths:?}");
 
     // Both ways to show a token, in turn.
@@ -150,14 +154,14 @@ fn every_path_is_open_to_whom_the_table_says_and_to_nobody_else() {
     let mut asked = 0;
     for row in &TABLE {
         let (namespace, server) = match row.local {
-            true => ("gateway", local),
-            false => ("client", gateway),
+            true => ("gateway", LOCAL),
+            false => ("client", GATEWAY),
         };
         let own = format!("http://{server}");
         let origins = [Some(&*own), Some("http://evil.example"), None];
-        for ((method, path), (origin, expected)) in paths
+        for (((method, path), name), (origin, expected)) in paths
             .iter()
-            .filter(|(method, _)| (*method == "POST") == row.changes)
+            .filter(|((method, _), _)| (*method == "POST") == row.changes)
             .flat_map(|path| origins.iter().zip(row.statuses).map(move |way| (path, way)))
         {
             asked += 1;
@@ -190,6 +194,10 @@ fn every_path_is_open_to_whom_the_table_says_and_to_nobody_else() {
                 row.token,
                 answer.text()
             );
+            if origin.is_none() {
+                let columns = answers.entry(name.clone()).or_default();
+                columns.push((column(row), answer.status));
+            }
             match expected {
                 _ if open => assert_eq!(answer.status, 200, "{what}"),
                 0 if row.changes => assert_eq!(answer.status, 400, "{what}"),
@@ -221,12 +229,12 @@ fn every_path_is_open_to_whom_the_table_says_and_to_nobody_else() {
         ("Content-Type", "application/json"),
         ("Authorization", &*format!("Bearer {ACT}")),
     ];
-    for (method, path) in &paths {
-        if *method == "GET" && !paths.contains(&("POST", path.clone())) {
+    for (method, path) in paths.keys() {
+        if *method == "GET" && !paths.contains_key(&("POST", path.clone())) {
             for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
                 let answer = lab
                     .within("client", || {
-                        http_request(gateway, (method, path), &headers, Some("{}"))
+                        http_request(GATEWAY, (method, path), &headers, Some("{}"))
                     })
                     .expect("a thread in the namespace")
                     .expect("an answer");
@@ -236,6 +244,21 @@ fn every_path_is_open_to_whom_the_table_says_and_to_nobody_else() {
         }
     }
     println!("{} paths, {asked} questions of the table", paths.len());
+    let made = page(&answers);
+    if std::env::var_os("SMTPFLOW_UPDATE_README").is_some() {
+        std::fs::write(PAGE, &made).expect("it can be written");
+    }
+    let page = std::fs::read_to_string(PAGE).unwrap_or_default();
+    for line in made
+        .lines()
+        .filter(|line| !page.lines().any(|other| other == *line))
+    {
+        println!("not in docs/routes.md: {line}");
+    }
+    assert!(
+        page == made,
+        "docs/routes.md is out of date: it has to be\n{made}"
+    );
     let log = agent.log_text();
     assert!(
         !log.contains(READ) && !log.contains(ACT),

@@ -26,6 +26,7 @@ mod query;
 mod ready;
 mod relays;
 mod reports;
+mod routes;
 mod series;
 mod session;
 mod source;
@@ -47,7 +48,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -81,6 +81,7 @@ pub use self::pairs::pairs_fields;
 pub use self::ready::ready_fields;
 pub use self::relays::{relay_change_fields, relays_fields};
 pub use self::reports::report_fields;
+pub use self::routes::routes;
 pub use self::series::{network_series_fields, series_fields};
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
@@ -522,52 +523,16 @@ fn router(
         cache: Arc::default(),
         sums: Arc::default(),
     };
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready::ready))
-        .route("/metrics", get(metrics::metrics))
-        .route("/metrics/sources", get(metrics::sources))
-        .route("/api/openapi.json", get(openapi::openapi))
-        .route("/api/v1/status", get(api::status))
-        .route("/api/v1/sources", get(sources::sources))
-        .route("/api/v1/sources/{addr}", get(source::source))
-        .route("/api/v1/sources/{addr}/why", get(why::why))
-        .route("/api/v1/sources/{addr}/series", get(series::source))
-        .route("/api/v1/sources/{addr}/pairs", get(pairs::pairs))
-        .route("/api/v1/series", get(series::network))
-        .route("/api/v1/distribution", get(distribution::distribution))
-        .route("/api/v1/reports/{month}", get(reports::report))
-        .route("/api/v1/interfaces", get(interfaces::interfaces))
-        .route("/api/v1/config", get(config::config))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/verdicts", get(verdicts::list))
-        .route(
-            "/api/v1/verdicts/{id}",
-            get(verdicts::one).post(verdicts::change),
-        )
-        .route("/api/v1/relays", get(relays::list).post(relays::add))
-        .route("/api/v1/relays/expire", post(relays::expire))
-        .merge(page::routes())
-        .fallback(page::nothing)
+    routes::router()
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .layer(middleware::map_response(harden))
         .with_state(app)
 }
 
-/// Routes that change something, with the methods of each.
-const CHANGING: [(&str, &str); 3] = [
-    ("/api/v1/verdicts/{id}", "GET, HEAD, POST"),
-    ("/api/v1/relays", "GET, HEAD, POST"),
-    ("/api/v1/relays/expire", "POST"),
-];
-
 /// Lets a request through, or says why not; and does not wait for its answer for ever.
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
-    let allowed = CHANGING
-        .iter()
-        .find(|(path, _)| route.is_some_and(|route| route.as_str() == *path))
-        .map_or("GET, HEAD", |(_, methods)| methods);
+    let allowed = routes::methods(route.map(MatchedPath::as_str));
     let method = request.method().clone();
     if !allowed.split(", ").any(|name| name == method.as_str()) {
         let problem = Problem::new(

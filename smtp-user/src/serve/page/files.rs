@@ -98,8 +98,13 @@ fn lean(text: &str, style: bool) -> String {
     lean
 }
 
+/// Their paths.
+pub(in crate::serve) fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|file| file.path)
+}
+
 /// A route for each.
-pub(super) fn routes() -> Router<App> {
+pub(in crate::serve) fn routes() -> Router<App> {
     LEAN.iter().fold(Router::new(), |router, file| {
         router.route(
             file.path,

@@ -22,7 +22,7 @@
 //!    `<h2>`) and, for more scripts, `head`. Values through [`filters`]: `grouped bytes duration minute
 //!    second clock ago host severity state`, and `outside` for what others have written. Charts from [`svg`], as `{{ chart }}`; links with a query from
 //!    [`link`]; rows of sources from [`rows`].
-//! 3. A variant of [`Screen`] (its name and path), and a route in [`routes`]. It is then in the navigation.
+//! 3. A variant of [`Screen`] (its name and path), and a route in [`ROUTES`]. It is then in the navigation.
 //! 4. Static files: a line in `files.rs`. Classes: see the head of `static/style.css`.
 //!
 //! For the script: `#gateway` and `<main>` are replaced piece by piece after each drain; what has an `id`
@@ -53,15 +53,16 @@ mod words;
 use std::time::SystemTime;
 
 use askama::Template;
-use axum::Router;
 use axum::extract;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 
+pub(super) use self::files::{paths as paths_of_files, routes as files};
 use self::state::{Point, State};
 use super::App;
 use super::problem::{self, Problem};
+use super::routes::Route;
 use crate::model::Snapshot;
 use crate::model::period::milliseconds;
 
@@ -126,20 +127,19 @@ impl Screen {
     }
 }
 
-/// All routes of the page.
-pub(super) fn routes() -> Router<App> {
-    files::routes()
-        .route("/", get(overview::page))
-        .route("/sources", get(sources::page))
-        .route("/host/{addr}", get(host::page))
-        .route("/distribution", get(distribution::page))
-        .route("/verdicts", get(verdicts::page))
-        .route("/verdicts/{id}", get(verdicts::one))
-        .route("/relays", get(relays::page))
-        .route("/report", get(report::current))
-        .route("/report/{month}", get(report::page))
-        .route("/system", get(system::page))
-}
+/// The routes of screens.
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/", || get(overview::page)),
+    Route::get("/sources", || get(sources::page)),
+    Route::get("/host/{addr}", || get(host::page)),
+    Route::get("/distribution", || get(distribution::page)),
+    Route::get("/verdicts", || get(verdicts::page)),
+    Route::get("/verdicts/{id}", || get(verdicts::one)),
+    Route::get("/relays", || get(relays::page)),
+    Route::get("/report", || get(report::current)),
+    Route::get("/report/{month}", || get(report::page)),
+    Route::get("/system", || get(system::page)),
+];
 
 /// What is around every screen: the state of the gateway, the navigation, the foot.
 pub(super) struct Layout {
