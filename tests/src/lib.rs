@@ -22,6 +22,7 @@ pub mod packets;
 pub mod programs;
 pub mod reached;
 pub mod reference;
+pub mod requests;
 pub mod road;
 pub mod stream;
 pub mod suspect;
