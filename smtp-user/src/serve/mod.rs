@@ -428,6 +428,9 @@ async fn connection(
         // Without a timer, the limit below is silently none.
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
+        // In one buffer: hyper 1.12 puts its answer to what is no HTTP before the end of the answer to the
+        // request in front of it, when that still lies in a buffer of its own; in a debug build it panics.
+        .writev(false)
         .max_buf_size(HEAD_SIZE);
     let watched = Watched::new(stream.clone(), progress.clone());
     let mut served = Box::pin(builder.serve_connection(TokioIo::new(watched), service));
