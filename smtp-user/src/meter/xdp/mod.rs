@@ -36,6 +36,7 @@ use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, WAYS};
 
 use self::attach::Attached;
+use self::drain::Sets;
 use self::interfaces::Interfaces;
 pub use self::loader::load;
 pub use self::options::Options;
@@ -66,6 +67,8 @@ pub struct XdpMeter {
     epoch: u64,
     /// What is known of the other half.
     other: Silent,
+    /// What the next clearing of it is to clear.
+    unclear: Sets,
     /// When the running window started: for the label, and for its length.
     started_at: SystemTime,
     started: Duration,
@@ -147,6 +150,11 @@ impl XdpMeter {
                 }
             } else {
                 Silent::Clear
+            },
+            unclear: if tables.taken_over {
+                Sets::All
+            } else {
+                Sets::Taken
             },
             tables,
             pins,
@@ -420,7 +428,8 @@ impl Meter for XdpMeter {
             return Ok(());
         }
         self.other = Silent::Done;
-        self.tables.clear(1 - self.half)?;
+        self.tables.clear(1 - self.half, self.unclear)?;
+        self.unclear = Sets::Taken;
         self.other = Silent::Clear;
         Ok(())
     }
