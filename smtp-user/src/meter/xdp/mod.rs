@@ -30,7 +30,6 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
-use nix::time::{ClockId, clock_gettime};
 use smtp_common::flow::{FLOW_WAYS, Totals};
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, WAYS};
@@ -47,6 +46,7 @@ pub use self::programs::{FRAGS, PLAIN, Section};
 use self::tables::Tables;
 pub use self::trial::Runner;
 use super::Meter;
+use crate::clock;
 use crate::config::AttachChoice;
 use crate::crash;
 use crate::failure::{Failure, Kind};
@@ -140,7 +140,7 @@ impl XdpMeter {
         let epochs = [tables.epoch_of(0)?, tables.epoch_of(1)?];
         let half = u32::from(epochs[1] > epochs[0]);
         tables.flip_to(half)?;
-        let (started_at, started) = (SystemTime::now(), boot_time()?);
+        let (started_at, started) = (SystemTime::now(), clock::since_boot());
         Ok(Self {
             other: if tables.taken_over {
                 Silent::Counts {
@@ -331,7 +331,7 @@ impl XdpMeter {
         self.tables.flip_to(next)?;
         self.flip = before.elapsed();
         crash::point("after_flip");
-        let (ended_at, ended) = (SystemTime::now(), boot_time()?);
+        let (ended_at, ended) = (SystemTime::now(), clock::since_boot());
         self.other = Silent::Counts {
             epoch: self.epoch,
             started_at: self.started_at,
@@ -461,12 +461,6 @@ pub fn attached(root: &Path) -> Vec<(String, u32)> {
     links
         .filter_map(|(interface, path)| Some((interface, attach::program_of(&path).ok()?)))
         .collect()
-}
-
-/// Time since boot, sleep included: it neither jumps nor stops.
-fn boot_time() -> anyhow::Result<Duration> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the boot clock")?;
-    Ok(now.into())
 }
 
 /// An error of the kernel's, with the way out where permission is missing.
