@@ -9,6 +9,7 @@ pub mod capture;
 pub mod cost;
 pub mod evaluation;
 pub mod foreign;
+pub mod gateway;
 pub mod generator;
 pub mod guarded;
 pub mod guest;
