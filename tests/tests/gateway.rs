@@ -2,7 +2,8 @@
 //! machine between two networks. What it counts is compared with what entered the gateway, to the byte.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use xtask::lab::{Capture, Lab, Messages, Process};
 /// Making the root file system and the packages, where nothing is there.
 const PREPARE: Duration = Duration::from_secs(40 * 60);
 const LIMIT: Duration = Duration::from_secs(5 * 60);
+const QUICK: Duration = Duration::from_secs(5);
 /// The most that `systemd-analyze security` may say.
 const EXPOSURE: f64 = 2.0;
 
@@ -55,6 +57,21 @@ impl Captures {
             segments(&captured.file)
         };
         self.0.into_iter().flat_map(stop).collect()
+    }
+}
+
+/// Waits until the gateway forwards in both families: ports where nobody listens refuse.
+fn reaches(lab: &Lab) {
+    for server in mail_servers() {
+        let closed = SocketAddr::new(server.ip(), 9);
+        let mut last = None;
+        let refused = poll_until(LIMIT, || {
+            let tried = lab.within(CLIENT, || TcpStream::connect_timeout(&closed, QUICK));
+            last = tried.expect("a thread in the namespace").err();
+            last.as_ref()
+                .is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        });
+        assert!(refused, "no way to {server}: {last:?}");
     }
 }
 
@@ -167,6 +184,7 @@ fn the_package_is_installed_counts_is_upgraded_removed_and_purged() {
     assert_eq!(programs(gateway), 2);
     gateway.well("systemctl is-active smtpflow smtpflow-attach@lan smtpflow-attach@wan");
     let _sinks = lab.sinks(&mail_servers(), &[]).expect("smtp-sink");
+    reaches(&lab);
     let captures = Captures::start(&lab);
     send(&lab, 10);
     let counted = poll_until(LIMIT, || {
@@ -364,6 +382,7 @@ fn comes_back(gateway: &mut Gateway<'_>, lab: &Lab) {
         gateway.well("ip -6 addr show dev lan tentative").is_empty()
     });
     assert!(settled, "the address is not settled");
+    reaches(lab);
     send(lab, 5);
 }
 
