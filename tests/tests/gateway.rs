@@ -334,6 +334,15 @@ fn hangs(gateway: &mut Gateway<'_>, lab: &Lab) {
     gateway.drained();
 }
 
+/// Has the mail end, also where a test fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A package with a higher revision is installed while mail flows, which goes on.
 fn upgrade(gateway: &mut Gateway<'_>, lab: &Lab) {
     let (begun, done) = (AtomicU32::new(0), AtomicBool::new(false));
@@ -345,8 +354,9 @@ fn upgrade(gateway: &mut Gateway<'_>, lab: &Lab) {
             }
         });
         let before = begun.load(Ordering::Relaxed);
+        let ending = Ended(&done);
         let said = install(gateway, "second");
-        done.store(true, Ordering::Relaxed);
+        drop(ending);
         assert!(begun.load(Ordering::Relaxed) > before + 1, "no mail flowed");
         assert!(!said.contains("failed"), "{said}");
     });
