@@ -15,6 +15,7 @@ mod answer;
 pub mod archive;
 pub mod args;
 pub mod client;
+pub mod clock;
 pub mod config;
 pub mod connections;
 pub mod crash;

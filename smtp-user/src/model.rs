@@ -376,11 +376,27 @@ pub struct SourceRow {
     pub window: Totals,
 }
 
+/// A point in time of which both is to be known: when it was, and how long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// By the wall clock, which somebody may set: a label.
+    pub wall: SystemTime,
+    /// Since the machine was booted, sleep included: by this, ages are told.
+    pub since_boot: Duration,
+}
+
+impl Moment {
+    /// How long before `now` it was; nothing is in the future.
+    pub const fn age(&self, now: &Self) -> Duration {
+        now.since_boot.saturating_sub(self.since_boot)
+    }
+}
+
 /// The last drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// When it ended.
-    pub at: SystemTime,
+    pub at: Moment,
     /// Flip, scan, merge and clear together.
     pub duration: Duration,
     /// How long the flip alone took.
@@ -399,7 +415,7 @@ pub struct Drain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// When the agent started.
-    pub started_at: SystemTime,
+    pub started_at: Moment,
     /// Since when counts add up: since the store was made, or since the agent started where there is
     /// none.
     pub counting_since: SystemTime,
@@ -444,6 +460,8 @@ pub struct StoreState {
     pub coarsened_sources: u64,
     /// Chunks of history that were found damaged and left out since the agent started.
     pub damaged_chunks: u64,
+    /// Damaged files that were set aside and are still beside the store.
+    pub set_aside: u64,
     /// Why the last step of merging history failed; `None` if it did not.
     pub history_failure: Option<String>,
 }

@@ -124,6 +124,8 @@ pub struct Store {
     left_out: LeftOut,
     /// Chunks of history that were found damaged.
     damage: Cell<u64>,
+    /// Files that were set aside, when this one was opened.
+    set_aside: u64,
     /// Why the last step of [`Store::tidy`] failed.
     history_failure: Option<String>,
 }
@@ -186,6 +188,7 @@ impl Store {
             clock,
         } = prepared;
         Self {
+            set_aside: place.count_set_aside(),
             place,
             connection,
             admission: admission.clone(),
@@ -511,6 +514,7 @@ impl Store {
             coarsened_pairs: self.left_out.pairs,
             coarsened_sources: self.left_out.sources,
             damaged_chunks: self.damage.get(),
+            set_aside: self.set_aside,
             history_failure: self.history_failure.clone(),
         }
     }

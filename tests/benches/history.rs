@@ -6,9 +6,10 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use smtp_common::flow::Totals;
+use smtp_user::clock;
 use smtp_user::connections::{Connections, Follower, Limits, SharedConnections};
 use smtp_user::history::History;
 use smtp_user::model::{ConfigState, Identity, Snapshot, Tally, Window};
@@ -33,11 +34,11 @@ struct Recorder {
 
 impl Recorder {
     fn new(capacity: usize) -> Self {
-        let now = SystemTime::now();
+        let now = clock::now();
         let snapshot = Snapshot {
             identity: Identity {
                 started_at: now,
-                counting_since: now,
+                counting_since: now.wall,
                 kernel: "of the benchmark".to_owned(),
                 ports: vec![25],
                 window: Duration::from_secs(10),
@@ -60,7 +61,7 @@ impl Recorder {
             notifications: Default::default(),
             open: Default::default(),
             store: None,
-            config: ConfigState::loaded(now),
+            config: ConfigState::loaded(now.wall),
         };
         let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
         Self {

@@ -6,6 +6,7 @@
 pub mod accessibility;
 pub mod campus;
 pub mod capture;
+pub mod cgroup;
 pub mod cost;
 pub mod evaluation;
 pub mod foreign;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use smtp_common::LAYOUT_VERSION;
 use xtask::command::{finish, poll_until};
 use xtask::lab::{Agent, AgentOptions, Lab, ensure_bpffs, smtpflow_binary};
 
@@ -239,6 +240,36 @@ fn refused(
     let finished = finish(&mut run, LIMIT).expect("it ends");
     assert_eq!(finished.status.code(), Some(code), "{}", finished.stderr);
     finished.stderr
+}
+
+#[test]
+fn what_a_smtpflow_of_another_layout_left_is_told_with_the_way_out() {
+    let lab = lab("sfattlay");
+    address(&lab, "outer");
+    let keeping = options(&lab, "outer", &["--keep-attached"]);
+    let mut agent = start(&lab, &keeping);
+    assert!(agent.stop().expect("the agent ends").success());
+    // As an older or a newer one calls its directory.
+    let ours = keeping.pins.join(format!("v{LAYOUT_VERSION}"));
+    let theirs = keeping.pins.join(format!("v{}", LAYOUT_VERSION + 1));
+    std::fs::rename(&ours, &theirs).expect("renamed");
+    let error = refused(&lab, 69, "gateway", &keeping, &[]);
+    let way_out = format!("smtpflow detach --pins {}", keeping.pins.display());
+    assert!(
+        error.contains("another table layout") && error.contains(&way_out),
+        "{error}"
+    );
+    let link = lab.ip("gateway", "link show outer").expect("ip link");
+    assert!(link.contains("xdp"), "no longer attached: {link}");
+    let mut detach = std::process::Command::new(&keeping.binary);
+    detach.arg("detach").arg("--pins").arg(&keeping.pins);
+    let finished = finish(&mut detach, LIMIT).expect("it ends");
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let mut agent = start(&lab, &options(&lab, "outer", &[]));
+    knock(&lab, 2);
+    assert_eq!(connections(&mut agent), 2);
+    assert!(agent.stop().expect("the agent ends").success());
+    assert!(!keeping.pins.exists(), "pins are left");
 }
 
 #[test]

@@ -219,3 +219,28 @@ fn every_configuration_that_is_shown_is_good() {
         }
     }
 }
+
+/// Every test that the document about faults names exists, under that name, in that stage.
+#[test]
+fn every_fault_has_its_test() {
+    let text = read("docs/faults.md");
+    let (_, table) = text.split_once("|---|").expect("a table");
+    let named: Vec<(&str, &str)> = table
+        .split('`')
+        .filter_map(|word| word.split_once("::"))
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for (stage, name) in named {
+        let (file, sign) = match stage {
+            "vm" => (
+                "tests/src/guest/checks.rs".to_owned(),
+                format!("(\"{name}\","),
+            ),
+            _ => (
+                format!("tests/tests/{stage}.rs"),
+                format!("#[test]\nfn {name}()"),
+            ),
+        };
+        assert!(read(&file).contains(&sign), "no {stage}::{name}");
+    }
+}

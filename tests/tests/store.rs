@@ -320,6 +320,48 @@ fn an_agent_that_cannot_write_says_so_and_goes_on() {
     assert!(agent.stop().expect("the agent ends").success());
 }
 
+#[test]
+fn a_damaged_file_is_set_aside_and_what_the_kernel_counted_since_is_kept() {
+    let lab = lab("sfstorebad");
+    let mut options = options(&lab);
+    options.extra = vec!["--keep-attached".to_owned()];
+    let path = options.store.clone().expect("a store");
+    let mut agent = start(&lab, &options);
+    knock(&lab, 3);
+    assert_eq!(connections(&mut agent), 3);
+    assert!(agent.stop().expect("the agent ends").success());
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.write(true).open(&path).expect("the file");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 20_000], 0).expect("written");
+    // Counted while no agent is there.
+    knock(&lab, 2);
+
+    let mut agent = start(&lab, &options);
+    assert_eq!(connections(&mut agent), 2);
+    knock(&lab, 4);
+    assert_eq!(connections(&mut agent), 6);
+    let log = agent.process().log_text();
+    assert!(log.contains("ERROR") && log.contains(".corrupt-"), "{log}");
+    let folder = path.parent().expect("a folder");
+    let aside: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.to_string_lossy().contains("smtpflow.db.corrupt-"))
+        .collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    let kept = std::fs::read(&aside[0]).expect("what was set aside");
+    assert!(kept.starts_with(&[0x5a; 20_000]));
+    assert!(agent.stop().expect("the agent ends").success());
+    // Loud until somebody has taken it away.
+    let mut agent = start(&lab, &options);
+    assert_eq!(connections(&mut agent), 6);
+    assert_eq!(status(&mut agent)["store"]["set_aside"], 1);
+    let metrics = agent.get("/metrics").expect("metrics").text();
+    let loud = metrics.contains("\nsmtpflow_store_set_aside_files 1\n");
+    assert!(loud, "{metrics}");
+    assert!(agent.stop().expect("the agent ends").success());
+}
+
 /// Runs the writer of history up to this window; it may be told where to die. Says whether it came to
 /// the end.
 fn write(path: &Path, last: u64, die_at: Option<&str>) -> bool {

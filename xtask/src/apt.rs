@@ -78,10 +78,12 @@ pub const LABORATORY: &[Need] = &[
     },
 ];
 
-/// What the tests need on top: the counting oracle.
+/// What the tests need on top: the counting oracle, and a clock that can be set.
 pub const ORACLES: &[Need] = &[
     Need::program("tshark", "tshark"),
     Need::program("tshark", "dumpcap"),
+    // Its library is the clock of an agent that is told another time.
+    Need::program("faketime", "faketime"),
 ];
 
 /// What the tests send alerts to. It reads its templates from where the package puts them.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::confining;
 use super::judging::{Judged, Judging};
 use super::recorder::limits;
+use crate::clock;
 use crate::config::Config;
 use crate::connections::{Followed, Follower};
 use crate::crash;
@@ -117,11 +118,11 @@ pub(super) fn meter_thread(
         since,
     } = memory;
     let table_id = meter.table_id();
-    let started_at = SystemTime::now();
+    let started_at = clock::now();
     let started = Started {
         identity: Identity {
             started_at,
-            counting_since: since.unwrap_or(started_at),
+            counting_since: since.unwrap_or(started_at.wall),
             kernel: nix::sys::utsname::uname()
                 .map(|name| name.release().to_string_lossy().into_owned())
                 .unwrap_or_default(),

@@ -10,6 +10,7 @@ use super::judging::Judged;
 use super::metering::{Drained, News, Started};
 use crate::alertmanager;
 use crate::archive::Archive;
+use crate::clock;
 use crate::config::{Config, Reload};
 use crate::connections::{Connections, Limits, SharedConnections};
 use crate::history::History;
@@ -212,7 +213,7 @@ impl Recorder {
         self.store = store;
         let news = self.take(judged);
         self.last_drain = Some(Drain {
-            at: SystemTime::now(),
+            at: clock::now(),
             duration,
             flip: window.flip,
             length: window.length,

@@ -5,7 +5,7 @@
 //! added within one `schema`, never renamed, removed or given another meaning.
 #![forbid(unsafe_code)]
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -23,8 +23,9 @@ use super::openapi::Operation;
 use super::problem::Problem;
 use super::query::Params;
 use super::session::Flows;
+use crate::clock;
 use crate::model::verdict::{Severity, VerdictSummary};
-use crate::model::{AttachMode, ObservationPoint, PointState, Snapshot, StoreState, Tally};
+use crate::model::{AttachMode, Moment, ObservationPoint, PointState, Snapshot, StoreState, Tally};
 
 /// Version of the form of all answers.
 pub(super) const SCHEMA: u32 = 1;
@@ -316,6 +317,8 @@ answer! {
         coarsened_sources: u64,
         /// Chunks of history that were found damaged and left out since the agent started.
         damaged_chunks: u64,
+        /// Damaged files of the store that were set aside, as long as they are there.
+        set_aside: u64,
         /// Why history could not be merged into coarser buckets at the last try, or null.
         history_failure: Option<String>,
     }
@@ -335,6 +338,7 @@ impl From<&StoreState> for Store {
             coarsened_pairs,
             coarsened_sources,
             damaged_chunks,
+            set_aside,
             history_failure,
         } = state;
         Self {
@@ -349,6 +353,7 @@ impl From<&StoreState> for Store {
             coarsened_pairs: *coarsened_pairs,
             coarsened_sources: *coarsened_sources,
             damaged_chunks: *damaged_chunks,
+            set_aside: *set_aside,
             history_failure: history_failure.clone(),
         }
     }
@@ -483,7 +488,7 @@ answer! {
 }
 
 impl Status {
-    pub(super) fn new(snapshot: &Snapshot, now: SystemTime) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, now: &Moment) -> Self {
         let Snapshot {
             identity,
             points,
@@ -506,15 +511,15 @@ impl Status {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             kernel: identity.kernel.clone(),
-            started_at: rfc3339(identity.started_at),
-            uptime_seconds: since(identity.started_at, now).as_secs_f64(),
+            started_at: rfc3339(identity.started_at.wall),
+            uptime_seconds: identity.started_at.age(now).as_secs_f64(),
             counting_since: rfc3339(identity.counting_since),
             ports: identity.ports.clone(),
             window_seconds: identity.window.as_secs_f64(),
             interfaces: points.iter().map(Interface::from).collect(),
             last_drain: last_drain.map(|drain| LastDrain {
-                at: rfc3339(drain.at),
-                age_seconds: since(drain.at, now).as_secs_f64(),
+                at: rfc3339(drain.at.wall),
+                age_seconds: drain.at.age(now).as_secs_f64(),
                 duration_seconds: drain.duration.as_secs_f64(),
                 flip_seconds: drain.flip.as_secs_f64(),
                 length_seconds: drain.length.as_secs_f64(),
@@ -557,11 +562,6 @@ pub(super) fn all_segments(tally: &Tally) -> Totals {
     totals
 }
 
-/// How long ago something was; nothing is in the future, whatever the clock was set to.
-pub(super) fn since(then: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(then).unwrap_or_default()
-}
-
 /// RFC 3339, UTC, in milliseconds.
 pub(super) fn rfc3339(time: SystemTime) -> String {
     // Outside the years -9999 to 9999 there is no such form, and no such clock.
@@ -570,7 +570,7 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
 
 pub(super) async fn status(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(Status::new(&app.snapshot(), SystemTime::now())).into_response())
+    Ok(Json(Status::new(&app.snapshot(), &clock::now())).into_response())
 }
 
 pub(super) fn operations() -> Vec<Operation> {

@@ -319,7 +319,7 @@ fn text(event: &Event) -> String {
                 loaded_at: rfc3339(*loaded_at),
                 restart: restart.to_vec(),
             };
-            let started = milliseconds(snapshot.identity.started_at);
+            let started = milliseconds(snapshot.identity.started_at.wall);
             message("config", &format!("config-{started}-{reads}"), &data)
         }
     }
@@ -327,7 +327,7 @@ fn text(event: &Event) -> String {
 
 /// The same drain of the same agent has the same.
 fn drain_id(snapshot: &Snapshot) -> String {
-    let started = milliseconds(snapshot.identity.started_at);
+    let started = milliseconds(snapshot.identity.started_at.wall);
     format!("drain-{started}-{}", snapshot.drains)
 }
 
@@ -337,7 +337,7 @@ fn drain_text(snapshot: &Snapshot) -> String {
     };
     let data = DrainEvent {
         schema: SCHEMA,
-        at: rfc3339(drain.at),
+        at: rfc3339(drain.at.wall),
         drains: snapshot.drains,
         window: (&all_segments(&snapshot.last_window)).into(),
         sources: drain.sources,

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{FlowKey, Totals};
 
+use crate::clock;
 use crate::connections::{Connections, Follower, Limits};
 use crate::model::verdict::VerdictSummary;
 use crate::model::{
-    AttachMode, ConfigState, Drain, Flow, Identity, Notifications, ObservationPoint, PointState,
-    Scope, Snapshot, Source, SourceRow, StoreState, Tally, Window,
+    AttachMode, ConfigState, Drain, Flow, Identity, Moment, Notifications, ObservationPoint,
+    PointState, Scope, Snapshot, Source, SourceRow, StoreState, Tally, Window,
 };
 use crate::source_list::{Listed, SourceList};
 
@@ -140,7 +141,7 @@ pub(super) fn list(rows: &[SourceRow]) -> SourceList {
 /// A snapshot with these sources: one driver and one skb interface, 10 s windows, the last drain
 /// just now.
 pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
-    let now = SystemTime::now();
+    let now = clock::now();
     let mut account = Tally {
         frames: 1000,
         overflow: Totals {
@@ -164,8 +165,11 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
         (account.frames - segments).saturating_sub(8);
     Snapshot {
         identity: Identity {
-            started_at: now - Duration::from_secs(100),
-            counting_since: now - Duration::from_secs(5000),
+            started_at: Moment {
+                wall: now.wall - Duration::from_secs(100),
+                since_boot: now.since_boot.saturating_sub(Duration::from_secs(100)),
+            },
+            counting_since: now.wall - Duration::from_secs(5000),
             kernel: "6.18.0".to_owned(),
             ports: vec![25],
             window: Duration::from_secs(10),
@@ -230,10 +234,10 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
         },
         open: Arc::default(),
         notifications: Notifications::default(),
-        config: ConfigState::loaded(now - Duration::from_secs(100)),
+        config: ConfigState::loaded(now.wall - Duration::from_secs(100)),
         store: Some(StoreState {
             path: "/var/lib/smtpflow/smtpflow.db".into(),
-            since: now - Duration::from_secs(5000),
+            since: now.wall - Duration::from_secs(5000),
             committed_epoch: Some(17),
             errors: 0,
             pending_sources: 0,
@@ -243,6 +247,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             coarsened_pairs: 0,
             coarsened_sources: 0,
             damaged_chunks: 0,
+            set_aside: 0,
             history_failure: None,
         }),
     }

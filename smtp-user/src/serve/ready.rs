@@ -3,18 +3,17 @@
 //! Contract: 200 if every condition holds, else 503; the answer names each condition and what is there.
 #![forbid(unsafe_code)]
 
-use std::time::SystemTime;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
 use super::App;
-use super::api::{LATE_WINDOWS, SCHEMA, since};
+use super::api::{LATE_WINDOWS, SCHEMA};
 use super::document::{answer, flatten};
 use super::openapi::Operation;
-use crate::model::{ObservationPoint, PointState, Snapshot};
+use crate::clock;
+use crate::model::{Moment, ObservationPoint, PointState, Snapshot};
 
 answer! {
     /// One condition of being ready.
@@ -41,12 +40,12 @@ answer! {
 }
 
 impl Ready {
-    fn new(snapshot: &Snapshot, now: SystemTime) -> Self {
+    fn new(snapshot: &Snapshot, now: &Moment) -> Self {
         let (attached, others): (Vec<_>, Vec<_>) = snapshot
             .points
             .iter()
             .partition(|point| point.state == PointState::Attached);
-        let age = snapshot.last_drain.map(|drain| since(drain.at, now));
+        let age = snapshot.last_drain.map(|drain| drain.at.age(now));
         let limit = snapshot.identity.window * LATE_WINDOWS;
         let checks = vec![
             Check {
@@ -123,7 +122,7 @@ pub fn ready_fields() -> Vec<(String, String)> {
 }
 
 pub(super) async fn ready(State(app): State<App>) -> Response {
-    let ready = Ready::new(&app.snapshot(), SystemTime::now());
+    let ready = Ready::new(&app.snapshot(), &clock::now());
     let status = if ready.ready {
         StatusCode::OK
     } else {

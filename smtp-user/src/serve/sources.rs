@@ -332,11 +332,11 @@ fn live(
         .collect();
     let counted = snapshot.last_drain.map(|drain| {
         let begin = match query.span {
-            Span::Window => drain.at.checked_sub(snapshot.identity.window),
+            Span::Window => drain.at.wall.checked_sub(snapshot.identity.window),
             _ => Some(snapshot.identity.counting_since),
         };
-        let from = text_of(begin.unwrap_or(drain.at));
-        let to = text_of(drain.at);
+        let from = text_of(begin.unwrap_or(drain.at.wall));
+        let to = text_of(drain.at.wall);
         (from, to)
     });
     let period = |(from, to): (String, String)| JsonPeriod {

@@ -23,6 +23,8 @@ use crate::failure::{Failure, Kind};
 
 /// How long a commit waits for somebody else who reads or writes the file by hand.
 const BUSY: Duration = Duration::from_secs(1);
+/// Follows the name of a file that was set aside; its time comes behind it.
+const ASIDE: &str = ".corrupt";
 
 /// A file of which this process is the only agent, or a place in memory.
 pub(super) struct Place {
@@ -162,6 +164,18 @@ impl Place {
         fs::metadata(beside(&self.path, "-wal")).map_or(0, |metadata| metadata.len())
     }
 
+    /// How many files were set aside and are still there.
+    pub(super) fn count_set_aside(&self) -> u64 {
+        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            return 0;
+        };
+        let begin = format!("{}{ASIDE}", name.to_string_lossy());
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let files = names.filter(|name| name.starts_with(&begin) && !name.ends_with("-wal"));
+        files.count() as u64
+    }
+
     /// Renames the file, with its write-ahead log, and makes an empty one. Gives the new name.
     pub(super) fn set_aside(&self, now: SystemTime) -> Result<PathBuf, Failure> {
         let time = Timestamp::try_from(now).map_or_else(
@@ -170,11 +184,11 @@ impl Place {
         );
         let aside = (0..)
             .map(|number| match number {
-                0 => beside(&self.path, &format!(".corrupt-{time}")),
-                number => beside(&self.path, &format!(".corrupt-{time}-{number}")),
+                0 => beside(&self.path, &format!("{ASIDE}-{time}")),
+                number => beside(&self.path, &format!("{ASIDE}-{time}-{number}")),
             })
             .find(|aside| fs::symlink_metadata(aside).is_err())
-            .unwrap_or_else(|| beside(&self.path, ".corrupt"));
+            .unwrap_or_else(|| beside(&self.path, ASIDE));
         let moved = fs::rename(&self.path, &aside)
             .and_then(|()| {
                 // SQLite finds the log of a file by its name.

@@ -19,6 +19,16 @@ use crate::model::{Flow, Source};
 /// The word of a header that holds its epoch.
 const EPOCH_WORD: usize = std::mem::offset_of!(Header, epoch) / 8;
 
+/// Which sets there are to clear in a half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sets {
+    /// Those whose first line is taken: lines are taken in order.
+    Taken,
+    /// All: somebody may have been killed while it cleared a set, and then only its first line may be
+    /// empty.
+    All,
+}
+
 impl Tables {
     /// Makes programs write to this half. When it returns, none writes to the other any more:
     /// updating an array of maps waits for RCU (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
@@ -115,7 +125,8 @@ impl Tables {
 
     /// Clears a silent half. It keeps its epoch, by which the next start knows what it was, should
     /// this one end here.
-    pub fn clear(&mut self, half: u32) -> anyhow::Result<()> {
+    pub fn clear(&mut self, half: u32, sets: Sets) -> anyhow::Result<()> {
+        let all = sets == Sets::All;
         for key in self.spilled(half)? {
             self.spill
                 .remove(&key)
@@ -123,14 +134,14 @@ impl Tables {
         }
         for set in self.silent_sets(half) {
             const { assert!(WAYS > 0) }
-            if !set.lines[0].stats.is_empty() {
+            if all || !set.lines[0].stats.is_empty() {
                 *set = Set::default();
             }
         }
         crate::crash::point("mid_clear");
         for set in self.silent_flow_sets(half) {
             const { assert!(FLOW_WAYS > 0) }
-            if !set.lines[0].is_empty() {
+            if all || !set.lines[0].is_empty() {
                 *set = FlowSet::default();
             }
         }

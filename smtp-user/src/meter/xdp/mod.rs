@@ -30,12 +30,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
-use nix::time::{ClockId, clock_gettime};
 use smtp_common::flow::{FLOW_WAYS, Totals};
 use smtp_common::packet::Address;
 use smtp_common::table::{AddressSeeds, Geometry, WAYS};
 
 use self::attach::Attached;
+use self::drain::Sets;
 use self::interfaces::Interfaces;
 pub use self::loader::load;
 pub use self::options::Options;
@@ -46,6 +46,7 @@ pub use self::programs::{FRAGS, PLAIN, Section};
 use self::tables::Tables;
 pub use self::trial::Runner;
 use super::Meter;
+use crate::clock;
 use crate::config::AttachChoice;
 use crate::crash;
 use crate::failure::{Failure, Kind};
@@ -66,6 +67,8 @@ pub struct XdpMeter {
     epoch: u64,
     /// What is known of the other half.
     other: Silent,
+    /// What the next clearing of it is to clear.
+    unclear: Sets,
     /// When the running window started: for the label, and for its length.
     started_at: SystemTime,
     started: Duration,
@@ -137,7 +140,7 @@ impl XdpMeter {
         let epochs = [tables.epoch_of(0)?, tables.epoch_of(1)?];
         let half = u32::from(epochs[1] > epochs[0]);
         tables.flip_to(half)?;
-        let (started_at, started) = (SystemTime::now(), boot_time()?);
+        let (started_at, started) = (SystemTime::now(), clock::since_boot());
         Ok(Self {
             other: if tables.taken_over {
                 Silent::Counts {
@@ -147,6 +150,11 @@ impl XdpMeter {
                 }
             } else {
                 Silent::Clear
+            },
+            unclear: if tables.taken_over {
+                Sets::All
+            } else {
+                Sets::Taken
             },
             tables,
             pins,
@@ -323,7 +331,7 @@ impl XdpMeter {
         self.tables.flip_to(next)?;
         self.flip = before.elapsed();
         crash::point("after_flip");
-        let (ended_at, ended) = (SystemTime::now(), boot_time()?);
+        let (ended_at, ended) = (SystemTime::now(), clock::since_boot());
         self.other = Silent::Counts {
             epoch: self.epoch,
             started_at: self.started_at,
@@ -420,7 +428,8 @@ impl Meter for XdpMeter {
             return Ok(());
         }
         self.other = Silent::Done;
-        self.tables.clear(1 - self.half)?;
+        self.tables.clear(1 - self.half, self.unclear)?;
+        self.unclear = Sets::Taken;
         self.other = Silent::Clear;
         Ok(())
     }
@@ -452,12 +461,6 @@ pub fn attached(root: &Path) -> Vec<(String, u32)> {
     links
         .filter_map(|(interface, path)| Some((interface, attach::program_of(&path).ok()?)))
         .collect()
-}
-
-/// Time since boot, sleep included: it neither jumps nor stops.
-fn boot_time() -> anyhow::Result<Duration> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the boot clock")?;
-    Ok(now.into())
 }
 
 /// An error of the kernel's, with the way out where permission is missing.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::clock;
+
 /// When this process started. Read once: it is the difference of two clocks, and a start that moved by a
 /// millisecond from scrape to scrape would look like a restart.
 static STARTED: OnceLock<Option<f64>> = OnceLock::new();
@@ -86,7 +88,7 @@ fn start_seconds(stat: &str) -> Option<f64> {
     // The name, the second field, is in parentheses and may have any character in it.
     let (_, behind) = stat.rsplit_once(") ")?;
     let ticks: u64 = behind.split(' ').nth(19)?.parse().ok()?;
-    let up: Duration = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?.into();
+    let up = clock::since_boot();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let booted = now.checked_sub(up)?;
     Some(booted.as_secs_f64() + ticks as f64 / 100.0)

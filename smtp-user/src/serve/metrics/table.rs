@@ -424,7 +424,7 @@ pub const METRICS: &[Metric] = &[
         "smtpflow_last_drain_timestamp_seconds",
         "When the last drain ended, in seconds since 1970; 0 before the first.",
         &[],
-        |scrape, to| to.one(scrape.drained(0.0, |drain| unix_seconds(drain.at))),
+        |scrape, to| to.one(scrape.drained(0.0, |drain| unix_seconds(drain.at.wall))),
     ),
     gauge(
         "smtpflow_counting_since_timestamp_seconds",
@@ -476,6 +476,12 @@ pub const METRICS: &[Metric] = &[
         "Chunks of history that were found damaged and left out.",
         &[],
         |scrape, to| to.one(scrape.stored(0, |store| store.damaged_chunks)),
+    ),
+    gauge(
+        "smtpflow_store_set_aside_files",
+        "Damaged files of the store that were set aside, as long as they are there.",
+        &[],
+        |scrape, to| to.one(scrape.stored(0, |store| store.set_aside)),
     ),
     gauge(
         "smtpflow_collector_success",

@@ -50,8 +50,6 @@ mod timeline;
 mod verdicts;
 mod words;
 
-use std::time::SystemTime;
-
 use askama::Template;
 use axum::Router;
 use axum::extract;
@@ -62,8 +60,9 @@ use axum::routing::get;
 use self::state::{Point, State};
 use super::App;
 use super::problem::{self, Problem};
-use crate::model::Snapshot;
+use crate::clock;
 use crate::model::period::milliseconds;
+use crate::model::{Moment, Snapshot};
 
 /// A screen of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,10 +163,10 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(snapshot: &Snapshot, screen: Screen) -> Self {
-        Self::at(snapshot, screen, SystemTime::now())
+        Self::at(snapshot, screen, &clock::now())
     }
 
-    fn at(snapshot: &Snapshot, screen: Screen, now: SystemTime) -> Self {
+    fn at(snapshot: &Snapshot, screen: Screen, now: &Moment) -> Self {
         let ports: Vec<_> = snapshot
             .identity
             .ports
@@ -180,8 +179,8 @@ impl Layout {
             gateway: gateway(),
             state: State::of(snapshot, now),
             points: snapshot.points.iter().map(Point::from).collect(),
-            now: milliseconds(now),
-            drained_at: snapshot.last_drain.map(|drain| milliseconds(drain.at)),
+            now: milliseconds(now.wall),
+            drained_at: snapshot.last_drain.map(|drain| milliseconds(drain.at.wall)),
             window_seconds: snapshot.identity.window.as_secs_f64(),
             conservation_error: snapshot.account.conservation_error(),
             overflow_packets: snapshot.account.overflow.packets(),

@@ -1,11 +1,9 @@
 //! Whether the gateway is counted on, in one sentence and by interface.
 #![forbid(unsafe_code)]
 
-use std::time::SystemTime;
-
-use super::super::api::{LATE_WINDOWS, since};
+use super::super::api::LATE_WINDOWS;
 use super::words;
-use crate::model::{ObservationPoint, PointState, Snapshot};
+use crate::model::{Moment, ObservationPoint, PointState, Snapshot};
 
 /// How good that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +22,9 @@ pub(super) struct State {
 
 impl State {
     /// The worst comes first: what stands behind it may follow from it.
-    pub(super) fn of(snapshot: &Snapshot, now: SystemTime) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, now: &Moment) -> Self {
         let tally = &snapshot.account;
-        let age = snapshot.last_drain.map(|drain| since(drain.at, now));
+        let age = snapshot.last_drain.map(|drain| drain.at.age(now));
         let fallen = names(snapshot, |point| point.fallback.is_some());
         let missed = names(snapshot, |point| point.state != PointState::Attached);
         let down = names(snapshot, |point| !point.up);
@@ -130,6 +128,7 @@ mod tests {
 
     use super::super::super::fixture;
     use super::*;
+    use crate::clock;
 
     #[test]
     fn the_state_says_the_worst_first() {
@@ -137,7 +136,9 @@ mod tests {
         let state_of = |change: &dyn Fn(&mut Snapshot)| {
             let mut snapshot = fixture::snapshot(&fixture::rows());
             change(&mut snapshot);
-            State::of(&snapshot, SystemTime::now() + second)
+            let mut now = clock::now();
+            now.since_boot += second;
+            State::of(&snapshot, &now)
         };
         assert_eq!(state_of(&|s| s.points.clear()).level, Level::Bad);
         let missing = state_of(&|s| s.points[1].state = PointState::Missing);

@@ -1,8 +1,6 @@
 //! `/system`: smtpflow itself: where it counts, how full its tables are, what it keeps, how it is set up.
 #![forbid(unsafe_code)]
 
-use std::time::SystemTime;
-
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -16,6 +14,7 @@ use super::super::metrics::Process;
 use super::super::problem::Problem;
 use super::rows::time_of;
 use super::{Layout, Screen, filters, show, words};
+use crate::clock;
 use crate::model::Snapshot;
 use crate::model::period::Period;
 use crate::model::session::Outcome;
@@ -70,7 +69,7 @@ async fn make(app: &App) -> Result<Page, Problem> {
 
 impl Page {
     fn new(snapshot: &Snapshot, history: Option<Period>, in_force: &Value) -> Self {
-        let status = Status::new(snapshot, SystemTime::now());
+        let status = Status::new(snapshot, &clock::now());
         let mut skips: Vec<_> = Skip::ALL
             .iter()
             .map(|skip| Skipped {
