@@ -307,12 +307,6 @@ pub enum ConfigCommand {
         /// The file
         file: PathBuf,
     },
-    /// End with 1 if a good file names no interface to count on, else with 0. A service that is
-    /// started on that condition waits for its configuration; what is wrong with a file, run says
-    NamesInterface {
-        /// The file
-        file: PathBuf,
-    },
     /// Print the configuration in effect, with the documentation of every key
     Print {
         /// Configuration file; without one, the defaults are printed

@@ -127,16 +127,6 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             config::Config::from_file(&file)?;
             print(&format!("{}: good\n", file.display()))?;
         }
-        Command::Config(ConfigCommand::NamesInterface { file }) => {
-            let config = config::Config::from_file(&file);
-            if config.is_ok_and(|config| config.meter.interfaces.is_empty()) {
-                print(&format!(
-                    "{}: no interface to count on is named (meter.interfaces)\n",
-                    file.display()
-                ))?;
-                return Ok(ExitCode::FAILURE);
-            }
-        }
         Command::Completions { shell } => print(&args::completions(shell))?,
         Command::Man { page } => print(&page.render())?,
         Command::Config(ConfigCommand::Print { config }) => {

@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod cost;
 pub mod evaluation;
 pub mod foreign;
+pub mod gateway;
 pub mod generator;
 pub mod guarded;
 pub mod guest;

@@ -58,6 +58,7 @@ fn the_debian_package_is_a_good_one() {
     for path in [
         "usr/bin/smtpflow",
         "usr/lib/systemd/system/smtpflow.service",
+        "usr/lib/systemd/system/smtpflow-attach@.service",
         "usr/lib/sysusers.d/smtpflow.conf",
         "usr/lib/tmpfiles.d/smtpflow.conf",
         "usr/share/man/man1/smtpflow.1.gz",
@@ -115,7 +116,7 @@ fn the_debian_package_is_a_good_one() {
             &at("usr/share/doc/smtpflow/examples/alertmanager.yml"),
         ],
     );
-    // The shipped configuration is good, and names no interface: the service waits for it.
+    // The shipped configuration is good.
     let config = at("etc/smtpflow/config.toml");
     run(&smtpflow(), &["config", "check", &config]);
     let version = run("dpkg-deb", &["--field", &package, "Version"]);
@@ -134,31 +135,20 @@ fn the_debian_package_is_a_good_one() {
 }
 
 #[test]
-fn a_service_waits_until_its_configuration_names_an_interface() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("config.toml").display().to_string();
-    let ends = |text: &str| {
-        fs::write(&file, text).expect("written");
-        let words = ["config", "names-interface", &file];
-        let finished = finish(Command::new(smtpflow()).args(words), QUICK).expect("it ends");
-        (finished.status.code(), finished.stdout)
-    };
-    let shipped = fs::read_to_string(root().join("packaging/debian/config.toml")).expect("a file");
-    let (code, said) = ends(&shipped);
-    assert_eq!(code, Some(1));
-    assert!(said.contains("meter.interfaces"), "{said}");
-    let named = shipped.replace("interfaces = []", "interfaces = [\"eth0\"]");
-    assert_eq!(ends(&named), (Some(0), String::new()));
-    // That it is wrong, the service itself has to say.
-    assert_eq!(ends("nonsense"), (Some(0), String::new()));
+fn the_units_are_good_and_expose_little() {
+    // The template by the name of one of its units.
+    for (file, name) in [
+        ("smtpflow.service", "smtpflow.service"),
+        ("smtpflow-attach@.service", "smtpflow-attach@lan.service"),
+    ] {
+        is_good_and_exposes_little(file, name);
+    }
 }
 
-#[test]
-fn the_unit_is_good_and_exposes_little() {
+fn is_good_and_exposes_little(file: &str, name: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let unit =
-        fs::read_to_string(root().join("packaging/debian/smtpflow.service")).expect("a unit");
-    let path = folder.path().join("smtpflow.service");
+    let unit = fs::read_to_string(root().join("packaging/debian").join(file)).expect("a unit");
+    let path = folder.path().join(name);
     // It looks for the program.
     fs::write(&path, unit.replace("/usr/bin/smtpflow", &smtpflow())).expect("written");
     let path = path.display().to_string();

@@ -116,6 +116,13 @@ pub const MACHINES: &[Need] = &[
     Need::program("ethtool", "ethtool"),
 ];
 
+/// What makes and runs the virtual gateway.
+pub const GATEWAY: &[Need] = &[
+    Need::program("qemu-system-x86", "qemu-system-x86_64"),
+    Need::program("mmdebstrap", "mmdebstrap"),
+    Need::program("e2fsprogs", "mke2fs"),
+];
+
 /// What makes pictures small.
 pub const PICTURES: &[Need] = &[Need::program("pngquant", "pngquant")];
 

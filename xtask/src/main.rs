@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod evaluate;
+mod gateway;
 mod package;
 mod screenshots;
 mod setup;
@@ -47,6 +48,8 @@ enum Verb {
     Test(test::TestArgs),
     /// Boot kernels in virtual machines and check smtpflow on each
     Vm(vm::VmArgs),
+    /// Install, use, upgrade, remove and purge the package on a gateway in a virtual machine (needs root)
+    Gateway(gateway::GatewayArgs),
     /// Measure what counting costs, beside what others cost (needs root)
     Bench(bench::BenchArgs),
     /// Take the README's pictures of the page (needs root)
@@ -84,6 +87,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
+        Verb::Gateway(args) => gateway::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Screenshots(args) => screenshots::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Deb(args) => package::deb(&args).map(|()| ExitCode::SUCCESS),

@@ -2,7 +2,7 @@
 //! are made.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -19,6 +19,13 @@ pub struct DebArgs {
     dev: bool,
 }
 
+impl DebArgs {
+    /// Without optimisations.
+    pub const fn dev() -> Self {
+        Self { dev: true }
+    }
+}
+
 /// Generated files: where they lie below the build's folder, and the words that print them.
 const GENERATED: [(&str, &[&str]); 6] = [
     ("man/smtpflow.1", &["man", "smtpflow.1"]),
@@ -31,6 +38,12 @@ const GENERATED: [(&str, &[&str]); 6] = [
 
 /// Builds the package, and says where it is.
 pub fn deb(args: &DebArgs) -> Result<()> {
+    println!("{}", deb_file(args)?.display());
+    Ok(())
+}
+
+/// Builds the package.
+pub fn deb_file(args: &DebArgs) -> Result<PathBuf> {
     setup::run()?;
     let cargo_deb = CARGO_DEB.provide()?;
     let (profile, folder) = match args.dev {
@@ -80,7 +93,7 @@ pub fn deb(args: &DebArgs) -> Result<()> {
         .arg("--output")
         .arg(&output);
     command::succeed(&mut command, &log, QUICK)?;
-    let package = fs::read_dir(&output)
+    fs::read_dir(&output)
         .with_context(|| format!("cannot read the folder {}", output.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
@@ -89,9 +102,7 @@ pub fn deb(args: &DebArgs) -> Result<()> {
                 .and_then(|metadata| metadata.modified())
                 .ok()
         })
-        .context("cargo-deb made no package")?;
-    println!("{}", package.display());
-    Ok(())
+        .context("cargo-deb made no package")
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

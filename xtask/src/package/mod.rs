@@ -15,7 +15,7 @@ use xtask::command;
 
 use crate::workspace;
 
-pub use deb::{DebArgs, deb};
+pub use deb::{DebArgs, deb, deb_file};
 pub use ebpf::{EbpfArgs, ebpf};
 pub use sbom::{SbomArgs, sbom};
 

@@ -80,8 +80,8 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
 ];
 
 /// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so
-/// do the tools that make and look at a package, and a build for release.
-const LONG_ONLY: &[&str] = &["libfuzzer", "package", "packagers"];
+/// do the tools that make and look at a package, a build for release, and a virtual gateway.
+const LONG_ONLY: &[&str] = &["libfuzzer", "package", "packagers", "gateway"];
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
 
@@ -149,7 +149,7 @@ const MIRI: &[&str] = &[
 
 /// What the integration tests need, and how long one file of them may take.
 const FILE_NEEDS: &[&str] = &["packages", "build"];
-/// What the file about packages needs.
+/// What the files about the package need.
 const PACKAGE_NEEDS: &[&str] = &["packagers", "build"];
 const FILE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -232,7 +232,7 @@ fn all_stages() -> Result<Vec<Stage>> {
         .collect();
     files.sort();
     stages.extend(files.into_iter().map(|name| Stage {
-        needs: if name == "package" {
+        needs: if name == "package" || name == "gateway" {
             PACKAGE_NEEDS
         } else {
             FILE_NEEDS

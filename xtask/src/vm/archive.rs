@@ -49,10 +49,7 @@ impl Suite {
             fs::create_dir_all(&path)
                 .with_context(|| format!("cannot make the folder {}", path.display()))?;
         }
-        let keyring = KEYRINGS
-            .into_iter()
-            .find(|file| Path::new(file).exists())
-            .context("Debian's keys are missing: install debian-archive-keyring")?;
+        let keyring = keyring()?;
         let source = format!(
             "deb [arch=amd64 signed-by={keyring}] {} {name} main\n",
             address()?
@@ -137,8 +134,16 @@ impl Suite {
     }
 }
 
+/// Where Debian's keys are on this machine.
+pub fn keyring() -> Result<&'static str> {
+    KEYRINGS
+        .into_iter()
+        .find(|file| Path::new(file).exists())
+        .context("Debian's keys are missing: install debian-archive-keyring")
+}
+
 /// Where this machine has Debian's archive.
-fn address() -> Result<String> {
+pub fn address() -> Result<String> {
     let text = command::output(
         &mut tool(
             "apt-get",

@@ -11,7 +11,7 @@
 //! heard of again. What a kernel cannot do is told apart from that: the guest says so, and has seen the
 //! fallback work. What the guest does is in `tests/src/guest`.
 
-mod archive;
+pub mod archive;
 mod cpio;
 mod initramfs;
 mod kernels;
