@@ -13,9 +13,11 @@ use crate::random::Random;
 
 /// Packets per second: what an emulated CPU sends beside all else that it does.
 const PER_SECOND: u64 = 1_000;
-const KILLS: u64 = 3;
-const UPGRADES: u64 = 2;
-const CYCLES: u64 = 4;
+/// Kills at random, beside those at each point: most of a check's time goes into the starts of agents.
+const KILLS: u64 = 1;
+/// Agents that end and leave all attached; the one that [`Rig::under_load`] compares with takes over from the last.
+const UPGRADES: u64 = 1;
+const CYCLES: u64 = 2;
 /// A killed agent has lived for up to this long.
 const LONGEST_LIFE: Duration = Duration::from_secs(3);
 
