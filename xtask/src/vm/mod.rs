@@ -167,10 +167,17 @@ fn examine(args: &VmArgs, all: bool) -> Result<Found> {
     } else {
         args.kernels.clone()
     };
-    let kernels = names
+    let mut kernels = names
         .iter()
         .map(|name| kernels::provide(name, &folder, args.update))
         .collect::<Result<Vec<_>>>()?;
+    // Their machines' logs have their names.
+    for place in 1..kernels.len() {
+        let name = kernels[place].name.clone();
+        if kernels[..place].iter().any(|kernel| kernel.name == name) {
+            kernels[place].name = format!("{name}-{}", place + 1);
+        }
+    }
     println!("building the programs of the guest");
     let programs = Programs::build(&folder.join("programs"))?;
     let initramfs = kernels
