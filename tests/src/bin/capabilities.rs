@@ -1,12 +1,13 @@
-//! Which capabilities the running kernel demands, found by trying: `capabilities --interface IF --bpffs DIR`,
-//! as root, in the network namespace of an Ethernet interface that has no XDP program. One object of JSON
-//! on standard output.
+//! Which capabilities the running kernel demands, found by trying: `capabilities --interface IF --bpffs DIR
+//! [--among CAP_A,CAP_B]`, as root, in the network namespace of an Ethernet interface that has no XDP program. One
+//! object of JSON on standard output.
 //!
 //! Contract: each set is tried by the code of the agent, in a process that is nobody with exactly these
 //! capabilities, on a directory of pins of its own. (A process, since aya finds out once per process what the
 //! kernel can do, and without capabilities that is nothing.) `load` has the smallest sets that load, pin and
 //! attach; `run`, the smallest that then cut windows, attach anew to an interface, update a link and remove
-//! its pin. DIR is a BPF file system; nothing is left there.
+//! its pin. With `--among`, sets of these capabilities alone are tried. DIR is a BPF file system; nothing is left
+//! there. What a set may do a larger one may as well, so not every set is tried.
 
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -41,11 +42,12 @@ const LOCKED: u64 = 64 << 10;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    let (mut interface, mut bpffs, mut sets_to_try) = (None, None, None);
+    let (mut interface, mut bpffs, mut sets_to_try, mut among) = (None, None, None, None);
     while let (Some(flag), Some(value)) = (words.next(), words.next()) {
         match flag.as_str() {
             "--interface" => interface = Some(value),
             "--bpffs" => bpffs = Some(PathBuf::from(value)),
+            "--among" => among = Some(value),
             // Said by this program to itself.
             "--try" => sets_to_try = Some(value),
             _ => panic!("{flag}: expected --interface IF or --bpffs DIR"),
@@ -66,27 +68,23 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let (mut load, mut run) = (Vec::new(), Vec::new());
+    let sets = sets(among.as_deref());
     let mut refusals = Vec::new();
-    for set in sets() {
-        // A larger one says nothing that is new.
-        if load.iter().any(|smaller| set.contains(*smaller)) {
-            continue;
-        }
-        match tried(&bpffs, &interface, set, set) {
-            Ok(()) => load.push(set),
-            Err(error) => refusals.push(json!({"set": names(set), "error": error})),
-        }
-    }
-    let enough = load.first().copied().unwrap_or(CapabilitySet::empty());
-    for set in sets() {
-        if load.is_empty() || run.iter().any(|smaller| set.contains(*smaller)) {
-            continue;
-        }
-        match tried(&bpffs, &interface, enough, set) {
-            Ok(()) => run.push(set),
-            Err(error) => refusals.push(json!({"run": names(set), "error": error})),
-        }
+    // Where the whole is known to be needed, those that lack one thing say it of all smaller ones.
+    let order = match among {
+        Some(_) => sets.iter().rev().copied().collect(),
+        None => sets.clone(),
+    };
+    let load = smallest(&order, |set| {
+        tried(&bpffs, &interface, set, set)
+            .map_err(|error| refusals.push(json!({"set": names(set), "error": error})))
+    });
+    let mut run = Vec::new();
+    if let Some(&enough) = load.first() {
+        run = smallest(&sets, |set| {
+            tried(&bpffs, &interface, enough, set)
+                .map_err(|error| refusals.push(json!({"run": names(set), "error": error})))
+        });
     }
     let all = |sets: &[CapabilitySet]| sets.iter().map(|set| names(*set)).collect::<Vec<_>>();
     let kernel = nix::sys::utsname::uname().expect("the name of the kernel");
@@ -98,15 +96,41 @@ fn main() -> ExitCode {
                 .and_then(|value| value.trim().parse::<u32>().ok()),
         "load": all(&load),
         "run": all(&run),
-        "tried": all(&sets()),
+        "tried": all(&sets),
         "refusals": refusals,
     });
     println!("{found:#}");
     ExitCode::SUCCESS
 }
 
-/// All sets, the smaller ones first.
-fn sets() -> Vec<CapabilitySet> {
+/// The smallest of the sets that are enough, in the order in which they are given; those that follow from others
+/// are not tried.
+fn smallest(
+    sets: &[CapabilitySet],
+    mut try_it: impl FnMut(CapabilitySet) -> Result<(), ()>,
+) -> Vec<CapabilitySet> {
+    let (mut enough, mut too_little) = (Vec::new(), Vec::new());
+    for &set in sets {
+        let larger = enough.iter().any(|smaller| set.contains(*smaller));
+        let smaller = too_little
+            .iter()
+            .any(|larger: &CapabilitySet| larger.contains(set));
+        if larger || smaller {
+            continue;
+        }
+        match try_it(set) {
+            Ok(()) => {
+                enough.retain(|larger: &CapabilitySet| !larger.contains(set));
+                enough.push(set);
+            }
+            Err(()) => too_little.push(set),
+        }
+    }
+    enough
+}
+
+/// All sets, or those of the capabilities with these names, the smaller ones first.
+fn sets(among: Option<&str>) -> Vec<CapabilitySet> {
     let mut sets: Vec<CapabilitySet> = (0..1_u32 << CANDIDATES.len())
         .map(|bits| {
             let chosen = CANDIDATES.iter().enumerate();
@@ -118,6 +142,14 @@ fn sets() -> Vec<CapabilitySet> {
     // Some machines, such as containers, lack one from the beginning.
     let have = rustix::thread::capabilities(None).expect("capabilities");
     sets.retain(|set| have.permitted.contains(*set));
+    if let Some(among) = among {
+        let mut whole = CapabilitySet::empty();
+        for name in among.split(',') {
+            let known = CANDIDATES.iter().find(|(_, known)| *known == name);
+            whole |= known.unwrap_or_else(|| panic!("{name} is no candidate")).0;
+        }
+        sets.retain(|set| whole.contains(*set));
+    }
     sets.sort_by_key(|set| set.bits().count_ones());
     sets
 }

@@ -11,11 +11,14 @@ use super::kernel;
 use crate::load::Rig;
 use crate::random::Random;
 
-/// Packets per second: what an emulated CPU sends beside all else that it does.
-const PER_SECOND: u64 = 1_000;
-const KILLS: u64 = 3;
-const UPGRADES: u64 = 2;
-const CYCLES: u64 = 4;
+/// Packets per second: what an emulated CPU sends beside all else that it does. A pair of interfaces keeps 256 frames
+/// for a CPU that has no time for them, and drops more: with these, one may be away for a second.
+const PER_SECOND: u64 = 250;
+/// Kills at random, beside those at each point: most of a check's time goes into the starts of agents.
+const KILLS: u64 = 1;
+/// Agents that end and leave all attached; the one that [`Rig::under_load`] compares with takes over from the last.
+const UPGRADES: u64 = 1;
+const CYCLES: u64 = 2;
 /// A killed agent has lived for up to this long.
 const LONGEST_LIFE: Duration = Duration::from_secs(3);
 

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
-use crate::{apt, bench, package, setup, tools, workspace};
+use crate::{apt, bench, package, setup, tools, vm, workspace};
 use report::Counts;
 
 /// Arguments of `test`.
@@ -68,6 +68,7 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
     ("bench", &["setup"], 30, Work::Call(bench::smoke)),
+    ("vm", &["setup"], 40, Work::Call(vm::stage)),
     ("packagers", &["packages"], 30, Work::Call(packagers)),
     ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
     ("miri", &["nightly"], 30, Work::Nightly(MIRI)),

@@ -22,20 +22,21 @@ mod table;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use xtask::guest::Line;
 use xtask::interrupt;
 
 use crate::{apt, setup, workspace};
 use initramfs::Programs;
-use kernels::Kernel;
 use qemu::{Accelerator, Machine, Run};
 use table::Column;
 
 /// Arguments of `vm`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct VmArgs {
     /// A kernel: 5.10, 6.1, 6.12, 7.x, or the file of an image with all drivers built in; may be given
     /// several times [default: all four]
@@ -51,6 +52,11 @@ pub struct VmArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
+
+/// The page of the repository that says what was found.
+const PAGE: &str = "docs/kernels.md";
+/// Machines that run side by side at most, each with 2 GiB of memory.
+const MOST: usize = 4;
 
 /// The machines that each kernel runs in: the name, the number of CPUs, further words for the kernel, what
 /// is checked there.
@@ -80,8 +86,70 @@ const MACHINES: [(&str, &str, &str, &[&str]); 2] = [
     ("many", "72", "maxcpus=2", &["many-cpus"]),
 ];
 
-/// Boots one kernel after the other.
+/// Boots the kernels.
 pub fn run(args: &VmArgs) -> Result<ExitCode> {
+    let found = examine(args, true)?;
+    if args.checks.is_empty() {
+        let file = match &args.output {
+            Some(file) => file.clone(),
+            None => workspace::own_folder()?.join("vm/kernels.md"),
+        };
+        fs::write(&file, found.page()?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("the table is in {}", file.display());
+    }
+    Ok(match found.judge() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// The stage `vm`: all of it, and the page in the repository says what was found.
+pub fn stage() -> Result<()> {
+    let found = examine(&VmArgs::default(), false)?;
+    found.judge()?;
+    let page = workspace::root().join(PAGE);
+    let text = fs::read_to_string(&page)
+        .with_context(|| format!("cannot read the page {}", page.display()))?;
+    if let Some(difference) = table::difference(&text, &found.page()?) {
+        bail!(
+            "{PAGE} is not what the kernels do: {difference}\n\
+             If they are right, `cargo xtask vm --output {PAGE}` writes it anew"
+        );
+    }
+    Ok(())
+}
+
+/// What was found on all kernels.
+struct Found {
+    columns: Vec<Column>,
+    accelerator: Accelerator,
+    failures: usize,
+    logs: PathBuf,
+}
+
+impl Found {
+    fn page(&self) -> Result<String> {
+        table::page(&self.columns, self.accelerator)
+    }
+
+    fn judge(&self) -> Result<()> {
+        ensure!(
+            self.failures == 0,
+            "{} failed; what the machines wrote is in {}",
+            self.failures,
+            self.logs.display()
+        );
+        Ok(())
+    }
+}
+
+/// Boots kernels, as many side by side as there are CPUs, and shows what each machine has found when it has
+/// ended: all of it, or what failed and what a kernel has not.
+fn examine(args: &VmArgs, all: bool) -> Result<Found> {
     let known: Vec<&str> = MACHINES
         .iter()
         .flat_map(|(.., checks)| *checks)
@@ -99,49 +167,114 @@ pub fn run(args: &VmArgs) -> Result<ExitCode> {
     } else {
         args.kernels.clone()
     };
-    let kernels = names
+    let mut kernels = names
         .iter()
         .map(|name| kernels::provide(name, &folder, args.update))
         .collect::<Result<Vec<_>>>()?;
-    println!("building the programs of the guest");
-    let programs = Programs::build(&folder.join("programs"))?;
-    let mut accelerator = None;
-    let (mut columns, mut failures) = (Vec::new(), 0);
-    for kernel in &kernels {
-        let initramfs = folder.join("initramfs");
-        initramfs::write(&initramfs, &programs, kernel)?;
-        let accelerator = *accelerator.get_or_insert_with(|| {
-            let found = Accelerator::find(kernel, &initramfs, &folder);
-            println!("the machines are run by {found}");
-            found
-        });
-        let (column, failed) = examine(kernel, &initramfs, accelerator, &args.checks, &folder)?;
-        columns.push(column);
-        failures += failed;
-        if interrupt::requested() {
-            bail!("stopped on request");
+    // Their machines' logs have their names.
+    for place in 1..kernels.len() {
+        let name = kernels[place].name.clone();
+        if kernels[..place].iter().any(|kernel| kernel.name == name) {
+            kernels[place].name = format!("{name}-{}", place + 1);
         }
     }
-    if args.checks.is_empty()
-        && let Some(accelerator) = accelerator
-    {
-        let file = args
-            .output
-            .clone()
-            .unwrap_or_else(|| folder.join("kernels.md"));
-        fs::write(&file, table::page(&columns, accelerator)?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        println!("the table is in {}", file.display());
+    println!("building the programs of the guest");
+    let programs = Programs::build(&folder.join("programs"))?;
+    let initramfs = kernels
+        .iter()
+        .map(|kernel| {
+            let file = folder.join(format!("{}.initramfs", kernel.name));
+            initramfs::write(&file, &programs, kernel).map(|()| file)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (Some(kernel), Some(first)) = (kernels.first(), initramfs.first()) else {
+        bail!("no kernel");
+    };
+    let accelerator = Accelerator::find(kernel, first, &folder);
+    println!("the machines are run by {accelerator}");
+
+    let wanted = |check: &&str| args.checks.is_empty() || args.checks.iter().any(|c| c == check);
+    let checks = MACHINES
+        .map(|(.., checks)| -> Vec<&str> { checks.iter().copied().filter(wanted).collect() });
+    let mut machines = Vec::new();
+    // Those that take longest come first.
+    for ((name, cpus, words, _), checks) in MACHINES.iter().zip(&checks) {
+        for (place, kernel) in kernels.iter().enumerate().filter(|_| !checks.is_empty()) {
+            let machine = Machine {
+                name: format!("{}-{name}", kernel.name),
+                kernel,
+                initramfs: &initramfs[place],
+                checks,
+                cpus,
+                words,
+                accelerator,
+            };
+            machines.push((place, machine));
+        }
     }
-    Ok(if failures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        println!(
-            "{failures} failed; what the machines wrote is in {}",
-            folder.display()
-        );
-        ExitCode::FAILURE
-    })
+    let mut found = Found {
+        columns: kernels
+            .iter()
+            .map(|kernel| Column::new(&kernel.name))
+            .collect(),
+        accelerator,
+        failures: 0,
+        logs: folder,
+    };
+    let mut left: Vec<usize> = (0..kernels.len())
+        .map(|place| machines.iter().filter(|(of, _)| *of == place).count())
+        .collect();
+    let mut failed = vec![0; kernels.len()];
+    let logs = found.logs.clone();
+    side_by_side(machines, &logs, |place, name, run| {
+        failed[place] += show(name, &run, all);
+        let column = &mut found.columns[place];
+        column.lines.extend(run.lines);
+        left[place] -= 1;
+        if left[place] == 0 {
+            println!("{}", column.summary(failed[place]));
+        }
+    });
+    found.failures = failed.iter().sum();
+    if interrupt::requested() {
+        bail!("stopped on request");
+    }
+    Ok(found)
+}
+
+/// Runs machines, and tells of each when it has ended, one at a time.
+fn side_by_side(
+    machines: Vec<(usize, Machine<'_>)>,
+    logs: &Path,
+    mut ended: impl FnMut(usize, &str, Run),
+) {
+    let at_once = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST));
+    let queue = Mutex::new(machines.into_iter());
+    let queue = &queue;
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            let tell = tell.clone();
+            scope.spawn(move || {
+                while !interrupt::requested() {
+                    let next = queue.lock().map(|mut queue| queue.next());
+                    let Ok(Some((place, machine))) = next else {
+                        return;
+                    };
+                    let run = machine
+                        .run(logs)
+                        .unwrap_or_else(|error| Run::without_start(&error));
+                    if tell.send((place, machine.name, run)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(tell);
+        for (place, name, run) in told {
+            ended(place, &name, run);
+        }
+    });
 }
 
 /// Keeps two runs out of each other's files; held until the process ends, however it ends.
@@ -157,66 +290,35 @@ fn lock(folder: &Path) -> Result<Flock<File>> {
     })
 }
 
-/// Runs a kernel's machines, and says what was found and how much of it failed.
-fn examine(
-    kernel: &Kernel,
-    initramfs: &Path,
-    accelerator: Accelerator,
-    only: &[String],
-    logs: &Path,
-) -> Result<(Column, usize)> {
-    let mut column = Column {
-        kernel: kernel.name.clone(),
-        lines: Vec::new(),
-    };
-    let mut failures = 0;
-    for (name, cpus, words, checks) in MACHINES {
-        let wanted = |check: &&str| only.is_empty() || only.iter().any(|only| only == check);
-        let checks: Vec<&str> = checks.iter().copied().filter(wanted).collect();
-        if checks.is_empty() {
-            continue;
-        }
-        let machine = Machine {
-            name: format!("{}-{name}", kernel.name),
-            kernel,
-            initramfs,
-            checks: &checks,
-            cpus,
-            words,
-            accelerator,
-        };
-        let run = machine.run(logs)?;
-        failures += show(&machine.name, &run);
-        println!("{:<10} {:.1} s", machine.name, run.time.as_secs_f64());
-        column.lines.extend(run.lines);
-    }
-    Ok((column, failures))
-}
-
 /// Shows what a machine said, and counts what failed.
-fn show(machine: &str, run: &Run) -> usize {
+fn show(machine: &str, run: &Run, all: bool) -> usize {
     let mut failures = 0;
     let mut figures = String::new();
     for line in &run.lines {
-        let end = match line {
+        let (shown, end) = match line {
             Line::Figure(_, name, value) => {
                 figures.push_str(&format!(" {name}={value}"));
                 continue;
             }
-            Line::Ok(check) => format!("{check:<12} ok     {}", figures.trim()),
-            Line::Without(check, why) => format!("{check:<12} without {why};{figures}"),
+            Line::Ok(check) => (all, format!("{check:<12} ok     {}", figures.trim())),
+            Line::Without(check, why) => (true, format!("{check:<12} without {why};{figures}")),
             Line::Failed(check, why) => {
                 failures += 1;
-                format!("{check:<12} FAILED {why};{figures}")
+                (true, format!("{check:<12} FAILED {why};{figures}"))
             }
             Line::Hello(_) | Line::Begin(..) | Line::End => continue,
         };
-        println!("{machine:<10} {end}");
+        if shown {
+            println!("{machine:<10} {end}");
+        }
         figures.clear();
     }
     if let Some(problem) = &run.problem {
         failures += 1;
         println!("{machine:<10} FAILED {problem}");
+    }
+    if all {
+        println!("{machine:<10} {:.1} s", run.time.as_secs_f64());
     }
     failures
 }

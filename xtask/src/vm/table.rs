@@ -12,11 +12,16 @@ const HEAD: &str = "\
 # Kernels
 
 Made by `cargo xtask vm --output docs/kernels.md`; do not edit. Each column is a kernel of Debian's for the
-cloud in a virtual machine of its own, without network, in which the checks of `tests/src/guest` ran. The
+cloud in virtual machines of its own, without network, in which the checks of `tests/src/guest` ran. A
 machine has two CPUs, unless a row says otherwise. Any other kernel is tried with `cargo xtask vm --kernel FILE`.
+
+The stage `vm` of `cargo xtask test` fails where this page is not what it found. Of releases and counts of
+instructions it compares only whether there is one, since they change when Debian's archive has a new release.
 
 ";
 
+/// Before who ran the machines.
+const PROCESSOR: &str = "The processor was that of";
 /// How a check that failed is shown.
 const FAILED: &str = "**failed**";
 
@@ -27,6 +32,8 @@ struct Row {
     /// The figures that are shown: the name, and what stands behind the value. None shows how the check
     /// ended.
     figures: &'static [(&'static str, &'static str)],
+    /// Whether the figures are those of one release of the kernel, which Debian's archive replaces by the next.
+    moves: bool,
 }
 
 const fn row(
@@ -38,18 +45,30 @@ const fn row(
         title,
         check,
         figures,
+        moves: false,
+    }
+}
+
+const fn moving(
+    title: &'static str,
+    check: &'static str,
+    figures: &'static [(&'static str, &'static str)],
+) -> Row {
+    Row {
+        moves: true,
+        ..row(title, check, figures)
     }
 }
 
 const ROWS: &[Row] = &[
-    row("release", "kernel", &[("release", "")]),
+    moving("release", "kernel", &[("release", "")]),
     row("describes its own types (BTF)", "kernel", &[("btf", "")]),
-    row(
+    moving(
         "instructions that the verifier walks in section `xdp`, at most 20,000 allowed",
         "load",
         &[("instructions_xdp", "")],
     ),
-    row(
+    moving(
         "the same in section `xdp.frags`",
         "load",
         &[("instructions_xdp.frags", "")],
@@ -102,6 +121,26 @@ pub struct Column {
 }
 
 impl Column {
+    /// One of which nothing is known.
+    pub fn new(kernel: &str) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// How many checks ended how, in a line.
+    pub fn summary(&self, failed: usize) -> String {
+        let count = |is: fn(&Line) -> bool| self.lines.iter().filter(|line| is(line)).count();
+        let ok = count(|line| matches!(line, Line::Ok(_)));
+        let without = count(|line| matches!(line, Line::Without(..)));
+        let release = self.figure("kernel", "release").unwrap_or_default();
+        let Self { kernel, .. } = self;
+        format!("{kernel:<10} {ok} ok, {without} without, {failed} failed {release}")
+            .trim_end()
+            .to_owned()
+    }
+
     fn figure(&self, check: &str, name: &str) -> Option<&str> {
         self.lines.iter().find_map(|line| match line {
             Line::Figure(of, figure, value) if of == check && figure == name => Some(&**value),
@@ -137,6 +176,38 @@ impl Column {
     }
 }
 
+/// The first line of the page `old` that is not what `new` says, with both. Of the rows that move with the
+/// releases in Debian's archive, it is compared whether there is a figure; who ran the machines is not.
+pub fn difference(old: &str, new: &str) -> Option<String> {
+    let moves = |line: &str| {
+        let mut rows = ROWS.iter().filter(|row| row.moves);
+        rows.any(|row| line.starts_with(&format!("| {} |", row.title)))
+    };
+    let stable = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter(|line| !line.starts_with(PROCESSOR))
+            .map(|line| match moves(line) {
+                true => {
+                    let mut cells: Vec<&str> = line.split(" | ").collect();
+                    for cell in &mut cells[1..] {
+                        if cell.starts_with(|c: char| c.is_ascii_digit()) {
+                            *cell = "a figure";
+                        }
+                    }
+                    cells.join(" | ")
+                }
+                false => line.to_owned(),
+            })
+            .collect()
+    };
+    let (old, new) = (stable(old), stable(new));
+    let nothing = String::from("nothing");
+    (0..old.len().max(new.len())).find_map(|at| {
+        let [old, new] = [&old, &new].map(|lines| lines.get(at).unwrap_or(&nothing));
+        (old != new).then(|| format!("line {}\n  it says    {old}\n  was found  {new}", at + 1))
+    })
+}
+
 /// The whole page.
 pub fn page(columns: &[Column], accelerator: Accelerator) -> Result<String> {
     let mut text = HEAD.to_owned();
@@ -154,7 +225,7 @@ pub fn page(columns: &[Column], accelerator: Accelerator) -> Result<String> {
             .collect::<Result<Vec<_>>>()?;
         let _ = writeln!(text, "| {} | {} |", row.title, cells.join(" | "));
     }
-    let _ = writeln!(text, "\nThe processor was that of {accelerator}.");
+    let _ = writeln!(text, "\n{PROCESSOR} {accelerator}.");
     let _ = writeln!(text, "\n## What a kernel has not\n");
     let mut all = true;
     for column in columns {
@@ -209,6 +280,40 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part} in:\n{page}");
         }
+    }
+
+    #[test]
+    fn a_page_is_compared_but_for_what_moves_with_a_release() {
+        let good = |release: &str, instructions: &str, memory: &str| {
+            let mut column = column("6.1", |check| Line::Ok(check.to_owned()));
+            column
+                .lines
+                .retain(|line| !matches!(line, Line::Figure(..)));
+            for (check, name, value) in [
+                ("kernel", "release", release),
+                ("load", "instructions_xdp", instructions),
+                ("many-cpus", "mebibytes", memory),
+            ] {
+                let figure = Line::Figure(check.to_owned(), name.to_owned(), value.to_owned());
+                column.lines.push(figure);
+            }
+            column
+        };
+        let emulated = |column| page(&[column], Accelerator::Tcg).expect("a page");
+        let old = emulated(good("6.1.0-50", "17345", "345"));
+        let newer = emulated(good("6.1.0-51", "17001", "345"));
+        assert_eq!(difference(&old, &newer), None);
+        let kvm = page(&[good("6.1.0-50", "17345", "345")], Accelerator::Kvm);
+        assert_eq!(difference(&old, &kvm.expect("a page")), None);
+
+        let more = difference(&old, &emulated(good("6.1.0-50", "17345", "346")));
+        assert!(more.expect("memory is compared").contains("346 MiB"));
+        let unknown = old.replace("| 17345 |", "| no |");
+        let unknown = difference(&old, &unknown).expect("no figure is no figure");
+        assert!(unknown.contains("| no |"), "{unknown}");
+        let longer = difference(&old, &format!("{old}\n- 6.1: nothing\n"));
+        assert!(longer.expect("more lines").contains("says    nothing"));
+        assert!(difference(&old.replace("yes", "no"), &old).is_some());
     }
 
     #[test]
