@@ -81,8 +81,8 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
 ];
 
 /// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so
-/// do the tools that make and look at a package, a build for release, and a virtual gateway.
-const LONG_ONLY: &[&str] = &["libfuzzer", "package", "packagers", "gateway"];
+/// do the tools that make and look at a package, a build for release, virtual machines, and a soak.
+const LONG_ONLY: &[&str] = &["libfuzzer", "package", "packagers", "vm", "gateway", "soak"];
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
 
