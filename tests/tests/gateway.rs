@@ -62,7 +62,7 @@ impl Captures {
 }
 
 /// Waits until the gateway forwards in both families: ports where nobody listens refuse.
-fn reaches(lab: &Lab) {
+fn reaches(lab: &Lab, gateway: &mut Gateway<'_>) {
     for server in mail_servers() {
         let closed = SocketAddr::new(server.ip(), 9);
         let mut last = None;
@@ -72,7 +72,15 @@ fn reaches(lab: &Lab) {
             last.as_ref()
                 .is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         });
-        assert!(refused, "no way to {server}: {last:?}");
+        assert!(
+            refused,
+            "no way to {server}: {last:?}\n{}\n{}\nthe gateway:\n{}",
+            lab.ip(CLIENT, "neigh").expect("neighbours"),
+            lab.ip(SERVERS, "neigh").expect("neighbours"),
+            gateway
+                .run("ip -s -d address; ip neigh; ip route; networkctl; journalctl -b -k -n 20")
+                .said
+        );
     }
 }
 
@@ -185,7 +193,7 @@ fn the_package_is_installed_counts_is_upgraded_removed_and_purged() {
     assert_eq!(programs(gateway), 2);
     gateway.well("systemctl is-active smtpflow smtpflow-attach@lan smtpflow-attach@wan");
     let _sinks = lab.sinks(&mail_servers(), &[]).expect("smtp-sink");
-    reaches(&lab);
+    reaches(&lab, gateway);
     let captures = Captures::start(&lab);
     send(&lab, 10);
     let counted = poll_until(LIMIT, || {
@@ -390,7 +398,7 @@ fn comes_back(gateway: &mut Gateway<'_>, lab: &Lab) {
         gateway.well("ip -6 addr show dev lan tentative").is_empty()
     });
     assert!(settled, "the address is not settled");
-    reaches(lab);
+    reaches(lab, gateway);
     send(lab, 5);
 }
 
