@@ -3,7 +3,7 @@
 //! Contract: every answer is made from one [`Snapshot`], and from the sources of the same window where
 //! it shows any, so its figures fit together; no request can hold up a drain. Clients cannot hold the server up either: headers have to be there within
 //! `HEADER_TIME`, an answer within `REQUEST_TIME`, it has to be taken, a connection ends after
-//! `CONNECTION_TIME`, and there are only so many ([`places`]).
+//! `CONNECTION_TIME`, and there are only so many (`places`).
 //! Whoever does not come from loopback needs a token, and whoever changes something the act token
 //! ([`auth`]).
 #![forbid(unsafe_code)]
