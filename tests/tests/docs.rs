@@ -200,7 +200,8 @@ fn every_metric_that_is_named_exists() {
                 .chars()
                 .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
                 .collect();
-            assert!(known.contains(&name), "{document} names {name}");
+            let package = text[at..].starts_with("smtpflow_*.deb");
+            assert!(package || known.contains(&name), "{document} names {name}");
         }
     }
 }
