@@ -75,3 +75,15 @@ pub fn descriptors(id: u32) -> usize {
         .expect("its descriptors")
         .count()
 }
+
+/// Waits until it has counted so many packets of clients: no more, none lost, and no drain has failed.
+pub fn has_counted(lab: &Lab, packets: u64) {
+    let mut status = Value::Null;
+    poll_until(LIMIT, || {
+        status = json(lab, "/api/v1/status");
+        status["totals"]["c2s_packets"].as_u64() >= Some(packets)
+    });
+    assert_eq!(status["totals"]["c2s_packets"], packets, "{status}");
+    assert_eq!(status["conservation"]["error"], 0, "{status}");
+    assert_eq!(status["drain_failures"], 0, "{status}");
+}

@@ -279,15 +279,8 @@ fn a_thousand_slow_connections_hold_up_neither_others_nor_windows() {
     });
     assert!(agent.is_running(), "{}", agent.log_text());
     assert!(!agent.log_text().contains("panic"), "{}", agent.log_text());
-    let packets: u64 = sent.values().map(Totals::packets).sum();
-    let mut status = serde_json::Value::Null;
-    poll_until(LIMIT, || {
-        status = reached::json(&lab, "/api/v1/status");
-        status["totals"]["c2s_packets"].as_u64() >= Some(packets)
-    });
-    assert_eq!(status["totals"]["c2s_packets"], packets, "{status}");
-    assert_eq!(status["conservation"]["error"], 0, "{status}");
-    assert_eq!(status["drain_failures"], 0, "{status}");
+    let packets = sent.values().map(Totals::packets).sum();
+    reached::has_counted(&lab, packets);
 }
 
 /// One attack: what of it is not as it should be for others.
