@@ -6,12 +6,12 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtp_common::flow::Totals;
-use smtpflow_tests::gateway::{CLIENT, Gateway, SERVERS, mail_servers};
+use smtpflow_tests::gateway::{CLIENT, Gateway, SERVERS, STATIONS, mail_servers};
 use smtpflow_tests::oracle::{Seen, expected, segments};
 use smtpflow_tests::tokens::READ;
 use smtpflow_tests::totals;
@@ -40,15 +40,17 @@ struct Captures(Vec<Capture>);
 
 impl Captures {
     fn start(lab: &Lab) -> Self {
-        // From the namespace to the gateway is out, as the tap device sees it.
-        let one = |(namespace, tap)| {
-            lab.capture(namespace, tap, "outbound and tcp port 25")
-                .expect("a capture")
+        // By the address and not by `outbound`: what came into the ring before the kernel had the filter is looked
+        // at by libpcap itself, which has no direction there, and drops the first block.
+        let one = |(namespace, tap, station)| {
+            lab.capture(
+                namespace,
+                tap,
+                &format!("ether dst {station} and tcp port 25"),
+            )
+            .expect("a capture")
         };
-        let captures = [(CLIENT, "lan"), (SERVERS, "wan")].map(one).into();
-        // dumpcap says that it runs a moment before the first frame is captured.
-        std::thread::sleep(Duration::from_secs(2));
-        Self(captures)
+        Self(STATIONS.map(one).into())
     }
 
     fn stop(self) -> Vec<Seen> {
@@ -84,16 +86,34 @@ fn reaches(lab: &Lab, gateway: &mut Gateway<'_>) {
     }
 }
 
-/// Messages to each server; returns when all are accepted.
-fn send(lab: &Lab, count: u32) {
-    for server in mail_servers() {
-        let messages = Messages {
-            count,
-            parallel: 2,
-            size: 3000,
-            ..Messages::default()
-        };
-        lab.send(CLIENT, server, messages, LIMIT).expect("mail");
+/// The client's mail, a connection for each message, and how much of it there was.
+struct Mail<'a> {
+    lab: &'a Lab,
+    sent: AtomicU64,
+}
+
+impl Mail<'_> {
+    /// Messages to each server; returns when all are accepted.
+    fn send(&self, count: u32) {
+        for server in mail_servers() {
+            let messages = Messages {
+                count,
+                parallel: 2,
+                size: 3000,
+                ..Messages::default()
+            };
+            self.lab
+                .send(CLIENT, server, messages, LIMIT)
+                .expect("mail");
+            self.sent.fetch_add(count.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// All that was sent so far is served as it was sent, each connection once.
+    fn is_served(&self, gateway: &Gateway<'_>) {
+        let status = gateway.drained();
+        let sent = self.sent.load(Ordering::Relaxed);
+        assert_eq!(status["totals"]["connections"], sent, "{status}");
     }
 }
 
@@ -140,6 +160,13 @@ fn programs(gateway: &mut Gateway<'_>) -> usize {
 /// A property of a unit.
 fn property(gateway: &mut Gateway<'_>, unit: &str, name: &str) -> String {
     gateway.well(&format!("systemctl show -P {name} {unit}"))
+}
+
+/// Each of our units; `systemctl is-active` is content with one.
+fn are_active(gateway: &mut Gateway<'_>) {
+    for unit in ["smtpflow", "smtpflow-attach@lan", "smtpflow-attach@wan"] {
+        assert_eq!(property(gateway, unit, "ActiveState"), "active", "{unit}");
+    }
 }
 
 fn exposure(gateway: &mut Gateway<'_>, unit: &str) -> f64 {
@@ -191,11 +218,19 @@ fn the_package_is_installed_counts_is_upgraded_removed_and_purged() {
     // One more command, and it counts.
     gateway.well("systemctl enable --now smtpflow-attach@lan smtpflow-attach@wan");
     assert_eq!(programs(gateway), 2);
-    gateway.well("systemctl is-active smtpflow smtpflow-attach@lan smtpflow-attach@wan");
+    let runs = poll_until(LIMIT, || {
+        property(gateway, "smtpflow", "ActiveState") == "active"
+    });
+    assert!(runs, "{}", gateway.well("journalctl -u 'smtpflow*'"));
+    are_active(gateway);
     let _sinks = lab.sinks(&mail_servers(), &[]).expect("smtp-sink");
     reaches(&lab, gateway);
     let captures = Captures::start(&lab);
-    send(&lab, 10);
+    let mail = Mail {
+        lab: &lab,
+        sent: AtomicU64::new(0),
+    };
+    mail.send(10);
     let counted = poll_until(LIMIT, || {
         let text = gateway.well("smtpflow status --json");
         let status: Value = serde_json::from_str(&text).expect("JSON");
@@ -214,19 +249,23 @@ fn the_package_is_installed_counts_is_upgraded_removed_and_purged() {
          >>/etc/smtpflow/config.toml
          systemctl restart smtpflow"
     ));
-    gateway.drained();
-    send(&lab, 20);
+    mail.is_served(gateway);
+    mail.send(20);
+    mail.is_served(gateway);
 
     reloads(gateway);
     step(begun, "own prefixes changed by systemctl reload");
 
-    hangs(gateway, &lab);
+    hangs(gateway, &mail);
+    mail.is_served(gateway);
     step(begun, "a hung agent was ended by the watchdog");
 
-    upgrade(gateway, &lab);
+    upgrade(gateway, &mail);
+    mail.is_served(gateway);
     step(begun, "upgraded under load");
 
-    comes_back(gateway, &lab);
+    comes_back(gateway, &mail);
+    mail.is_served(gateway);
     step(begun, "an interface that was made anew is counted on again");
 
     // All of that, to the byte.
@@ -328,10 +367,10 @@ fn reloads(gateway: &mut Gateway<'_>) {
 }
 
 /// An agent that does not answer is ended and started again; the kernel counts meanwhile.
-fn hangs(gateway: &mut Gateway<'_>, lab: &Lab) {
+fn hangs(gateway: &mut Gateway<'_>, mail: &Mail<'_>) {
     assert_eq!(property(gateway, "smtpflow", "WatchdogUSec"), "30s");
     gateway.well("systemctl kill --signal=STOP smtpflow");
-    send(lab, 10);
+    mail.send(10);
     let again = poll_until(LIMIT, || property(gateway, "smtpflow", "NRestarts") == "1");
     assert!(again, "{}", gateway.well("systemctl status smtpflow"));
     let said = gateway.well("journalctl -u smtpflow");
@@ -349,13 +388,13 @@ impl Drop for Ended<'_> {
 }
 
 /// A package with a higher revision is installed while mail flows, which goes on.
-fn upgrade(gateway: &mut Gateway<'_>, lab: &Lab) {
+fn upgrade(gateway: &mut Gateway<'_>, mail: &Mail<'_>) {
     let (begun, done) = (AtomicU32::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 begun.fetch_add(1, Ordering::Relaxed);
-                send(lab, 2);
+                mail.send(2);
             }
         });
         let before = begun.load(Ordering::Relaxed);
@@ -367,11 +406,11 @@ fn upgrade(gateway: &mut Gateway<'_>, lab: &Lab) {
     });
     let version = gateway.well("dpkg-query -W -f '${Version}' smtpflow");
     assert!(version.ends_with(".1"), "{version}");
-    gateway.well("systemctl is-active smtpflow smtpflow-attach@lan smtpflow-attach@wan");
+    are_active(gateway);
 }
 
 /// The device of an interface goes and comes, and systemd has it attached to again.
-fn comes_back(gateway: &mut Gateway<'_>, lab: &Lab) {
+fn comes_back(gateway: &mut Gateway<'_>, mail: &Mail<'_>) {
     gateway.drained();
     let device = gateway.well("basename $(readlink /sys/class/net/lan/device)");
     let driver = "/sys/bus/virtio/drivers/virtio_net";
@@ -398,8 +437,8 @@ fn comes_back(gateway: &mut Gateway<'_>, lab: &Lab) {
         gateway.well("ip -6 addr show dev lan tentative").is_empty()
     });
     assert!(settled, "the address is not settled");
-    reaches(lab, gateway);
-    send(lab, 5);
+    reaches(mail.lab, gateway);
+    mail.send(5);
 }
 
 /// Each line is one entry, with its level and without a time of its own.

@@ -48,7 +48,7 @@ const fn tests(
 
 /// All of them.
 pub const CHECKS: &[Check] = &[
-    own("kernel", 20, what_it_is),
+    own("kernel", 60, what_it_is),
     own("load", 120, verifier::load),
     tests("frames", 240, "kernel", &[]),
     own("driver", 120, counts::driver),

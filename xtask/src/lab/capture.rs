@@ -40,7 +40,9 @@ pub struct Captured {
 impl Lab {
     /// Starts a capture of both directions on `interface` in a namespace and waits until it runs.
     /// `filter` is in libpcap's language; to see tagged frames too, write
-    /// `tcp port 25 or (vlan and tcp port 25)`, and `inbound` for one direction.
+    /// `tcp port 25 or (vlan and tcp port 25)`, and `inbound` for one direction. Where that is said, the first
+    /// frames are missed: libpcap looks itself at those that came before the kernel had the filter, and finds no
+    /// direction in them. The address of a station says the same and misses none.
     pub fn capture(&self, name: &str, interface: &str, filter: &str) -> Result<Capture> {
         let file = self.folder().join(format!("{name}-{interface}.pcapng"));
         let path = file.to_string_lossy().into_owned();
