@@ -10,9 +10,11 @@ mod report;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::setpriority_process;
 use xtask::command::{self, Ended};
 use xtask::interrupt;
 
@@ -80,9 +82,15 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ),
 ];
 
-/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so
-/// do the tools that make and look at a package, a build for release, virtual machines, and a soak.
-const LONG_ONLY: &[&str] = &["libfuzzer", "package", "packagers", "vm", "gateway", "soak"];
+/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so does
+/// a soak.
+const LONG_ONLY: &[&str] = &["libfuzzer", "soak"];
+
+/// Run beside the others, in this order: machines take half an hour of processors' time, and the other stages,
+/// which mostly wait, leave that much. What is judged by a clock does not feel what has the lowest priority.
+const BESIDE: &[&str] = &["vm", "packagers", "gateway", "package"];
+/// The lowest priority (setpriority(2)).
+const LOWEST: i32 = 19;
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
 
@@ -181,28 +189,12 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     apt::require_root("`cargo xtask test`", "cargo xtask test")?;
     let begun = Instant::now();
-    let mut total = Counts::default();
-    let mut failed: Vec<&str> = Vec::new();
-    for stage in &stages {
-        if interrupt::requested() {
-            println!("stopped on request");
-            total.failed += 1;
-            break;
-        }
-        let missing = stage.needs.iter().find(|need| failed.contains(need));
-        let outcome = match missing {
-            Some(need) => Outcome {
-                counts: Counts::one_failed(),
-                problem: Some(format!("not run: it needs the stage {need}")),
-            },
-            None => perform(stage, args.long),
-        };
-        total.add(outcome.counts);
-        if let Some(problem) = outcome.problem {
-            failed.push(&stage.name);
-            println!("{}\n", indent(&problem));
-        }
-    }
+    let (beside, stages) = if args.stages.is_empty() {
+        apart(stages)
+    } else {
+        (Vec::new(), stages)
+    };
+    let total = both(&stages, &beside, args.long);
     println!("{:<14} {:>8}", "total", seconds(begun.elapsed()));
     println!("{total}");
     Ok(if total.failed == 0 {
@@ -210,6 +202,109 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Those of [`BESIDE`], in its order, and the rest.
+fn apart(stages: Vec<Stage>) -> (Vec<Stage>, Vec<Stage>) {
+    let place = |stage: &Stage| BESIDE.iter().position(|name| *name == stage.name);
+    let (mut beside, rest): (Vec<_>, Vec<_>) =
+        stages.into_iter().partition(|stage| place(stage).is_some());
+    beside.sort_by_key(place);
+    (beside, rest)
+}
+
+/// Runs stages one after the other, and others beside them as soon as what those need has run.
+fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
+    let own = |need: &&&str| stages.iter().any(|stage| stage.name == **need);
+    let needs: Vec<&str> = beside
+        .iter()
+        .flat_map(|stage| stage.needs.iter().filter(own).copied())
+        .collect();
+    let mut lane = Lane::new(long);
+    thread::scope(|scope| {
+        let mut other = None;
+        for (at, stage) in stages.iter().enumerate() {
+            lane.run(stage);
+            let is_ready = needs
+                .iter()
+                .all(|need| stages[..=at].iter().any(|stage| stage.name == **need));
+            if is_ready && other.is_none() && !beside.is_empty() {
+                let mut second = lane.beside();
+                other = Some(scope.spawn(move || {
+                    // Of this thread, and so of all that it starts.
+                    if let Err(error) = setpriority_process(None, LOWEST) {
+                        println!(
+                            "cannot lower the priority of what runs beside the stages: {error}"
+                        );
+                    }
+                    for stage in beside {
+                        second.run(stage);
+                    }
+                    second.total
+                }));
+            }
+        }
+        if let Some(other) = other {
+            // A stage that panics has said so.
+            lane.total
+                .add(other.join().unwrap_or_else(|_| Counts::one_failed()));
+        }
+    });
+    lane.total
+}
+
+/// Stages that run one after the other.
+struct Lane {
+    long: bool,
+    total: Counts,
+    failed: Vec<String>,
+}
+
+impl Lane {
+    fn new(long: bool) -> Self {
+        Self {
+            long,
+            total: Counts::default(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Another, which knows what has failed in this one.
+    fn beside(&self) -> Self {
+        Self {
+            failed: self.failed.clone(),
+            ..Self::new(self.long)
+        }
+    }
+
+    /// Runs one, if what it needs has not failed, and shows how that ended.
+    fn run(&mut self, stage: &Stage) {
+        let missing = stage
+            .needs
+            .iter()
+            .find(|need| self.failed.iter().any(|name| name == *need));
+        let outcome = if interrupt::requested() {
+            Outcome {
+                counts: Counts::one_failed(),
+                problem: Some(format!("{}: stopped on request", stage.name)),
+            }
+        } else if let Some(need) = missing {
+            Outcome {
+                counts: Counts::one_failed(),
+                problem: Some(format!(
+                    "{}: not run: it needs the stage {need}",
+                    stage.name
+                )),
+            }
+        } else {
+            perform(stage, self.long)
+        };
+        self.total.add(outcome.counts);
+        if let Some(problem) = outcome.problem {
+            self.failed.push(stage.name.clone());
+            println!("{}\n", indent(&problem));
+        }
+    }
 }
 
 /// The table and the files of `tests/tests`.
@@ -413,6 +508,27 @@ mod tests {
         }
         for need in FILE_NEEDS {
             assert!(STAGES.iter().any(|(name, ..)| name == need), "{need}");
+        }
+    }
+
+    #[test]
+    fn what_runs_beside_needs_what_runs_before_it_there_or_in_the_other_lane() {
+        let all = all_stages().expect("the folder is there");
+        let (beside, rest) = apart(all);
+        assert_eq!(beside.len(), BESIDE.len(), "a stage that is none");
+        for (at, stage) in beside.iter().enumerate() {
+            for need in stage.needs {
+                let mut before = beside[..at].iter().chain(&rest);
+                assert!(
+                    before.any(|stage| stage.name == *need),
+                    "{} needs {need}",
+                    stage.name
+                );
+            }
+            let later = rest
+                .iter()
+                .find(|other| other.needs.contains(&stage.name.as_str()));
+            assert!(later.is_none(), "{later:?} would not wait");
         }
     }
 
