@@ -10,6 +10,7 @@
 //! Contract: QEMU emulates the processor, so what is seen does not depend on this machine. The disk is only read: what
 //! the gateway writes is gone with it. Commands run in it one after the other, as root.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -94,16 +95,19 @@ impl<'a> Gateway<'a> {
         let mut command = qemu(lab, folder);
         let mut qemu = lab.start(&mut command, "qemu").expect("QEMU starts");
         let socket = lab.folder().join("line");
+        // The line is there before the cables are plugged in.
+        let plugged = |id| socket.exists() && SIDES.iter().all(|(tap, ..)| holds(id, tap));
         assert!(
-            poll_until(QUICK, || socket.exists() || !qemu.is_running()) && qemu.is_running(),
+            poll_until(QUICK, || plugged(qemu.id()) || !qemu.is_running()) && qemu.is_running(),
             "{}",
             qemu.log_text()
         );
-        // QEMU holds them open by now, so they stay its own where they go.
-        for (tap, namespace, ..) in SIDES {
+        // What QEMU holds open stays its own where it goes.
+        for (tap, namespace, addresses, via) in SIDES {
             let full = lab.ns(namespace);
             lab.ip(MACHINE, &format!("link set {tap} netns {full}"))
                 .expect("moved");
+            up(lab, tap, namespace, addresses, via);
         }
         let line = UnixStream::connect(&socket).expect("a line");
         line.set_read_timeout(Some(BOOT)).expect("a limit");
@@ -125,12 +129,6 @@ impl<'a> Gateway<'a> {
             boot: begun.elapsed(),
         };
         gateway.well("systemctl is-system-running --wait");
-        gateway.well(
-            "/usr/lib/systemd/systemd-networkd-wait-online --interface=lan --interface=wan --timeout=120",
-        );
-        for (tap, namespace, addresses, via) in SIDES {
-            up(lab, tap, namespace, addresses, via);
-        }
         gateway.boot = begun.elapsed();
         gateway
     }
@@ -209,9 +207,19 @@ impl<'a> Gateway<'a> {
     }
 }
 
-/// Lets frames through one of the gateway's cables. Not before the gateway listens: where frames wait while its
-/// driver makes its first buffers, QEMU may sleep for a call that has been, and nothing ever arrives (seen in
-/// one boot of three; fixed in QEMU 9.1 by "virtio-net: Fix network stall at the host side waiting for kick").
+/// Whether this process is the one behind a tap device. Where that was moved before, QEMU would make another of the
+/// same name, and this one would be deaf.
+fn holds(id: u32, tap: &str) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{id}/fdinfo")) else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        fs::read_to_string(entry.path())
+            .is_ok_and(|text| text.lines().any(|line| line == format!("iff:\t{tap}")))
+    })
+}
+
+/// Sets up the end of one of the gateway's cables.
 fn up(lab: &Lab, tap: &str, namespace: &str, addresses: [&str; 2], via: [&str; 2]) {
     let ip = |words: &str| lab.ip(namespace, words).expect("ip");
     // Each segment is a frame, for the captures.
