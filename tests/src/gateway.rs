@@ -29,28 +29,40 @@ pub const CLIENT: &str = "ordinary";
 /// The namespace behind it, as the laboratory's mail servers have it.
 pub const SERVERS: &str = "servers";
 /// The client's addresses.
-pub const CLIENT_ADDRESSES: [&str; 2] = ["198.51.100.10", "2001:db8:c::a"];
+const CLIENT_ADDRESSES: [&str; 2] = ["198.51.100.10", "2001:db8:c::a"];
 /// The servers' addresses.
-pub const SERVER_ADDRESSES: [&str; 2] = ["203.0.113.10", "2001:db8:5::a"];
-/// The gateway's sides: the cable, the namespace at its end, the addresses there, the gateway's.
-const SIDES: [(&str, &str, [&str; 2], [&str; 2]); 2] = [
-    (
-        "lan",
-        CLIENT,
-        CLIENT_ADDRESSES,
-        ["198.51.100.1", "2001:db8:c::1"],
-    ),
-    (
-        "wan",
-        SERVERS,
-        SERVER_ADDRESSES,
-        ["203.0.113.1", "2001:db8:5::1"],
-    ),
-];
-/// The namespaces at the gateway's sides, the cables there, and the gateway's stations on them (MAC addresses).
-pub const STATIONS: [(&str, &str, &str); 2] = [
-    (CLIENT, "lan", "52:54:00:00:00:01"),
-    (SERVERS, "wan", "52:54:00:00:00:02"),
+const SERVER_ADDRESSES: [&str; 2] = ["203.0.113.10", "2001:db8:5::a"];
+/// One of the gateway's sides.
+#[derive(Debug)]
+pub struct Side {
+    /// The gateway's interface there, and the tap device at the other end of the cable.
+    pub cable: &'static str,
+    /// The gateway's station (MAC address).
+    pub station: &'static str,
+    /// The gateway's addresses.
+    gateway: [&'static str; 2],
+    /// The namespace at the other end.
+    pub namespace: &'static str,
+    /// The addresses there.
+    addresses: [&'static str; 2],
+}
+
+/// Both sides.
+pub const SIDES: [Side; 2] = [
+    Side {
+        cable: "lan",
+        station: "52:54:00:00:00:01",
+        gateway: ["198.51.100.1", "2001:db8:c::1"],
+        namespace: CLIENT,
+        addresses: CLIENT_ADDRESSES,
+    },
+    Side {
+        cable: "wan",
+        station: "52:54:00:00:00:02",
+        gateway: ["203.0.113.1", "2001:db8:5::1"],
+        namespace: SERVERS,
+        addresses: SERVER_ADDRESSES,
+    },
 ];
 /// From power on to the last unit, on an emulated processor: 45 seconds on an idle machine.
 const BOOT: Duration = Duration::from_secs(5 * 60);
@@ -96,18 +108,18 @@ impl<'a> Gateway<'a> {
         let mut qemu = lab.start(&mut command, "qemu").expect("QEMU starts");
         let socket = lab.folder().join("line");
         // The line is there before the cables are plugged in.
-        let plugged = |id| socket.exists() && SIDES.iter().all(|(tap, ..)| holds(id, tap));
+        let plugged = |id| socket.exists() && SIDES.iter().all(|side| holds(id, side.cable));
         assert!(
             poll_until(QUICK, || plugged(qemu.id()) || !qemu.is_running()) && qemu.is_running(),
             "{}",
             qemu.log_text()
         );
         // What QEMU holds open stays its own where it goes.
-        for (tap, namespace, addresses, via) in SIDES {
-            let full = lab.ns(namespace);
-            lab.ip(MACHINE, &format!("link set {tap} netns {full}"))
+        for side in &SIDES {
+            let full = lab.ns(side.namespace);
+            lab.ip(MACHINE, &format!("link set {} netns {full}", side.cable))
                 .expect("moved");
-            up(lab, tap, namespace, addresses, via);
+            up(lab, side);
         }
         let line = UnixStream::connect(&socket).expect("a line");
         line.set_read_timeout(Some(BOOT)).expect("a limit");
@@ -219,17 +231,21 @@ fn holds(id: u32, tap: &str) -> bool {
     })
 }
 
-/// Sets up the end of one of the gateway's cables.
-fn up(lab: &Lab, tap: &str, namespace: &str, addresses: [&str; 2], via: [&str; 2]) {
-    let ip = |words: &str| lab.ip(namespace, words).expect("ip");
+/// Sets up the end of a cable.
+fn up(lab: &Lab, side: &Side) {
+    let cable = side.cable;
+    let ip = |words: &str| lab.ip(side.namespace, words).expect("ip");
     // Each segment is a frame, for the captures.
-    let mut ethtool = lab.command(namespace, "ethtool", &["-K", tap]);
+    let mut ethtool = lab.command(side.namespace, "ethtool", &["-K", cable]);
     ethtool.args(["tso", "off", "gso", "off", "gro", "off"]);
     output(&mut ethtool, QUICK).expect("offloads off");
-    ip(&format!("addr add {}/24 dev {tap}", addresses[0]));
-    ip(&format!("addr add {}/64 dev {tap} nodad", addresses[1]));
-    ip(&format!("link set {tap} up"));
-    for via in via {
+    ip(&format!("addr add {}/24 dev {cable}", side.addresses[0]));
+    ip(&format!(
+        "addr add {}/64 dev {cable} nodad",
+        side.addresses[1]
+    ));
+    ip(&format!("link set {cable} up"));
+    for via in side.gateway {
         ip(&format!("route add default via {via}"));
     }
 }
@@ -261,7 +277,12 @@ fn qemu(lab: &Lab, folder: &Path) -> Command {
         "-chardev socket,id=line,path={},server=on,wait=off",
         own("line")
     ));
-    for (_, tap, station) in STATIONS {
+    for Side {
+        cable: tap,
+        station,
+        ..
+    } in &SIDES
+    {
         add(&format!(
             "-netdev tap,id={tap},ifname={tap},script=no,downscript=no"
         ));

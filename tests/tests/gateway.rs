@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtp_common::flow::Totals;
-use smtpflow_tests::gateway::{CLIENT, Gateway, SERVERS, STATIONS, mail_servers};
+use smtpflow_tests::gateway::{CLIENT, Gateway, SERVERS, SIDES, Side, mail_servers};
 use smtpflow_tests::oracle::{Seen, expected, segments};
 use smtpflow_tests::tokens::READ;
 use smtpflow_tests::totals;
@@ -42,15 +42,12 @@ impl Captures {
     fn start(lab: &Lab) -> Self {
         // By the address and not by `outbound`: what came into the ring before the kernel had the filter is looked
         // at by libpcap itself, which has no direction there, and drops the first block.
-        let one = |(namespace, tap, station)| {
-            lab.capture(
-                namespace,
-                tap,
-                &format!("ether dst {station} and tcp port 25"),
-            )
-            .expect("a capture")
+        let one = |side: &Side| {
+            let filter = format!("ether dst {} and tcp port 25", side.station);
+            lab.capture(side.namespace, side.cable, &filter)
+                .expect("a capture")
         };
-        Self(STATIONS.map(one).into())
+        Self(SIDES.iter().map(one).collect())
     }
 
     fn stop(self) -> Vec<Seen> {

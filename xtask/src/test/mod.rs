@@ -224,6 +224,9 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
     thread::scope(|scope| {
         let mut other = None;
         for (at, stage) in stages.iter().enumerate() {
+            if lane.is_stopped() {
+                break;
+            }
             lane.run(stage);
             let is_ready = needs
                 .iter()
@@ -238,6 +241,9 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
                         );
                     }
                     for stage in beside {
+                        if second.is_stopped() {
+                            break;
+                        }
                         second.run(stage);
                     }
                     second.total
@@ -277,27 +283,31 @@ impl Lane {
         }
     }
 
+    /// Whether no more is to be run, on request. It says so, and what was left out is a failure.
+    fn is_stopped(&mut self) -> bool {
+        let stopped = interrupt::requested();
+        if stopped {
+            println!("stopped on request");
+            self.total.add(Counts::one_failed());
+        }
+        stopped
+    }
+
     /// Runs one, if what it needs has not failed, and shows how that ended.
     fn run(&mut self, stage: &Stage) {
         let missing = stage
             .needs
             .iter()
             .find(|need| self.failed.iter().any(|name| name == *need));
-        let outcome = if interrupt::requested() {
-            Outcome {
-                counts: Counts::one_failed(),
-                problem: Some(format!("{}: stopped on request", stage.name)),
-            }
-        } else if let Some(need) = missing {
-            Outcome {
+        let outcome = match missing {
+            Some(need) => Outcome {
                 counts: Counts::one_failed(),
                 problem: Some(format!(
                     "{}: not run: it needs the stage {need}",
                     stage.name
                 )),
-            }
-        } else {
-            perform(stage, self.long)
+            },
+            None => perform(stage, self.long),
         };
         self.total.add(outcome.counts);
         if let Some(problem) = outcome.problem {
