@@ -29,6 +29,7 @@ pub mod kernel;
 pub mod link;
 pub mod meter;
 pub mod model;
+pub mod owner;
 pub mod privilege;
 pub mod reading;
 pub mod replay;
