@@ -7,3 +7,6 @@
 
 mod contacts;
 mod prefixes;
+mod routes;
+mod settings;
+mod snmp;
