@@ -5,8 +5,23 @@
 //! ends in an answer or in a failure that says why. Each answer says where it is from and how old it is.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod contacts;
+mod desk;
+mod directory;
 mod prefixes;
+mod rdap;
+mod register;
 mod routes;
-mod settings;
+mod rwhois;
+pub mod settings;
 mod snmp;
+mod tables;
+mod web;
+mod whois;
+mod wire;
+
+pub use self::desk::Desk;
+pub use self::register::serve_rwhois;
+pub use self::routes::slash_24s;
+pub use self::settings::{ROUTER_EXAMPLE, Router, Settings};
