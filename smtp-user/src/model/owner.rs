@@ -78,6 +78,14 @@ pub struct Route {
     pub interface: Option<String>,
 }
 
+/// How many networks of 256 addresses a destination has, or has a part of; none for IPv6.
+pub fn slash_24s(destination: IpNet) -> Option<u32> {
+    match destination {
+        IpNet::V4(v4) => Some(1 << 24_u8.saturating_sub(v4.prefix_len())),
+        IpNet::V6(_) => None,
+    }
+}
+
 /// What came of asking one source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]

@@ -23,5 +23,4 @@ mod wire;
 
 pub use self::desk::Desk;
 pub use self::register::serve_rwhois;
-pub use self::routes::slash_24s;
 pub use self::settings::{ROUTER_EXAMPLE, Router, Settings};

@@ -117,14 +117,6 @@ impl RouteTable {
     }
 }
 
-/// How many networks of 256 addresses a destination has, or has a part of; none for IPv6.
-pub(super) fn slash_24s(destination: IpNet) -> Option<u32> {
-    match destination {
-        IpNet::V4(v4) => Some(1 << 24_u8.saturating_sub(v4.prefix_len())),
-        IpNet::V6(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -133,6 +125,7 @@ mod tests {
     use ipnet::Ipv4Net;
 
     use super::*;
+    use crate::model::owner::slash_24s;
 
     fn prefix(text: &str) -> IpNet {
         text.parse().expect("a prefix")

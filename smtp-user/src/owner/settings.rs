@@ -186,6 +186,12 @@ impl Settings {
         !self.order.is_empty()
     }
 
+    /// Whether routes are read.
+    pub fn reads_routes(&self) -> bool {
+        let routes = [OwnerSource::Kernel, OwnerSource::Routers];
+        self.order.iter().any(|source| routes.contains(source))
+    }
+
     /// The first key that is wrong, and what is wrong with it.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let Self {
