@@ -167,7 +167,7 @@ impl Contacts {
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Prefix(prefix) => prefix.fmt(f),
+            Self::Prefix(prefix) => write!(f, "{prefix}"),
             Self::NextHop(hop) => write!(f, "the next hop {hop}"),
         }
     }

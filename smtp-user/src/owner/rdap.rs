@@ -88,7 +88,7 @@ pub(super) fn ask(
                 };
             }
         };
-        let refused = match Url::parse(&to) {
+        let refused = match next.to(&to) {
             Err(error) => Some(error),
             Ok(url) if asked.contains(&url) => {
                 Some(format!("it leads to {url}, which was asked already: a circle"))

@@ -95,7 +95,7 @@ impl Object<'_> {
         names.iter().find_map(|name| self.values(name).next())
     }
 
-    fn values<'b>(&'b self, name: &'b str) -> impl Iterator<Item = &'b str> {
+    fn values<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s str> {
         self.attributes
             .iter()
             .filter(move |(other, value)| other == name && !value.is_empty())

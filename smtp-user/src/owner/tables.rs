@@ -76,7 +76,7 @@ impl Kept {
         }
         match &self.last {
             Some((at, Ok(table))) => (Ok(table), at.elapsed()),
-            Some((at, Err(error))) => (Err(error), at.elapsed()),
+            Some((at, Err(error))) => (Err(error.as_str()), at.elapsed()),
             // It was made above.
             None => (Err("it was not read"), Duration::ZERO),
         }

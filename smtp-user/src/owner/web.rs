@@ -49,10 +49,10 @@ impl Url {
             return None;
         }
         let (scheme, rest) = text.split_once("://")?;
-        let tls = match () {
-            () if scheme.eq_ignore_ascii_case("http") => false,
-            () if scheme.eq_ignore_ascii_case("https") => true,
-            () => return None,
+        let tls = match &*scheme.to_ascii_lowercase() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
         };
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
@@ -89,6 +89,16 @@ impl Url {
             path: format!("{}{slash}{rest}", self.path),
             ..self.clone()
         }
+    }
+
+    /// Where a redirection from here leads: a whole address, or a path on this server.
+    pub(super) fn to(&self, location: &str) -> Result<Self, String> {
+        let path = location.starts_with('/') && !location.starts_with("//");
+        if path {
+            let scheme = if self.tls { "https" } else { "http" };
+            return Self::parse(&format!("{scheme}://{}{location}", self.authority()));
+        }
+        Self::parse(location)
     }
 
     fn authority(&self) -> String {
@@ -300,6 +310,10 @@ mod tests {
         }
         let base = Url::parse("https://a/rdap").expect("an address");
         assert_eq!(base.below("ip/192.0.2.1").to_string(), "https://a/rdap/ip/192.0.2.1");
+        let to = |location: &str| base.to(location).map(|url| url.to_string());
+        assert_eq!(to("/x"), Ok("https://a/x".to_owned()));
+        assert_eq!(to("http://b/y"), Ok("http://b/y".to_owned()));
+        assert!(to("//b/y").is_err() && to("y").is_err());
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn abuse(json: &Value) -> Option<Contact> {
     let mut seen = 0;
     for _ in 0..DEPTH {
         let mut below = Vec::new();
-        for entity in level.iter().flat_map(|above| entities(above)) {
+        for entity in level.iter().copied().flat_map(entities) {
             seen += 1;
             if seen > ENTITIES {
                 return None;

@@ -93,9 +93,9 @@ fn next_hop(policy_and_hop: &[u64]) -> Result<Option<IpAddr>, Unfit> {
 
 /// The index of `ipCidrRouteTable`: destination, mask, service, next hop.
 pub(super) fn ip_cidr(index: &[u64]) -> Result<Row, Unfit> {
-    let Ok::<[u64; 13], _>(index) = index.try_into() else {
-        return Err("the index has not 13 numbers");
-    };
+    let index: [u64; 13] = index
+        .try_into()
+        .map_err(|_| "the index has not 13 numbers")?;
     let destination = ipv4(&index[..4])?;
     let mask = ipv4(&index[4..8])?;
     Ok(Row {
