@@ -92,16 +92,21 @@ impl Secret {
     /// Reads a secret of such a length, in bytes, from a file that nobody else can read or write, or from a
     /// credential; `what` is what it is called.
     pub fn load(name: &Path, what: &str, length: RangeInclusive<usize>) -> Result<Self, Failure> {
-        load(name, &format!("file of the {what}"), length.end() + 1, |text| {
-            anyhow::ensure!(
-                length.contains(&text.len()),
-                "the {what} has {} bytes, expected {} to {}",
-                text.len(),
-                length.start(),
-                length.end()
-            );
-            Ok(Self(text.into()))
-        })
+        load(
+            name,
+            &format!("file of the {what}"),
+            length.end() + 1,
+            |text| {
+                anyhow::ensure!(
+                    length.contains(&text.len()),
+                    "the {what} has {} bytes, expected {} to {}",
+                    text.len(),
+                    length.start(),
+                    length.end()
+                );
+                Ok(Self(text.into()))
+            },
+        )
     }
 
     /// The secret itself.
@@ -281,10 +286,16 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "Secret(..)");
         let failure = Secret::load(&path, "passphrase", 8..=255).expect_err("too short");
         let error = failure.to_string();
-        assert!(error.contains("the passphrase has 6 bytes, expected 8 to 255"), "{error}");
+        assert!(
+            error.contains("the passphrase has 6 bytes, expected 8 to 255"),
+            "{error}"
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
         let failure = Secret::load(&path, "community", 1..=255).expect_err("open to all");
         let error = failure.to_string();
-        assert!(error.contains("chmod 600") && !error.contains("public"), "{error}");
+        assert!(
+            error.contains("chmod 600") && !error.contains("public"),
+            "{error}"
+        );
     }
 }

@@ -48,7 +48,9 @@ pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
     let mut rows = 0_usize;
     match form {
         RoutesForm::Table => row(&mut text, "next hop", "destination", "mask", "/24s", "from"),
-        RoutesForm::Csv => text.push_str("next_hop,destination,mask,slash_24s,interface,source\r\n"),
+        RoutesForm::Csv => {
+            text.push_str("next_hop,destination,mask,slash_24s,interface,source\r\n")
+        }
         RoutesForm::Json => text.push_str("{\"schema\":1,\"routes\":["),
     }
     let failed = desk.routes(|source, route| {
@@ -68,7 +70,10 @@ pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
             RoutesForm::Csv => {
                 let count = slash_24s(route.destination);
                 for cell in [
-                    route.next_hop.map(|hop| hop.to_string()).unwrap_or_default(),
+                    route
+                        .next_hop
+                        .map(|hop| hop.to_string())
+                        .unwrap_or_default(),
                     route.destination.network().to_string(),
                     mask(&route),
                     count.map(|count| count.to_string()).unwrap_or_default(),
@@ -116,7 +121,10 @@ pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
 }
 
 /// `smtpflow serve-rwhois`.
-pub fn serve_rwhois(config: Config, print: impl Fn(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+pub fn serve_rwhois(
+    config: Config,
+    print: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let Config {
         owner: settings,
         networks,
@@ -134,7 +142,10 @@ fn desk(config: &Config) -> Result<Desk, Failure> {
 
 fn row(to: &mut String, next_hop: &str, destination: &str, mask: &str, count: &str, from: &str) {
     let from = printable(from);
-    let _ = writeln!(to, "{next_hop:<15}  {destination:<15}  {mask:<15}  {count:>8}  {from}");
+    let _ = writeln!(
+        to,
+        "{next_hop:<15}  {destination:<15}  {mask:<15}  {count:>8}  {from}"
+    );
 }
 
 fn next_hop(route: &Route) -> String {

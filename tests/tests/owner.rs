@@ -52,7 +52,10 @@ fn ends(code: i32, command: &mut Command) -> Finished {
 
 fn owner(config: &Path, address: &str) -> Value {
     let config = config.to_str().expect("a path in UTF-8");
-    let finished = ends(0, &mut smtpflow(&["owner", address, "--json", "--config", config]));
+    let finished = ends(
+        0,
+        &mut smtpflow(&["owner", address, "--json", "--config", config]),
+    );
     serde_json::from_str(&finished.stdout).expect("JSON")
 }
 
@@ -72,10 +75,14 @@ fn router(prefix: &str) -> Lab {
     for name in ["router", "beyond"] {
         lab.add_namespace(name).expect("a namespace");
     }
-    lab.link(("router", "eth0"), ("beyond", "eth0"), None).expect("a link");
-    lab.ip("router", "addr add 192.0.2.1/24 dev eth0").expect("an address");
-    lab.ip("router", "addr add 2001:db8::1/64 dev eth0 nodad").expect("an address");
-    let mut batch = String::from("route add default via 192.0.2.9\nroute add blackhole 10.255.0.0/16\n");
+    lab.link(("router", "eth0"), ("beyond", "eth0"), None)
+        .expect("a link");
+    lab.ip("router", "addr add 192.0.2.1/24 dev eth0")
+        .expect("an address");
+    lab.ip("router", "addr add 2001:db8::1/64 dev eth0 nodad")
+        .expect("an address");
+    let mut batch =
+        String::from("route add default via 192.0.2.9\nroute add blackhole 10.255.0.0/16\n");
     batch.push_str("route add 203.68.52.0/22 via 192.0.2.7\n");
     for i in 0..V4_ROUTES {
         let (a, b, hop) = (i / 256, i % 256, 2 + i % 10);
@@ -83,11 +90,15 @@ fn router(prefix: &str) -> Lab {
     }
     for i in 0..V6_ROUTES {
         let hop = 2 + i % 10;
-        batch.push_str(&format!("-6 route add 2001:db8:{:x}::/48 via 2001:db8::{hop:x}\n", i + 1));
+        batch.push_str(&format!(
+            "-6 route add 2001:db8:{:x}::/48 via 2001:db8::{hop:x}\n",
+            i + 1
+        ));
     }
     let file = write(lab.folder(), "batch", &batch);
     let file = file.to_str().expect("a path in UTF-8");
-    lab.run("router", "ip", &["-batch", file], LIMIT).expect("routes");
+    lab.run("router", "ip", &["-batch", file], LIMIT)
+        .expect("routes");
     lab
 }
 
@@ -95,7 +106,9 @@ fn router(prefix: &str) -> Lab {
 fn shown(lab: &Lab) -> BTreeSet<(String, String)> {
     let mut routes = BTreeSet::new();
     for (family, whole) in [("-4", "0.0.0.0/0"), ("-6", "::/0")] {
-        let text = lab.ip("router", &format!("-j {family} route show table main")).expect("routes");
+        let text = lab
+            .ip("router", &format!("-j {family} route show table main"))
+            .expect("routes");
         let json: Value = serde_json::from_str(&text).expect("JSON");
         for route in json.as_array().expect("a list") {
             if let Some(gateway) = route["gateway"].as_str() {
@@ -126,7 +139,10 @@ fn printed(lab: &Lab, config: &Path) -> BTreeSet<(String, String)> {
         .filter_map(|route| {
             let hop = route["next_hop"].as_str()?;
             let destination = route["destination"].as_str()?;
-            Some((format!("{destination}/{}", route["prefix_length"]), hop.to_owned()))
+            Some((
+                format!("{destination}/{}", route["prefix_length"]),
+                hop.to_owned(),
+            ))
         })
         .collect()
 }
@@ -171,11 +187,21 @@ fn the_table_of_the_kernel_is_read_whole_and_leads_to_contacts() {
 
     let outside = outside.to_str().expect("a path in UTF-8");
     let table = ends(0, &mut smtpflow(&["routes", "--config", outside])).stdout;
-    let row = table.lines().find(|line| line.contains("203.68.52.0")).expect("a row");
+    let row = table
+        .lines()
+        .find(|line| line.contains("203.68.52.0"))
+        .expect("a row");
     let words: Vec<&str> = row.split_whitespace().take(4).collect();
     assert_eq!(words, ["192.0.2.7", "203.68.52.0", "255.255.252.0", "4"]);
-    let csv = ends(0, &mut smtpflow(&["routes", "--format", "csv", "--config", outside])).stdout;
-    assert!(csv.contains("\r\n192.0.2.7,203.68.52.0,255.255.252.0,4,eth0,"), "{csv:.500}");
+    let csv = ends(
+        0,
+        &mut smtpflow(&["routes", "--format", "csv", "--config", outside]),
+    )
+    .stdout;
+    assert!(
+        csv.contains("\r\n192.0.2.7,203.68.52.0,255.255.252.0,4,eth0,"),
+        "{csv:.500}"
+    );
 }
 
 #[test]
@@ -193,7 +219,13 @@ fn the_table_of_a_router_is_read_by_snmp_in_both_versions() {
     let mut command = lab.command(
         "router",
         "snmpd",
-        &["-f", "-Lo", "-C", "-c", snmpd_config.to_str().expect("a path in UTF-8")],
+        &[
+            "-f",
+            "-Lo",
+            "-C",
+            "-c",
+            snmpd_config.to_str().expect("a path in UTF-8"),
+        ],
     );
     command.env("SNMP_PERSISTENT_DIR", &persistent);
     let snmpd = lab.start(&mut command, "snmpd").expect("snmpd starts");
@@ -235,7 +267,11 @@ fn the_table_of_a_router_is_read_by_snmp_in_both_versions() {
         println!("{} routes in {:?}", expected.len(), begun.elapsed());
     }
     // The older tables have IPv4 alone.
-    let v4: BTreeSet<_> = expected.iter().filter(|(to, _)| !to.contains(':')).cloned().collect();
+    let v4: BTreeSet<_> = expected
+        .iter()
+        .filter(|(to, _)| !to.contains(':'))
+        .cloned()
+        .collect();
     for table in ["ip_cidr", "ip_route"] {
         let config = config(
             &format!("{table}.toml"),
@@ -247,23 +283,43 @@ fn the_table_of_a_router_is_read_by_snmp_in_both_versions() {
     let finished = run(&["owner", "203.68.53.9", "--json"], &v3);
     let answer: Value = serde_json::from_str(&finished.stdout).expect("JSON");
     assert_eq!(answer["owner"]["name"], "Dormitory", "{answer}");
-    let provenance = finding(&answer, "routers")["provenance"].as_str().expect("text");
-    assert!(provenance.contains("border (inetCidrRouteTable)"), "{provenance}");
+    let provenance = finding(&answer, "routers")["provenance"]
+        .as_str()
+        .expect("text");
+    assert!(
+        provenance.contains("border (inetCidrRouteTable)"),
+        "{provenance}"
+    );
 
     // Who is not let in says so, soon, and without a secret.
     for (name, router) in [
-        ("wrong-community.toml", format!("community_file = {wrong:?}\n")),
+        (
+            "wrong-community.toml",
+            format!("community_file = {wrong:?}\n"),
+        ),
         (
             "wrong-auth.toml",
-            format!("version = \"3\"\nuser = \"smtpflow\"\nauth = \"sha256\"\nauth_file = {wrong:?}\n"),
+            format!(
+                "version = \"3\"\nuser = \"smtpflow\"\nauth = \"sha256\"\nauth_file = {wrong:?}\n"
+            ),
         ),
     ] {
         let config = config(name, &router);
         let begun = Instant::now();
         let finished = run(&["routes"], &config);
         assert_eq!(finished.status.code(), Some(69), "{}", finished.stderr);
-        assert!(finished.stderr.contains("the router border at 127.0.0.1:1161"), "{}", finished.stderr);
-        assert!(!finished.stderr.contains("another-passphrase"), "{}", finished.stderr);
+        assert!(
+            finished
+                .stderr
+                .contains("the router border at 127.0.0.1:1161"),
+            "{}",
+            finished.stderr
+        );
+        assert!(
+            !finished.stderr.contains("another-passphrase"),
+            "{}",
+            finished.stderr
+        );
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
 }
@@ -274,8 +330,12 @@ fn our_rwhois_server_answers_our_client_for_own_prefixes_alone() {
     let folder = folder.path();
     let lab = Lab::new("townrwhois").expect("a laboratory");
     let listen = free_listen_address().expect("a port");
-    let contacts = write(folder, "contacts.csv", "prefix,name,mail,note\n192.0.2.0/24,Backbone,noc@example.net,between us\n\
-        198.51.100.0/24,Stranger,x@stranger.example,\n");
+    let contacts = write(
+        folder,
+        "contacts.csv",
+        "prefix,name,mail,note\n192.0.2.0/24,Backbone,noc@example.net,between us\n\
+        198.51.100.0/24,Stranger,x@stranger.example,\n",
+    );
     let server = write(
         folder,
         "server.toml",
@@ -289,7 +349,11 @@ fn our_rwhois_server_answers_our_client_for_own_prefixes_alone() {
         "client.toml",
         &format!("[owner]\norder = [\"rwhois\"]\nrwhois = [\"{listen}\"]\n"),
     );
-    let mut command = smtpflow(&["serve-rwhois", "--config", server.to_str().expect("a path in UTF-8")]);
+    let mut command = smtpflow(&[
+        "serve-rwhois",
+        "--config",
+        server.to_str().expect("a path in UTF-8"),
+    ]);
     let serving = lab.start(&mut command, "serve-rwhois").expect("it starts");
     let ready = poll_until(LIMIT, || serving.log_text().contains("answering RWhois"));
     assert!(ready, "{}", serving.log_text());
@@ -298,7 +362,10 @@ fn our_rwhois_server_answers_our_client_for_own_prefixes_alone() {
     assert_eq!(answer["owner"]["name"], "Backbone", "{answer}");
     assert_eq!(answer["owner"]["mail"], json!(["noc@example.net"]));
     let found = finding(&answer, "rwhois");
-    assert_eq!((&found["network"], &found["age"]), (&json!("192.0.2.0/24"), &json!(0)));
+    assert_eq!(
+        (&found["network"], &found["age"]),
+        (&json!("192.0.2.0/24"), &json!(0))
+    );
     assert!(!answer.to_string().contains("between us"), "{answer}");
     for stranger in ["198.51.100.1", "192.0.3.1", "2001:db8::1"] {
         let answer = owner(&client, stranger);
@@ -307,7 +374,11 @@ fn our_rwhois_server_answers_our_client_for_own_prefixes_alone() {
     // Off until somebody says where.
     let client = client.to_str().expect("a path in UTF-8");
     let refused = ends(78, &mut smtpflow(&["serve-rwhois", "--config", client]));
-    assert!(refused.stderr.contains("owner.serve_rwhois"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("owner.serve_rwhois"),
+        "{}",
+        refused.stderr
+    );
     let refused = ends(78, &mut smtpflow(&["owner", "192.0.2.1"]));
     assert!(refused.stderr.contains("owner.order"), "{}", refused.stderr);
 }
@@ -351,7 +422,9 @@ fn network(first: &str, last: &str, up: Option<String>, mail: Option<&str>) -> S
 
 fn http(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\nContent-Type: application/rdap+json\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/rdap+json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// A configuration that asks servers on loopback.
@@ -359,7 +432,9 @@ fn asking(folder: &Path, rdap: SocketAddr) -> PathBuf {
     let bootstrap = json!({"version": "1.0", "publication": "2026-11-27T00:00:00Z",
         "services": [[["0.0.0.0/0", "::/0"], [format!("http://{rdap}/rdap/")]]]});
     let bootstrap = write(folder, "bootstrap.json", &bootstrap.to_string());
-    let text = format!("[owner]\norder = [\"rdap\"]\ntimeout = \"3s\"\nrdap_bootstrap = [{bootstrap:?}]\n");
+    let text = format!(
+        "[owner]\norder = [\"rdap\"]\ntimeout = \"3s\"\nrdap_bootstrap = [{bootstrap:?}]\n"
+    );
     write(folder, "rdap.toml", &text)
 }
 
@@ -370,16 +445,42 @@ fn rdap_is_asked_for_the_network_and_for_those_around_it() {
         let line = asked(&mut stream);
         let at = stream.local_addr().expect("an address");
         let answer = match line.split(' ').nth(1).unwrap_or_default() {
-            "/rdap/ip/192.0.2.7" => http("200 OK", "", &network("192.0.2.0", "192.0.2.255", None, Some("abuse@example.net"))),
+            "/rdap/ip/192.0.2.7" => http(
+                "200 OK",
+                "",
+                &network("192.0.2.0", "192.0.2.255", None, Some("abuse@example.net")),
+            ),
             "/rdap/ip/198.51.100.7" => {
                 let up = Some(format!("http://{at}/rdap/ip/198.51.0.0/16"));
-                http("200 OK", "", &network("198.51.100.0", "198.51.100.255", up, None))
+                http(
+                    "200 OK",
+                    "",
+                    &network("198.51.100.0", "198.51.100.255", up, None),
+                )
             }
-            "/rdap/ip/198.51.0.0/16" => {
-                http("200 OK", "", &network("198.51.0.0", "198.51.255.255", None, Some("parent@example.net")))
+            "/rdap/ip/198.51.0.0/16" => http(
+                "200 OK",
+                "",
+                &network(
+                    "198.51.0.0",
+                    "198.51.255.255",
+                    None,
+                    Some("parent@example.net"),
+                ),
+            ),
+            "/rdap/ip/2001:db8::7" => {
+                http("302 Found", &format!("Location: http://{at}/moved\r\n"), "")
             }
-            "/rdap/ip/2001:db8::7" => http("302 Found", &format!("Location: http://{at}/moved\r\n"), ""),
-            "/moved" => http("200 OK", "", &network("2001:db8::", "2001:db8::ffff", None, Some("moved@example.net"))),
+            "/moved" => http(
+                "200 OK",
+                "",
+                &network(
+                    "2001:db8::",
+                    "2001:db8::ffff",
+                    None,
+                    Some("moved@example.net"),
+                ),
+            ),
             _ => http("404 Not Found", "", "{}"),
         };
         let _ = stream.write_all(answer.as_bytes());
@@ -424,12 +525,30 @@ fn hostile_answers_end_soon_and_say_why() {
     let circle = server(|mut stream| {
         asked(&mut stream);
         let at = stream.local_addr().expect("an address");
-        let _ = stream.write_all(http("302 Found", &format!("Location: http://{at}/rdap/ip/192.0.2.7\r\n"), "").as_bytes());
+        let _ = stream.write_all(
+            http(
+                "302 Found",
+                &format!("Location: http://{at}/rdap/ip/192.0.2.7\r\n"),
+                "",
+            )
+            .as_bytes(),
+        );
     });
     let endless = server(|mut stream| {
-        let path = asked(&mut stream).split(' ').nth(1).unwrap_or_default().to_owned();
+        let path = asked(&mut stream)
+            .split(' ')
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned();
         let at = stream.local_addr().expect("an address");
-        let _ = stream.write_all(http("302 Found", &format!("Location: http://{at}{path}x\r\n"), "").as_bytes());
+        let _ = stream.write_all(
+            http(
+                "302 Found",
+                &format!("Location: http://{at}{path}x\r\n"),
+                "",
+            )
+            .as_bytes(),
+        );
     });
     let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     let other = network("198.51.100.0", "198.51.100.255", None, Some("a@b.example"));
@@ -441,10 +560,28 @@ fn hostile_answers_end_soon_and_say_why() {
         (says(head.clone(), pour), "longer than 1024 KiB"),
         (says(Vec::new(), close), "breaks off in its head"),
         (says(b"\xff\xfe\r\n\r\n".to_vec(), close), "not HTTP"),
-        (says([&head[..], &[b'['; 100_000]].concat(), close), "no JSON"),
-        (says(http("200 OK", "", &other).into_bytes(), close), "another network"),
-        (says(http("429 Slow down", "Retry-After: 9\r\n", "").into_bytes(), close), "asked less often"),
-        (says(http("302 Found", "Location: file:///etc/passwd\r\n", "").into_bytes(), close), "no address of a server"),
+        (
+            says([&head[..], &[b'['; 100_000]].concat(), close),
+            "no JSON",
+        ),
+        (
+            says(http("200 OK", "", &other).into_bytes(), close),
+            "another network",
+        ),
+        (
+            says(
+                http("429 Slow down", "Retry-After: 9\r\n", "").into_bytes(),
+                close,
+            ),
+            "asked less often",
+        ),
+        (
+            says(
+                http("302 Found", "Location: file:///etc/passwd\r\n", "").into_bytes(),
+                close,
+            ),
+            "no address of a server",
+        ),
     ] {
         let config = asking(folder, rdap);
         let begun = Instant::now();
@@ -459,24 +596,46 @@ fn hostile_answers_end_soon_and_say_why() {
     let whois = server(|mut stream| {
         asked(&mut stream);
         let at = stream.local_addr().expect("an address");
-        let text = format!("OrgName: Example\r\nOrgAbuseEmail: abuse@example.net\r\nReferralServer: whois://{at}\r\n");
+        let text = format!(
+            "OrgName: Example\r\nOrgAbuseEmail: abuse@example.net\r\nReferralServer: whois://{at}\r\n"
+        );
         let _ = stream.write_all(text.as_bytes());
     });
     let ask = |source: &str, at: SocketAddr| {
-        let text = format!("[owner]\norder = [\"{source}\"]\ntimeout = \"3s\"\n{source} = [\"{at}\"]\n");
+        let text =
+            format!("[owner]\norder = [\"{source}\"]\ntimeout = \"3s\"\n{source} = [\"{at}\"]\n");
         owner(&write(folder, "directory.toml", &text), "192.0.2.7")
     };
     assert_eq!(ask("whois", whois)["owner"]["mail"][0], "abuse@example.net");
     for (source, at, expected) in [
         ("whois", says(Vec::new(), hang), "no whole answer within 3s"),
         ("whois", says(Vec::new(), pour), "longer than 64 KiB"),
-        ("rwhois", says(b"SSH-2.0-x\r\n".to_vec(), close), "not RWhois"),
-        ("rwhois", says(b"%rwhois V-1.5 x\r\n".to_vec(), drip), "no whole answer within 3s"),
-        ("rwhois", says(b"%rwhois V-1.5 x\r\n%error 501 \x1b[2J\r\n".to_vec(), close), "error 501 \u{fffd}[2J"),
-        ("rwhois", says(b"%rwhois V-1.5 x\r\n".to_vec(), pour), "longer than 64 KiB"),
+        (
+            "rwhois",
+            says(b"SSH-2.0-x\r\n".to_vec(), close),
+            "not RWhois",
+        ),
+        (
+            "rwhois",
+            says(b"%rwhois V-1.5 x\r\n".to_vec(), drip),
+            "no whole answer within 3s",
+        ),
+        (
+            "rwhois",
+            says(b"%rwhois V-1.5 x\r\n%error 501 \x1b[2J\r\n".to_vec(), close),
+            "error 501 \u{fffd}[2J",
+        ),
+        (
+            "rwhois",
+            says(b"%rwhois V-1.5 x\r\n".to_vec(), pour),
+            "longer than 64 KiB",
+        ),
     ] {
         let answer = ask(source, at);
-        let reason = finding(&answer, source)["reason"].as_str().expect("text").to_owned();
+        let reason = finding(&answer, source)["reason"]
+            .as_str()
+            .expect("text")
+            .to_owned();
         assert!(reason.contains(expected), "{reason} for {expected}");
     }
     // Nobody listens there any more.

@@ -196,9 +196,7 @@ fn several(mut value: &[u8]) -> Vec<Way> {
             way.take(kind, value);
         }
         ways.push(way);
-        value = value
-            .get(length.next_multiple_of(4)..)
-            .unwrap_or_default();
+        value = value.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     ways
 }
@@ -257,7 +255,12 @@ mod tests {
     #[test]
     fn several_ways_and_a_gateway_of_another_family() {
         let mut via = vec![10, 0];
-        via.extend("fe80::1".parse::<std::net::Ipv6Addr>().expect("an address").octets());
+        via.extend(
+            "fe80::1"
+                .parse::<std::net::Ipv6Addr>()
+                .expect("an address")
+                .octets(),
+        );
         let mut ways = Vec::new();
         for (interface, inside) in [
             (4_u32, field(attribute::GATEWAY, &[192, 0, 2, 1])),
@@ -273,7 +276,10 @@ mod tests {
         message.extend(field(attribute::MULTIPATH, &ways));
         assert_eq!(
             routes_of(&message),
-            [route("0.0.0.0/0", "192.0.2.1", 4, 0), route("0.0.0.0/0", "fe80::1", 5, 0)]
+            [
+                route("0.0.0.0/0", "192.0.2.1", 4, 0),
+                route("0.0.0.0/0", "fe80::1", 5, 0)
+            ]
         );
         // A way that says it is longer than what is there.
         ways[0] = 200;
@@ -303,7 +309,10 @@ mod tests {
         let all = routes(1 << 20).expect("netlink works without privilege");
         if !all.is_empty() {
             let failure = routes(0).expect_err("too many");
-            assert!(failure.to_string().contains("more than 0 routes"), "{failure}");
+            assert!(
+                failure.to_string().contains("more than 0 routes"),
+                "{failure}"
+            );
         }
     }
 }

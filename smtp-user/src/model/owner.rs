@@ -244,7 +244,10 @@ mod tests {
 
     #[test]
     fn a_text_of_a_stranger_is_one_line_and_short() {
-        assert_eq!(clean(" a\r\nb\u{1b}[2J "), Some("a\u{fffd}\u{fffd}b\u{fffd}[2J".to_owned()));
+        assert_eq!(
+            clean(" a\r\nb\u{1b}[2J "),
+            Some("a\u{fffd}\u{fffd}b\u{fffd}[2J".to_owned())
+        );
         assert_eq!(clean("\u{202e}x").as_deref(), Some("\u{fffd}x"));
         assert_eq!(clean("  \n"), None);
         let long = clean(&"é".repeat(1000)).expect("a text");
@@ -276,7 +279,10 @@ mod tests {
                 finding(OwnerSource::Rdap, found("registry")),
             ],
         };
-        assert_eq!(owner.contact().map(|contact| &*contact.name), Some("physics"));
+        assert_eq!(
+            owner.contact().map(|contact| &*contact.name),
+            Some("physics")
+        );
         let json = serde_json::to_value(&owner).expect("JSON");
         assert_eq!(json["findings"][0]["outcome"], "failed");
         assert_eq!(json["findings"][1]["source"], "kernel");

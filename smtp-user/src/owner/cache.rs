@@ -46,7 +46,12 @@ impl Cache {
     }
 
     /// What a source has said about an address, not too long ago.
-    pub(super) fn get(&self, source: OwnerSource, address: IpAddr, now: Instant) -> Option<&Answer> {
+    pub(super) fn get(
+        &self,
+        source: OwnerSource,
+        address: IpAddr,
+        now: Instant,
+    ) -> Option<&Answer> {
         let answer = self.answers.get(&(source, subject(address)))?;
         self.is_fresh(answer, now).then_some(answer)
     }
@@ -119,11 +124,21 @@ impl Resting {
     }
 
     /// It failed, and wants perhaps to be left alone for so long.
-    pub(super) fn failed(&mut self, server: &str, why: &str, wanted: Option<Duration>, now: Instant) {
+    pub(super) fn failed(
+        &mut self,
+        server: &str,
+        why: &str,
+        wanted: Option<Duration>,
+        now: Instant,
+    ) {
         if self.0.len() >= MOST_RESTING {
             self.0.retain(|_, rest| rest.until > now);
         }
-        let failures = self.0.get(server).map_or(0, |rest| rest.failures).saturating_add(1);
+        let failures = self
+            .0
+            .get(server)
+            .map_or(0, |rest| rest.failures)
+            .saturating_add(1);
         let factor = 1_u32 << (failures - 1).min(16);
         let rest = FIRST_REST.saturating_mul(factor).min(LONGEST_REST);
         if self.0.len() < MOST_RESTING || self.0.contains_key(server) {
@@ -183,16 +198,26 @@ mod tests {
         let start = Instant::now();
         let mut cache = Cache::new(100 * SECOND, 10 * SECOND);
         let has = |cache: &Cache, address: &str, after: u32| {
-            cache.get(OwnerSource::Rdap, ip(address), start + after * SECOND).is_some()
+            cache
+                .get(OwnerSource::Rdap, ip(address), start + after * SECOND)
+                .is_some()
         };
         cache.put(OwnerSource::Rdap, ip("192.0.2.1"), answer(found(), start));
         cache.put(OwnerSource::Rdap, ip("192.0.2.2"), answer(nobody(), start));
         let reason = "asleep".to_owned();
-        cache.put(OwnerSource::Rdap, ip("192.0.2.3"), answer(Outcome::Failed { reason }, start));
+        cache.put(
+            OwnerSource::Rdap,
+            ip("192.0.2.3"),
+            answer(Outcome::Failed { reason }, start),
+        );
         assert!(has(&cache, "192.0.2.1", 99) && !has(&cache, "192.0.2.1", 100));
         assert!(has(&cache, "192.0.2.2", 9) && !has(&cache, "192.0.2.2", 10));
         assert!(!has(&cache, "192.0.2.3", 0));
-        assert!(cache.get(OwnerSource::Whois, ip("192.0.2.1"), start).is_none());
+        assert!(
+            cache
+                .get(OwnerSource::Whois, ip("192.0.2.1"), start)
+                .is_none()
+        );
         // Another address of the same IPv6 host, and a neighbour.
         cache.put(OwnerSource::Rdap, ip("2001:db8::1"), answer(found(), start));
         assert!(has(&cache, "2001:db8::2", 1) && !has(&cache, "2001:db8:0:1::1", 1));
@@ -205,7 +230,11 @@ mod tests {
         let mut cache = Cache::new(1_000_000 * SECOND, SECOND);
         for i in 0..MOST as u32 + 10 {
             let address = IpAddr::from(std::net::Ipv4Addr::from(i));
-            cache.put(OwnerSource::Whois, address, answer(found(), start + i * SECOND));
+            cache.put(
+                OwnerSource::Whois,
+                address,
+                answer(found(), start + i * SECOND),
+            );
         }
         assert_eq!(cache.answers.len(), MOST);
         let end = start + MOST as u32 * SECOND;
@@ -227,7 +256,10 @@ mod tests {
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
         assert!(resting.of("b", start).is_none());
         resting.failed("b", "429", Some(7200 * SECOND), start);
-        assert_eq!(resting.of("b", start).map(|(left, _)| left), Some(7200 * SECOND));
+        assert_eq!(
+            resting.of("b", start).map(|(left, _)| left),
+            Some(7200 * SECOND)
+        );
         resting.answered("a");
         assert!(resting.of("a", start).is_none());
     }

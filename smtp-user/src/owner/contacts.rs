@@ -109,7 +109,9 @@ impl Contacts {
                 if number == MAX_CONTACTS {
                     return Err(wrong((
                         entry.line,
-                        format!("there are more than {MAX_CONTACTS} contacts; name larger prefixes"),
+                        format!(
+                            "there are more than {MAX_CONTACTS} contacts; name larger prefixes"
+                        ),
                     )));
                 }
                 if let Some(other) = keys.insert(entry.key, number) {
@@ -253,10 +255,15 @@ impl Fields {
                 return Err((line, what.to_owned()));
             }
         };
-        let name = self.name.ok_or((line, "a contact needs a name".to_owned()))?;
+        let name = self
+            .name
+            .ok_or((line, "a contact needs a name".to_owned()))?;
         check_text(&name).map_err(|error| wrong("name", error))?;
         if self.mail.len() > MAX_MAILS {
-            let what = format!("{} addresses: expected at most {MAX_MAILS}", self.mail.len());
+            let what = format!(
+                "{} addresses: expected at most {MAX_MAILS}",
+                self.mail.len()
+            );
             return Err(wrong("mail", what));
         }
         for mail in &self.mail {
@@ -317,10 +324,20 @@ mod tests {
     fn both_forms_are_read_and_the_longest_prefix_is_right() {
         let csv = "name,prefix,next_hop,mail\r\n# a remark\r\n\"Law, \"\"new\"\"\",2001:db8::/32,,a@law.example b@law.example\r\n\
             Router,,2001:db8::1,\r\n";
-        let contacts = loaded(&[("a.toml", TOML.as_bytes()), ("b.csv", csv.as_bytes())]).expect("good");
-        assert_eq!(named(&contacts, "192.0.2.1"), Some(("Physics".to_owned(), 2)));
-        assert_eq!(named(&contacts, "192.0.2.200"), Some(("Optics".to_owned(), 9)));
-        assert_eq!(named(&contacts, "2001:db8::9"), Some(("Law, \"new\"".to_owned(), 3)));
+        let contacts =
+            loaded(&[("a.toml", TOML.as_bytes()), ("b.csv", csv.as_bytes())]).expect("good");
+        assert_eq!(
+            named(&contacts, "192.0.2.1"),
+            Some(("Physics".to_owned(), 2))
+        );
+        assert_eq!(
+            named(&contacts, "192.0.2.200"),
+            Some(("Optics".to_owned(), 9))
+        );
+        assert_eq!(
+            named(&contacts, "2001:db8::9"),
+            Some(("Law, \"new\"".to_owned(), 3))
+        );
         assert_eq!(named(&contacts, "203.0.113.1"), None);
         let behind = |hop: &str| {
             let written = contacts.behind(hop.parse().expect("an address"))?;
@@ -329,7 +346,9 @@ mod tests {
         assert_eq!(behind("::ffff:198.51.100.7").as_deref(), Some("Dormitory"));
         assert_eq!(behind("2001:db8::1").as_deref(), Some("Router"));
         assert_eq!(behind("198.51.100.8"), None);
-        let law = contacts.of("2001:db8::9".parse().expect("an address")).expect("law");
+        let law = contacts
+            .of("2001:db8::9".parse().expect("an address"))
+            .expect("law");
         assert_eq!(law.contact.mail, ["a@law.example", "b@law.example"]);
         assert!(law.file.ends_with("b.csv"));
     }
@@ -342,41 +361,116 @@ mod tests {
             "\"a@b.c\",".repeat(9)
         );
         for (name, text, expected) in [
-            ("a.toml", "[[contact]]\nprefix = \"192.0.2.1/24\"\nname = \"a\"\n", "a.toml:1: prefix: 192.0.2.1/24 has bits"),
-            ("a.toml", "[[contact]]\nname = \"a\"\n", "a.toml:1: a contact needs a prefix"),
-            ("a.toml", "\n[[contact]]\nprefix = \"192.0.2.0/24\"\n", "a.toml:2: a contact needs a name"),
-            ("a.toml", "\n\n[[contact]]\nprefx = 1\n", "a.toml:4: unknown field `prefx`"),
+            (
+                "a.toml",
+                "[[contact]]\nprefix = \"192.0.2.1/24\"\nname = \"a\"\n",
+                "a.toml:1: prefix: 192.0.2.1/24 has bits",
+            ),
+            (
+                "a.toml",
+                "[[contact]]\nname = \"a\"\n",
+                "a.toml:1: a contact needs a prefix",
+            ),
+            (
+                "a.toml",
+                "\n[[contact]]\nprefix = \"192.0.2.0/24\"\n",
+                "a.toml:2: a contact needs a name",
+            ),
+            (
+                "a.toml",
+                "\n\n[[contact]]\nprefx = 1\n",
+                "a.toml:4: unknown field `prefx`",
+            ),
             ("a.toml", "[[contact]]\nprefix = 7\n", "a.toml:2: "),
             ("a.toml", "[contact\n", "a.toml:1: "),
             ("a.toml", &deep, "a.toml:1: "),
-            ("a.toml", "[[contact]]\nprefix = \"192.0.2.0/24\"\nname = \"a\\r\\nBcc: x\"\n", "a.toml:1: name: "),
-            ("a.toml", "[[contact]]\nnext_hop = \"router\"\nname = \"a\"\n", "a.toml:1: next_hop: \"router\" is no address"),
-            ("a.toml", &many, "a.toml:1: mail: 9 addresses: expected at most 8"),
+            (
+                "a.toml",
+                "[[contact]]\nprefix = \"192.0.2.0/24\"\nname = \"a\\r\\nBcc: x\"\n",
+                "a.toml:1: name: ",
+            ),
+            (
+                "a.toml",
+                "[[contact]]\nnext_hop = \"router\"\nname = \"a\"\n",
+                "a.toml:1: next_hop: \"router\" is no address",
+            ),
+            (
+                "a.toml",
+                &many,
+                "a.toml:1: mail: 9 addresses: expected at most 8",
+            ),
             ("a.csv", "", "a.csv:1: the first record names the fields"),
-            ("a.csv", "name,prefix\nPhysics,192.0.2.0/24\nLaw\n", "a.csv:3: 1 fields, but the first record names 2"),
-            ("a.csv", "name,prefix\nPhysics,192.0.2.0/33\n", "a.csv:2: prefix: "),
-            ("a.csv", "name,prefix,mail\n\nPhysics,192.0.2.0/24,a@b.c\"\n", "a.csv:3: a quote"),
-            ("a.csv", "name,prefix\n\"Physics,192.0.2.0/24\n", "a.csv:2: a quoted field does not end"),
-            ("a.csv", "name,colour\n", "a.csv:1: there is no field \"colour\""),
-            ("a.csv", "name,prefix,name\n", "a.csv:1: the field name is named twice"),
-            ("a.csv", "name,prefix\n\"a\nb\",192.0.2.0/24\n", "a.csv:2: name: "),
-            ("a.csv", "name,prefix,mail\nx,192.0.2.0/24,a@b.c\\r\n", "a.csv:2: mail: "),
-            ("a.csv", "name,prefix\na,192.0.2.0/24\nb,192.0.2.0/24\n", "a.csv:3: 192.0.2.0/24 has a contact in a.csv:2 already"),
-            ("a.txt", "", "a.txt: the name of a file with contacts ends in"),
+            (
+                "a.csv",
+                "name,prefix\nPhysics,192.0.2.0/24\nLaw\n",
+                "a.csv:3: 1 fields, but the first record names 2",
+            ),
+            (
+                "a.csv",
+                "name,prefix\nPhysics,192.0.2.0/33\n",
+                "a.csv:2: prefix: ",
+            ),
+            (
+                "a.csv",
+                "name,prefix,mail\n\nPhysics,192.0.2.0/24,a@b.c\"\n",
+                "a.csv:3: a quote",
+            ),
+            (
+                "a.csv",
+                "name,prefix\n\"Physics,192.0.2.0/24\n",
+                "a.csv:2: a quoted field does not end",
+            ),
+            (
+                "a.csv",
+                "name,colour\n",
+                "a.csv:1: there is no field \"colour\"",
+            ),
+            (
+                "a.csv",
+                "name,prefix,name\n",
+                "a.csv:1: the field name is named twice",
+            ),
+            (
+                "a.csv",
+                "name,prefix\n\"a\nb\",192.0.2.0/24\n",
+                "a.csv:2: name: ",
+            ),
+            (
+                "a.csv",
+                "name,prefix,mail\nx,192.0.2.0/24,a@b.c\\r\n",
+                "a.csv:2: mail: ",
+            ),
+            (
+                "a.csv",
+                "name,prefix\na,192.0.2.0/24\nb,192.0.2.0/24\n",
+                "a.csv:3: 192.0.2.0/24 has a contact in a.csv:2 already",
+            ),
+            (
+                "a.txt",
+                "",
+                "a.txt: the name of a file with contacts ends in",
+            ),
         ] {
             let error = loaded(&[(name, text.as_bytes())]).expect_err(expected);
             assert!(error.starts_with(expected), "{error:?} for {expected:?}");
             assert!(!error.contains('\n'), "{error:?}");
         }
-        let error = loaded(&[("a.csv", b"name,prefix\n\xff,192.0.2.0/24\n")]).expect_err("no UTF-8");
+        let error =
+            loaded(&[("a.csv", b"name,prefix\n\xff,192.0.2.0/24\n")]).expect_err("no UTF-8");
         assert_eq!(error, "a.csv:2: this is no text in UTF-8");
     }
 
     #[test]
     fn two_files_may_not_name_the_same() {
-        let error = loaded(&[("a.toml", TOML.as_bytes()), ("b.csv", b"prefix,name\n192.0.2.0/24,x\n")]);
+        let error = loaded(&[
+            ("a.toml", TOML.as_bytes()),
+            ("b.csv", b"prefix,name\n192.0.2.0/24,x\n"),
+        ]);
         let error = error.expect_err("twice");
-        assert!(error.starts_with("b.csv:2: 192.0.2.0/24 has a contact in a.toml:2"), "{error}");
+        assert!(
+            error.starts_with("b.csv:2: 192.0.2.0/24 has a contact in a.toml:2"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -386,7 +480,10 @@ mod tests {
         assert!(error.contains("longer than 8 MiB"), "{error}");
         let field = format!("name,prefix\n{},192.0.2.0/24\n", "x".repeat(1 << 20));
         let error = loaded(&[("a.csv", field.as_bytes())]).expect_err("a long field");
-        assert!(error.starts_with("a.csv:2: a field is longer"), "{error:.100}");
+        assert!(
+            error.starts_with("a.csv:2: a field is longer"),
+            "{error:.100}"
+        );
         let failure = Contacts::load(&[PathBuf::from("/nonexistent/a.csv")]).expect_err("none");
         assert!(failure.to_string().contains("owner.contacts"), "{failure}");
         let failure = Contacts::load(&[PathBuf::from("/dev")]).expect_err("a folder");

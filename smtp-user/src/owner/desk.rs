@@ -179,7 +179,10 @@ impl Desk {
     /// What the tables of a source say, up to the first by which somebody is named.
     fn by_route(&mut self, source: OwnerSource, address: IpAddr) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let tables = self.tables.iter_mut().filter(|kept| kept.source() == source);
+        let tables = self
+            .tables
+            .iter_mut()
+            .filter(|kept| kept.source() == source);
         for kept in tables {
             let (read, age) = kept.table(self.keep);
             let age = Some(age.as_secs());
@@ -283,7 +286,13 @@ impl Desk {
                             if let Some(stopped) = heard.stopped {
                                 reason = format!("{reason}; {stopped}");
                             }
-                            nobody.get_or_insert((by, Outcome::Nobody { reason, route: None }));
+                            nobody.get_or_insert((
+                                by,
+                                Outcome::Nobody {
+                                    reason,
+                                    route: None,
+                                },
+                            ));
                         }
                     }
                 }
@@ -304,7 +313,13 @@ impl Desk {
         let Some(server) = self.bootstrap.server(address).cloned() else {
             let reason = "no server is named there for this address".to_owned();
             let by = "the bootstrap files of RDAP".to_owned();
-            return (by, Outcome::Nobody { reason, route: None });
+            return (
+                by,
+                Outcome::Nobody {
+                    reason,
+                    route: None,
+                },
+            );
         };
         let name = server.to_string();
         if let Some(reason) = resting(&self.resting, &name) {
@@ -330,7 +345,12 @@ impl Desk {
             Err(unheard) => {
                 let now = Instant::now();
                 self.resting.failed(&name, &unheard.why, unheard.rest, now);
-                (name, Outcome::Failed { reason: unheard.why })
+                (
+                    name,
+                    Outcome::Failed {
+                        reason: unheard.why,
+                    },
+                )
             }
         }
     }
@@ -339,7 +359,10 @@ impl Desk {
 /// Why a server is not asked now.
 fn resting(resting: &Resting, server: &str) -> Option<String> {
     let (left, why) = resting.of(server, Instant::now())?;
-    Some(format!("{server} is not asked for another {} s: {why}", left.as_secs() + 1))
+    Some(format!(
+        "{server} is not asked for another {} s: {why}",
+        left.as_secs() + 1
+    ))
 }
 
 /// Who is written for the next hop of the first of these routes for which somebody is, and where.
@@ -362,7 +385,9 @@ fn behind(contacts: &Contacts, routes: Vec<Route>) -> (Option<String>, Outcome) 
             next_hop: Some(hop),
             ..
         }) => format!("no contact is written for the next hop {hop}"),
-        Some(_) => "the address is reached directly, or not at all: there is no next hop".to_owned(),
+        Some(_) => {
+            "the address is reached directly, or not at all: there is no next hop".to_owned()
+        }
     };
     (None, Outcome::Nobody { reason, route })
 }

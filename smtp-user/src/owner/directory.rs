@@ -47,7 +47,9 @@ impl Target {
     pub(super) fn referred(text: &str) -> Option<Self> {
         let (protocol, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("whois") => (Protocol::Whois, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("rwhois") => (Protocol::Rwhois, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("rwhois") => {
+                (Protocol::Rwhois, rest)
+            }
             Some(_) => return None,
             None => (Protocol::Whois, text),
         };
@@ -129,7 +131,9 @@ pub(super) fn ask(first: Target, address: IpAddr, deadline: Deadline) -> Result<
             break;
         };
         let stopped = if asked.contains(&referral) {
-            Some(format!("{referral} was asked already: the referrals go in a circle"))
+            Some(format!(
+                "{referral} was asked already: the referrals go in a circle"
+            ))
         } else if asked.len() > REFERRALS {
             Some(format!("more than {REFERRALS} referrals"))
         } else {
@@ -160,10 +164,22 @@ mod tests {
     fn referrals_are_read_as_servers_write_them() {
         for (text, shown) in [
             ("whois.ripe.net", Some("whois://whois.ripe.net:43")),
-            ("whois://whois.apnic.net", Some("whois://whois.apnic.net:43")),
-            ("RWHOIS://rwhois.example.net:4321/auth-area=192.0.2.0/24", Some("rwhois://rwhois.example.net:4321")),
-            ("rwhois://rwhois.example.net", Some("rwhois://rwhois.example.net:4321")),
-            ("rwhois://[2001:db8::1]:99/", Some("rwhois://[2001:db8::1]:99")),
+            (
+                "whois://whois.apnic.net",
+                Some("whois://whois.apnic.net:43"),
+            ),
+            (
+                "RWHOIS://rwhois.example.net:4321/auth-area=192.0.2.0/24",
+                Some("rwhois://rwhois.example.net:4321"),
+            ),
+            (
+                "rwhois://rwhois.example.net",
+                Some("rwhois://rwhois.example.net:4321"),
+            ),
+            (
+                "rwhois://[2001:db8::1]:99/",
+                Some("rwhois://[2001:db8::1]:99"),
+            ),
             ("https://whois.example.net", None),
             ("whois.example.net:0", None),
             ("a b", None),

@@ -138,9 +138,14 @@ fn table<A: Bits>(mut drafts: Vec<Draft<A>>) -> Vec<Line<A>> {
     let mut best: Option<Draft<A>> = None;
     let mut last: Option<Draft<A>> = None;
     drafts.retain(|draft| {
-        let same = |other: &Draft<A>| other.address == draft.address && other.length == draft.length;
-        let beaten = best.as_ref().is_some_and(|best| same(best) && best.rank < draft.rank);
-        let twice = last.as_ref().is_some_and(|last| same(last) && last.value == draft.value);
+        let same =
+            |other: &Draft<A>| other.address == draft.address && other.length == draft.length;
+        let beaten = best
+            .as_ref()
+            .is_some_and(|best| same(best) && best.rank < draft.rank);
+        let twice = last
+            .as_ref()
+            .is_some_and(|last| same(last) && last.value == draft.value);
         if beaten || twice {
             return false;
         }
@@ -189,7 +194,8 @@ fn matches<A: Bits>(lines: &[Line<A>], address: A) -> Vec<&Line<A>> {
     while let Some(i) = at {
         let line = &lines[i];
         if line.address.covers(line.length, address) {
-            let same = |other: &&Line<A>| other.address == line.address && other.length == line.length;
+            let same =
+                |other: &&Line<A>| other.address == line.address && other.length == line.length;
             let before = lines[..i].iter().rev().take_while(same).count();
             found.extend(lines[i - before..].iter().take_while(same));
         }

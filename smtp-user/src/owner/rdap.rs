@@ -90,11 +90,15 @@ pub(super) fn ask(
         };
         let refused = match next.to(&to) {
             Err(error) => Some(error),
-            Ok(url) if asked.contains(&url) => {
-                Some(format!("it leads to {url}, which was asked already: a circle"))
+            Ok(url) if asked.contains(&url) => Some(format!(
+                "it leads to {url}, which was asked already: a circle"
+            )),
+            Ok(url) if next.tls && !url.tls => {
+                Some(format!("it leads to {url}, which is not https"))
             }
-            Ok(url) if next.tls && !url.tls => Some(format!("it leads to {url}, which is not https")),
-            Ok(_) if asked.len() > REFERRALS => Some(format!("it leads on more than {REFERRALS} times")),
+            Ok(_) if asked.len() > REFERRALS => {
+                Some(format!("it leads on more than {REFERRALS} times"))
+            }
             Ok(url) => {
                 next = url;
                 reach = Reach::From(from);
@@ -137,7 +141,9 @@ fn one(
             })
         }
         301 | 302 | 303 | 307 | 308 => {
-            let to = answer.location.ok_or("it leads on, and does not say where".to_owned())?;
+            let to = answer
+                .location
+                .ok_or("it leads on, and does not say where".to_owned())?;
             Ok(Step::Moved(to, answer.server))
         }
         404 => Ok(Step::Nobody),

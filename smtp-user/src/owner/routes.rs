@@ -156,16 +156,28 @@ mod tests {
     #[test]
     fn routes_that_are_as_good_are_all_there() {
         let mut routes = Routes::new(10);
-        routes.add(prefix("0.0.0.0/0"), 0, hop("192.0.2.9")).expect("room");
-        routes.add(prefix("10.0.0.0/8"), 5, hop("192.0.2.1")).expect("room");
-        routes.add(prefix("10.0.0.0/8"), 5, hop("192.0.2.2")).expect("room");
-        routes.add(prefix("10.0.0.0/8"), 9, hop("192.0.2.3")).expect("room");
+        routes
+            .add(prefix("0.0.0.0/0"), 0, hop("192.0.2.9"))
+            .expect("room");
+        routes
+            .add(prefix("10.0.0.0/8"), 5, hop("192.0.2.1"))
+            .expect("room");
+        routes
+            .add(prefix("10.0.0.0/8"), 5, hop("192.0.2.2"))
+            .expect("room");
+        routes
+            .add(prefix("10.0.0.0/8"), 9, hop("192.0.2.3"))
+            .expect("room");
         let table = routes.finish();
         let to = |address: &str| -> Vec<_> {
             let routes = table.to(address.parse().expect("an address"));
-            routes.into_iter().filter_map(|route| route.next_hop).collect()
+            routes
+                .into_iter()
+                .filter_map(|route| route.next_hop)
+                .collect()
         };
-        let all = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().expect("an address"));
+        let all =
+            ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().expect("an address"));
         assert_eq!(to("10.9.9.9"), all);
         assert_eq!(to("11.0.0.0").len(), 1);
         assert_eq!(table.len(), 3);
@@ -175,8 +187,12 @@ mod tests {
     #[test]
     fn one_too_many_is_an_error() {
         let mut routes = Routes::new(1);
-        routes.add(prefix("10.0.0.0/8"), 0, Hop::default()).expect("room");
-        let error = routes.add(prefix("11.0.0.0/8"), 0, Hop::default()).expect_err("full");
+        routes
+            .add(prefix("10.0.0.0/8"), 0, Hop::default())
+            .expect("room");
+        let error = routes
+            .add(prefix("11.0.0.0/8"), 0, Hop::default())
+            .expect_err("full");
         assert!(error.contains("more than 1 routes"), "{error}");
     }
 
@@ -188,7 +204,9 @@ mod tests {
             // Every /24 from 1.0.0.0 on, in an order of its own.
             let network = (1 << 24) + (i.wrapping_mul(48_271) % 500_000) * 256;
             let net = Ipv4Net::new(Ipv4Addr::from(network), 24).expect("a length");
-            routes.add(net.into(), 0, hop(&format!("192.0.2.{}", i % 200))).expect("room");
+            routes
+                .add(net.into(), 0, hop(&format!("192.0.2.{}", i % 200)))
+                .expect("room");
         }
         let table = routes.finish();
         assert_eq!((table.len(), table.hops.len()), (500_000, 200));
@@ -197,6 +215,10 @@ mod tests {
             assert_eq!(table.to(address.into()).len(), 1, "{address}");
         }
         // A hundred times what it takes in a debug build on a slow machine would still be caught.
-        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 }

@@ -14,9 +14,19 @@ use crate::model::owner::{Contact, check_mail, clean};
 pub(super) mod server;
 
 /// Attributes with whom to write to, the best first: an address, or the number of a contact.
-const CONTACTS: &[&str] = &["abuse-contact", "abuse-email", "tech-contact", "admin-contact"];
+const CONTACTS: &[&str] = &[
+    "abuse-contact",
+    "abuse-email",
+    "tech-contact",
+    "admin-contact",
+];
 /// Attributes with the name of whose network it is, the best first.
-const NAMES: &[&str] = &["org-name", "organization", "organization-name", "network-name"];
+const NAMES: &[&str] = &[
+    "org-name",
+    "organization",
+    "organization-name",
+    "network-name",
+];
 /// Longest number of a contact that is asked for.
 const MAX_ID: usize = 100;
 
@@ -31,7 +41,9 @@ pub(super) fn ask(
     let network = parse(&answer)?;
     let mut said = Said {
         contact: None,
-        network: network.value(&["ip-network", "ip-network-block"]).and_then(clean),
+        network: network
+            .value(&["ip-network", "ip-network-block"])
+            .and_then(clean),
         referral: network.referral.clone(),
     };
     let Some(named) = network.value(CONTACTS) else {
@@ -78,7 +90,9 @@ fn exchange(
 /// Whether this can stand in a question as it is.
 fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:".contains(c))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._/:".contains(c))
 }
 
 /// What an answer has.
@@ -106,7 +120,10 @@ impl Object<'_> {
 /// The first object of an answer, and the first referral.
 fn parse(answer: &str) -> Result<Object<'_>, String> {
     let mut lines = answer.lines().map(str::trim_end);
-    if !lines.next().is_some_and(|line| line.starts_with("%rwhois ")) {
+    if !lines
+        .next()
+        .is_some_and(|line| line.starts_with("%rwhois "))
+    {
         return Err("this is not RWhois: it does not begin with %rwhois".to_owned());
     }
     let mut object = Object::default();
@@ -124,7 +141,9 @@ fn parse(answer: &str) -> Result<Object<'_>, String> {
             return Err(format!("it answers with the error {error}"));
         }
         if let Some(referral) = line.strip_prefix("%referral ") {
-            object.referral = object.referral.or_else(|| Target::referred(referral.trim()));
+            object.referral = object
+                .referral
+                .or_else(|| Target::referred(referral.trim()));
         } else if line.starts_with('%') {
             // Something that was not asked for, such as %info.
         } else if line.is_empty() {
@@ -133,9 +152,13 @@ fn parse(answer: &str) -> Result<Object<'_>, String> {
         } else if first {
             // CLASS:ATTRIBUTE[;TYPE]:VALUE (section 3.3.1).
             let mut parts = line.splitn(3, ':');
-            if let (Some(_), Some(attribute), Some(value)) = (parts.next(), parts.next(), parts.next()) {
+            if let (Some(_), Some(attribute), Some(value)) =
+                (parts.next(), parts.next(), parts.next())
+            {
                 let attribute = attribute.split(';').next().unwrap_or_default();
-                object.attributes.push((attribute.trim().to_ascii_lowercase(), value.trim()));
+                object
+                    .attributes
+                    .push((attribute.trim().to_ascii_lowercase(), value.trim()));
             }
         }
     }
@@ -154,10 +177,16 @@ mod tests {
         let object = parse(answer).expect("an object");
         assert_eq!(object.value(CONTACTS), Some("C1.example"));
         assert_eq!(object.value(NAMES), Some("A: B"));
-        assert_eq!(object.values("ip-network").collect::<Vec<_>>(), ["192.0.2.0/24"]);
+        assert_eq!(
+            object.values("ip-network").collect::<Vec<_>>(),
+            ["192.0.2.0/24"]
+        );
         let referral = object.referral.map(|to| to.to_string());
         assert_eq!(referral.as_deref(), Some("rwhois://other.example.net:99"));
-        assert_eq!(parse("%rwhois V-1.5 x\n%error 230 No Objects Found\n"), Ok(Object::default()));
+        assert_eq!(
+            parse("%rwhois V-1.5 x\n%error 230 No Objects Found\n"),
+            Ok(Object::default())
+        );
     }
 
     #[test]
@@ -166,7 +195,10 @@ mod tests {
             ("", "not RWhois"),
             ("220 mail.example ESMTP\r\n", "not RWhois"),
             ("%rwhois V-1.5 x\r\nnetwork:ID:1\r\n", "breaks off"),
-            ("%rwhois V-1.5 x\r\n%error 402 Unidentified\u{7} Error\r\n", "the error 402 Unidentified\u{fffd} Error"),
+            (
+                "%rwhois V-1.5 x\r\n%error 402 Unidentified\u{7} Error\r\n",
+                "the error 402 Unidentified\u{fffd} Error",
+            ),
         ] {
             let error = parse(answer).expect_err(expected);
             assert!(error.contains(expected), "{error}");

@@ -232,7 +232,10 @@ impl Settings {
             ("owner.rdap_bootstrap", rdap_bootstrap.len()),
         ] {
             if named > MAX_NAMED {
-                return Err((key, format!("{named} are named: expected at most {MAX_NAMED}")));
+                return Err((
+                    key,
+                    format!("{named} are named: expected at most {MAX_NAMED}"),
+                ));
             }
         }
         for (key, time, range) in [
@@ -264,16 +267,26 @@ impl Router {
         check_text(&self.name)?;
         self.time.check(&WALK)?;
         if !(1..=500).contains(&self.repetitions) {
-            return Err(format!("repetitions: {} is out of range: expected 1 to 500", self.repetitions));
+            return Err(format!(
+                "repetitions: {} is out of range: expected 1 to 500",
+                self.repetitions
+            ));
         }
         // RFC 3411 (section 5) allows 32 octets for both.
-        if self.context.len() > 32 || self.user.as_ref().is_some_and(|user| !(1..=32).contains(&user.len())) {
+        if self.context.len() > 32
+            || self
+                .user
+                .as_ref()
+                .is_some_and(|user| !(1..=32).contains(&user.len()))
+        {
             return Err("user and context have at most 32 bytes".to_owned());
         }
         match self.version {
             Version::V2c => {
                 if self.community_file.is_none() {
-                    return Err("version 2c needs community_file, a file with the community".to_owned());
+                    return Err(
+                        "version 2c needs community_file, a file with the community".to_owned()
+                    );
                 }
                 if self.user.is_some() || self.auth.is_some() || self.privacy.is_some() {
                     return Err("user, auth and privacy are of version \"3\"".to_owned());
@@ -379,7 +392,9 @@ impl Time {
             return Ok(());
         }
         let (least, most) = (Self(*range.start()), Self(*range.end()));
-        Err(format!("{self} is out of range: expected {least} to {most}"))
+        Err(format!(
+            "{self} is out of range: expected {least} to {most}"
+        ))
     }
 }
 
@@ -418,7 +433,8 @@ mod tests {
     use super::*;
 
     fn checked(text: &str) -> Result<Settings, String> {
-        let settings: Settings = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let settings: Settings =
+            toml::from_str(text).map_err(|error| error.message().to_owned())?;
         let checked = settings.check();
         checked.map_err(|(key, error)| format!("{key}: {error}"))?;
         Ok(settings)
@@ -436,29 +452,63 @@ mod tests {
         let text = toml::to_string(&settings).expect("a form in TOML");
         assert_eq!(checked(&text).expect("the same"), settings);
         // The keys before the tables, so that the example stands in the section.
-        let example = ROUTER_EXAMPLE.replace("# ", "").replace("[[owner.router]]", "[[router]]");
+        let example = ROUTER_EXAMPLE
+            .replace("# ", "")
+            .replace("[[owner.router]]", "[[router]]");
         let example: String = example
             .lines()
             .skip(1)
-            .filter(|line| !line.starts_with("user") && !line.starts_with("auth") && !line.starts_with("privacy"))
+            .filter(|line| {
+                !line.starts_with("user")
+                    && !line.starts_with("auth")
+                    && !line.starts_with("privacy")
+            })
             .map(|line| format!("{}\n", line.split("   ").next().unwrap_or_default()))
             .collect();
-        assert!(checked(&example).is_ok(), "{:?} of {example}", checked(&example));
+        assert!(
+            checked(&example).is_ok(),
+            "{:?} of {example}",
+            checked(&example)
+        );
     }
 
     #[test]
     fn what_does_not_fit_together_is_told() {
         for (text, expected) in [
-            ("order = [\"contacts\"]", "owner.order: \"contacts\" needs owner.contacts"),
-            ("order = [\"kernel\", \"kernel\"]", "owner.order: \"kernel\" is named twice"),
+            (
+                "order = [\"contacts\"]",
+                "owner.order: \"contacts\" needs owner.contacts",
+            ),
+            (
+                "order = [\"kernel\", \"kernel\"]",
+                "owner.order: \"kernel\" is named twice",
+            ),
             ("order = [\"oracle\"]", "unknown variant `oracle`"),
-            ("timeout = \"2h\"", "owner.timeout: 2h is out of range: expected 1s to 1m"),
-            ("whois = [\"whois.example\"]", "\"whois.example\" is no server"),
+            (
+                "timeout = \"2h\"",
+                "owner.timeout: 2h is out of range: expected 1s to 1m",
+            ),
+            (
+                "whois = [\"whois.example\"]",
+                "\"whois.example\" is no server",
+            ),
             ("whois = [\"a b:43\"]", "\"a b:43\" is no server"),
-            (&V3.replace("sha256", "sha1"), "owner.router: \"a\": aes256 needs auth sha256"),
-            (&V3.replace("user = \"u\"\n", ""), "owner.router: \"a\": version 3 needs a user"),
-            (&V3.replace("auth_file = \"/a\"\n", ""), "owner.router: \"a\": version 3 needs auth and"),
-            (&V3.replace("\"3\"", "\"2c\""), "owner.router: \"a\": version 2c needs community_file"),
+            (
+                &V3.replace("sha256", "sha1"),
+                "owner.router: \"a\": aes256 needs auth sha256",
+            ),
+            (
+                &V3.replace("user = \"u\"\n", ""),
+                "owner.router: \"a\": version 3 needs a user",
+            ),
+            (
+                &V3.replace("auth_file = \"/a\"\n", ""),
+                "owner.router: \"a\": version 3 needs auth and",
+            ),
+            (
+                &V3.replace("\"3\"", "\"2c\""),
+                "owner.router: \"a\": version 2c needs community_file",
+            ),
             (&V3.replace("\"3\"", "\"1\""), "unknown variant `1`"),
         ] {
             let error = checked(text).expect_err(expected);
@@ -471,7 +521,16 @@ mod tests {
         for text in ["whois.iana.org:43", "[2001:db8::1]:4321", "192.0.2.1:1"] {
             assert_eq!(Server::parse(text).expect(text).to_string(), text);
         }
-        for text in ["", ":43", "a:0", "a:65536", "2001:db8::1:43", "[::g]:1", "a/b:1", "a\r\nb:1"] {
+        for text in [
+            "",
+            ":43",
+            "a:0",
+            "a:65536",
+            "2001:db8::1:43",
+            "[::g]:1",
+            "a/b:1",
+            "a\r\nb:1",
+        ] {
             assert!(Server::parse(text).is_err(), "{text:?}");
         }
     }

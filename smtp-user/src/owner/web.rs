@@ -62,7 +62,10 @@ impl Url {
             Some(v6) => {
                 let (host, port) = v6.split_once(']')?;
                 host.parse::<std::net::Ipv6Addr>().ok()?;
-                (host, port.strip_prefix(':').or(port.is_empty().then_some("")) ?)
+                (
+                    host,
+                    port.strip_prefix(':').or(port.is_empty().then_some(""))?,
+                )
             }
             None => {
                 let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
@@ -274,7 +277,9 @@ fn chunks(mut raw: &[u8]) -> Option<Vec<u8>> {
         let size = size.split(';').next()?.trim();
         // A sign would be taken for a number.
         let hexadecimal = size.chars().all(|c| c.is_ascii_hexdigit());
-        let size = usize::from_str_radix(size, 16).ok().filter(|_| hexadecimal)?;
+        let size = usize::from_str_radix(size, 16)
+            .ok()
+            .filter(|_| hexadecimal)?;
         if size == 0 {
             return Some(body);
         }
@@ -303,13 +308,29 @@ mod tests {
         }
         let long = format!("http://a/{}", "x".repeat(MAX_URL));
         for text in [
-            "", "rdap.example", "ftp://a/", "http://", "http:///x", "http://u@h/", "http://a:0/", "http://a:x/",
-            "http://a/\r\nX: y", "http://a/ b", "http://[::g]/", "http://[::1]x/", "http://a/#f", "http://é/", &long,
+            "",
+            "rdap.example",
+            "ftp://a/",
+            "http://",
+            "http:///x",
+            "http://u@h/",
+            "http://a:0/",
+            "http://a:x/",
+            "http://a/\r\nX: y",
+            "http://a/ b",
+            "http://[::g]/",
+            "http://[::1]x/",
+            "http://a/#f",
+            "http://é/",
+            &long,
         ] {
             assert!(Url::parse(text).is_err(), "{text:?}");
         }
         let base = Url::parse("https://a/rdap").expect("an address");
-        assert_eq!(base.below("ip/192.0.2.1").to_string(), "https://a/rdap/ip/192.0.2.1");
+        assert_eq!(
+            base.below("ip/192.0.2.1").to_string(),
+            "https://a/rdap/ip/192.0.2.1"
+        );
         let to = |location: &str| base.to(location).map(|url| url.to_string());
         assert_eq!(to("/x"), Ok("https://a/x".to_owned()));
         assert_eq!(to("http://b/y"), Ok("http://b/y".to_owned()));
@@ -320,7 +341,10 @@ mod tests {
     fn an_answer_is_read_whole_or_not_at_all() {
         let body = |raw: &[u8]| parse(raw).map(|answer| (answer.status, answer.body));
         let ok = |text: &str| Ok((200, text.as_bytes().to_vec()));
-        assert_eq!(body(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokmore"), ok("ok"));
+        assert_eq!(
+            body(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokmore"),
+            ok("ok")
+        );
         assert_eq!(body(b"HTTP/1.0 200 OK\r\n\r\nall"), ok("all"));
         assert_eq!(
             body(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\n\r\n"),
@@ -337,9 +361,17 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nab\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         ] {
-            assert!(parse(broken).is_err(), "{:?}", String::from_utf8_lossy(broken));
+            assert!(
+                parse(broken).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(broken)
+            );
         }
-        let moved = parse(b"HTTP/1.1 302 x\r\nLocation: http://a/\r\nRetry-After: 7\r\n\r\n").expect("an answer");
-        assert_eq!((moved.location.as_deref(), moved.retry_after), (Some("http://a/"), Some(7)));
+        let moved = parse(b"HTTP/1.1 302 x\r\nLocation: http://a/\r\nRetry-After: 7\r\n\r\n")
+            .expect("an answer");
+        assert_eq!(
+            (moved.location.as_deref(), moved.retry_after),
+            (Some("http://a/"), Some(7))
+        );
     }
 }

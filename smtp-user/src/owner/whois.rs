@@ -11,11 +11,26 @@ use super::wire::{Connection, Deadline, Reach, read_all};
 use crate::model::owner::{Contact, MAX_MAILS, check_mail, clean};
 
 /// Names of lines with an address for abuse: RIPE, AFRINIC, APNIC; ARIN; LACNIC and others.
-const ABUSE: &[&str] = &["abuse-mailbox", "orgabuseemail", "abuse-email", "abuse-contact", "rabuseemail"];
+const ABUSE: &[&str] = &[
+    "abuse-mailbox",
+    "orgabuseemail",
+    "abuse-email",
+    "abuse-contact",
+    "rabuseemail",
+];
 /// Names of lines with a telephone for abuse.
 const PHONE: &[&str] = &["orgabusephone", "abuse-phone", "rabusephone"];
 /// Names of lines with the name of whose network it is, the best first.
-const NAME: &[&str] = &["org-name", "orgname", "organization", "organisation", "owner", "custname", "descr", "netname"];
+const NAME: &[&str] = &[
+    "org-name",
+    "orgname",
+    "organization",
+    "organisation",
+    "owner",
+    "custname",
+    "descr",
+    "netname",
+];
 /// Names of lines with the network.
 const NETWORK: &[&str] = &["inetnum", "inet6num", "cidr", "netrange"];
 /// Names of lines with whom to ask instead.
@@ -84,7 +99,9 @@ fn parse(answer: &str) -> Said {
 
 /// `% Abuse contact for '192.0.2.0 - 192.0.2.255' is 'abuse@example.net'`, as RIPE and APNIC write.
 fn announced(line: &str) -> Option<&str> {
-    let (_, address) = line.strip_prefix("% Abuse contact for '")?.split_once("' is '")?;
+    let (_, address) = line
+        .strip_prefix("% Abuse contact for '")?
+        .split_once("' is '")?;
     address.strip_suffix('\'')
 }
 
@@ -117,15 +134,24 @@ mod tests {
             OrgAbusePhone:  +1-555-0100\r\nOrgAbuseEmail:  abuse@example.com\r\n";
         let said = parse(arin);
         let contact = said.contact.expect("somebody");
-        assert_eq!((&*contact.name, contact.phone.as_deref()), ("Example Inc.", Some("+1-555-0100")));
+        assert_eq!(
+            (&*contact.name, contact.phone.as_deref()),
+            ("Example Inc.", Some("+1-555-0100"))
+        );
         assert_eq!(said.network.as_deref(), Some("192.0.2.0/24"));
-        assert_eq!(said.referral.map(|to| to.to_string()).as_deref(), Some("rwhois://rwhois.example.com:4321"));
+        assert_eq!(
+            said.referral.map(|to| to.to_string()).as_deref(),
+            Some("rwhois://rwhois.example.com:4321")
+        );
 
         let iana = "refer:        whois.ripe.net\n\ninetnum:      193.0.0.0 - 193.255.255.255\norganisation: RIPE NCC\n\
             whois:        whois.ripe.net\n";
         let said = parse(iana);
         assert_eq!(said.contact, None);
-        assert_eq!(said.referral.map(|to| to.to_string()).as_deref(), Some("whois://whois.ripe.net:43"));
+        assert_eq!(
+            said.referral.map(|to| to.to_string()).as_deref(),
+            Some("whois://whois.ripe.net:43")
+        );
     }
 
     #[test]
@@ -143,7 +169,12 @@ mod tests {
             let said = parse(answer);
             assert_eq!((said.contact, said.referral), (None, None), "{answer:?}");
         }
-        let many: String = (0..100).map(|i| format!("abuse-mailbox: a{i}@b.c\n")).collect();
-        assert_eq!(parse(&many).contact.expect("somebody").mail.len(), MAX_MAILS);
+        let many: String = (0..100)
+            .map(|i| format!("abuse-mailbox: a{i}@b.c\n"))
+            .collect();
+        assert_eq!(
+            parse(&many).contact.expect("somebody").mail.len(),
+            MAX_MAILS
+        );
     }
 }

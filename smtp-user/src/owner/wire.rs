@@ -88,9 +88,10 @@ fn is_global(address: IpAddr) -> bool {
             // Global unicast, without documentation, and the host of an address that has IPv4 inside.
             a & 0xe000 == 0x2000
                 && !(a == 0x2001 && b == 0xdb8)
-                && (a != 0x2002 || is_global(IpAddr::V4(Ipv4Addr::from_bits(
-                    (u32::from(b) << 16) | u32::from(v6.segments()[2]),
-                ))))
+                && (a != 0x2002
+                    || is_global(IpAddr::V4(Ipv4Addr::from_bits(
+                        (u32::from(b) << 16) | u32::from(v6.segments()[2]),
+                    ))))
         }
     }
 }
@@ -106,7 +107,12 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects to the first address of a host that answers, of those that may be reached.
-    pub(super) fn open(host: &str, port: u16, reach: Reach, deadline: Deadline) -> Result<Self, String> {
+    pub(super) fn open(
+        host: &str,
+        port: u16,
+        reach: Reach,
+        deadline: Deadline,
+    ) -> Result<Self, String> {
         let addresses = addresses(host, port, deadline)?;
         let mut last = "the name has no address".to_owned();
         for address in addresses {
@@ -146,7 +152,8 @@ impl Connection {
     /// Sends all of this.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
         let deadline = self.deadline;
-        self.write_all(bytes).map_err(|error| deadline.explained(&error))
+        self.write_all(bytes)
+            .map_err(|error| deadline.explained(&error))
     }
 }
 
@@ -170,7 +177,11 @@ impl Write for Connection {
 }
 
 /// Reads to the end, or up to `limit` bytes and one more, which is an error.
-pub(super) fn read_all(from: &mut impl Read, limit: usize, deadline: Deadline) -> Result<Vec<u8>, String> {
+pub(super) fn read_all(
+    from: &mut impl Read,
+    limit: usize,
+    deadline: Deadline,
+) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8 << 10];
     loop {
@@ -202,7 +213,9 @@ fn addresses(host: &str, port: u16, deadline: Deadline) -> Result<Vec<SocketAddr
             let _ = tell.send(looked_up.map(|addresses| addresses.take(8).collect::<Vec<_>>()));
         })
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let left = deadline.left().map_err(|error| deadline.explained(&error))?;
+    let left = deadline
+        .left()
+        .map_err(|error| deadline.explained(&error))?;
     match told.recv_timeout(left) {
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(error)) => Err(format!("the name {host} cannot be looked up: {error}")),
@@ -222,14 +235,39 @@ mod tests {
 
     #[test]
     fn who_is_in_the_world_refers_to_the_world() {
-        for world in ["8.8.8.8", "192.1.1.1", "100.128.0.1", "2001:4860::1", "2002:808:808::1"] {
+        for world in [
+            "8.8.8.8",
+            "192.1.1.1",
+            "100.128.0.1",
+            "2001:4860::1",
+            "2002:808:808::1",
+        ] {
             assert!(is_global(ip(world)), "{world}");
             assert!(Reach::From(ip("10.0.0.1")).allows(ip(world)), "{world}");
         }
         for inside in [
-            "127.0.0.1", "10.1.1.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
-            "192.0.0.8", "192.0.2.1", "198.18.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::1", "::",
-            "::ffff:127.0.0.1", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1", "2002:7f00:1::1", "64:ff9b::1",
+            "127.0.0.1",
+            "10.1.1.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2002:7f00:1::1",
+            "64:ff9b::1",
         ] {
             assert!(!is_global(ip(inside)), "{inside}");
             assert!(!Reach::From(ip("8.8.8.8")).allows(ip(inside)), "{inside}");
@@ -244,7 +282,10 @@ mod tests {
         let port = listener.local_addr().expect("an address").port();
         let open = |time| {
             let deadline = Deadline::after(time);
-            (Connection::open("127.0.0.1", port, Reach::Anywhere, deadline).expect("connected"), deadline)
+            (
+                Connection::open("127.0.0.1", port, Reach::Anywhere, deadline).expect("connected"),
+                deadline,
+            )
         };
         // One byte at a time, for ever.
         let (mut slow, deadline) = open(Duration::from_millis(300));
@@ -275,8 +316,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let reach = Reach::From(ip("8.8.8.8"));
-        let error = Connection::open("localhost", port, reach, Deadline::after(Duration::from_secs(5)))
-            .expect_err("refused");
+        let error = Connection::open(
+            "localhost",
+            port,
+            reach,
+            Deadline::after(Duration::from_secs(5)),
+        )
+        .expect_err("refused");
         assert!(error.contains("no reason to refer to"), "{error}");
     }
 }

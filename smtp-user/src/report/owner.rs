@@ -16,7 +16,13 @@ pub fn document(owner: &Owner) -> Document {
     tables.push(Table {
         name: "sources",
         title: "what the sources say".to_owned(),
-        columns: vec![text("source"), text("outcome"), text("what"), text("age"), text("from")],
+        columns: vec![
+            text("source"),
+            text("outcome"),
+            text("what"),
+            text("age"),
+            text("from"),
+        ],
         rows: owner.findings.iter().map(row).collect(),
         ..Table::default()
     });
@@ -156,7 +162,13 @@ mod tests {
 
     #[test]
     fn an_age_has_one_unit() {
-        for (seconds, expected) in [(0, "0 s"), (119, "119 s"), (120, "2 m"), (7300, "2 h"), (200_000, "2 d")] {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 m"),
+            (7300, "2 h"),
+            (200_000, "2 d"),
+        ] {
             assert_eq!(age(seconds), expected);
         }
     }

@@ -153,7 +153,10 @@ impl Records<'_> {
                 self.rest = rest;
                 Ok((field, false))
             }
-            None => Err((begun, "a quote ends a field, but no comma follows".to_owned())),
+            None => Err((
+                begun,
+                "a quote ends a field, but no comma follows".to_owned(),
+            )),
         }
     }
 }

@@ -28,13 +28,15 @@ pub(super) struct Network {
 
 /// Reads an answer about the network of an address; one about another network is an error.
 pub(super) fn read(body: &[u8], address: IpAddr) -> Result<Network, String> {
-    let json: Value = serde_json::from_slice(body).map_err(|error| format!("this is no JSON: {error}"))?;
+    let json: Value =
+        serde_json::from_slice(body).map_err(|error| format!("this is no JSON: {error}"))?;
     if json["objectClassName"] != "ip network" {
         return Err("this is no answer about a network".to_owned());
     }
     let end = |name: &str| -> Result<IpAddr, String> {
         let text = json[name].as_str().unwrap_or_default();
-        text.parse().map_err(|_| format!("its {name} is no address"))
+        text.parse()
+            .map_err(|_| format!("its {name} is no address"))
     };
     let (first, last) = (end("startAddress")?, end("endAddress")?);
     // Ordered only within a family.
@@ -42,16 +44,22 @@ pub(super) fn read(body: &[u8], address: IpAddr) -> Result<Network, String> {
         && last.is_ipv4() == address.is_ipv4()
         && (first..=last).contains(&address);
     if !about {
-        return Err(format!("the answer is about {first} - {last}, which is another network"));
+        return Err(format!(
+            "the answer is about {first} - {last}, which is another network"
+        ));
     }
     let name = json["name"].as_str().and_then(clean);
     let network = match &name {
         Some(name) => format!("{name}, {first} - {last}"),
         None => format!("{first} - {last}"),
     };
-    let parent = json["links"].as_array().into_iter().flatten().find_map(|link| {
-        (link["rel"] == "up").then(|| link["href"].as_str().map(str::to_owned))?
-    });
+    let parent = json["links"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find_map(|link| {
+            (link["rel"] == "up").then(|| link["href"].as_str().map(str::to_owned))?
+        });
     Ok(Network {
         contact: abuse(&json).map(|contact| Contact {
             name: if contact.name.is_empty() {
@@ -161,8 +169,14 @@ mod tests {
         assert_eq!(contact.name, "Abuse\u{fffd}\u{fffd}Desk");
         assert_eq!(contact.mail, ["abuse@example.net"]);
         assert_eq!(contact.phone.as_deref(), Some("+1-555-0100"));
-        assert_eq!(network.network.as_deref(), Some("EXAMPLE, 192.0.2.0 - 192.0.2.255"));
-        assert_eq!(network.parent.as_deref(), Some("https://rdap.example/ip/192.0.0.0/16"));
+        assert_eq!(
+            network.network.as_deref(),
+            Some("EXAMPLE, 192.0.2.0 - 192.0.2.255")
+        );
+        assert_eq!(
+            network.parent.as_deref(),
+            Some("https://rdap.example/ip/192.0.0.0/16")
+        );
     }
 
     #[test]
@@ -178,8 +192,19 @@ mod tests {
             let error = of(&recorded(), address).expect_err("another network");
             assert!(error.contains("another network"), "{error}");
         }
-        for body in [&b""[..], b"{}", b"[]", b"null", br#"{"objectClassName": "domain"}"#, br#"{"objectClassName": "ip network"}"#] {
-            assert!(read(body, ip("192.0.2.1")).is_err(), "{}", String::from_utf8_lossy(body));
+        for body in [
+            &b""[..],
+            b"{}",
+            b"[]",
+            b"null",
+            br#"{"objectClassName": "domain"}"#,
+            br#"{"objectClassName": "ip network"}"#,
+        ] {
+            assert!(
+                read(body, ip("192.0.2.1")).is_err(),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         }
         // Deeper than the parser goes.
         let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();

@@ -98,9 +98,9 @@ fn add(bytes: &[u8], drafts: &mut Drafts, servers: &mut Vec<Url>) -> Result<(), 
         let number = servers.len() as u32;
         servers.push(best.clone());
         for prefix in &prefixes {
-            let prefix: IpNet = prefix
-                .parse()
-                .map_err(|_| format!("{prefix:?} is no prefix: expected one such as 192.0.2.0/24"))?;
+            let prefix: IpNet = prefix.parse().map_err(|_| {
+                format!("{prefix:?} is no prefix: expected one such as 192.0.2.0/24")
+            })?;
             drafts.add(prefix, 0, number);
         }
     }
@@ -128,8 +128,14 @@ mod tests {
             let server = bootstrap.server(address.parse().expect("an address"));
             server.map(ToString::to_string)
         };
-        assert_eq!(server("192.0.3.1").as_deref(), Some("https://a.example/rdap/"));
-        assert_eq!(server("2001:db8::1").as_deref(), Some("https://a.example/rdap/"));
+        assert_eq!(
+            server("192.0.3.1").as_deref(),
+            Some("https://a.example/rdap/")
+        );
+        assert_eq!(
+            server("2001:db8::1").as_deref(),
+            Some("https://a.example/rdap/")
+        );
         assert_eq!(server("192.0.2.1").as_deref(), Some("http://b.example/"));
         assert_eq!(server("198.51.100.1"), None);
     }
@@ -140,14 +146,26 @@ mod tests {
             ("", "no bootstrap file"),
             ("{}", "missing field"),
             (r#"{"version": "2.0", "services": []}"#, "version \"2.0\""),
-            (r#"{"version": "1.0", "services": [[["192.0.2.0"], ["https://a/"]]]}"#, "no prefix"),
-            (r#"{"version": "1.0", "services": [[["192.0.2.0/24"], ["ldap://a/"]]]}"#, "no address of a server"),
-            (r#"{"version": "1.0", "services": [[["192.0.2.0/24"], []]]}"#, "no server"),
+            (
+                r#"{"version": "1.0", "services": [[["192.0.2.0"], ["https://a/"]]]}"#,
+                "no prefix",
+            ),
+            (
+                r#"{"version": "1.0", "services": [[["192.0.2.0/24"], ["ldap://a/"]]]}"#,
+                "no address of a server",
+            ),
+            (
+                r#"{"version": "1.0", "services": [[["192.0.2.0/24"], []]]}"#,
+                "no server",
+            ),
         ] {
             let error = made(text).expect_err(expected);
             assert!(error.contains(expected), "{error}");
         }
         let failure = Bootstrap::load(&[PathBuf::from("/nonexistent.json")]).expect_err("none");
-        assert!(failure.to_string().contains("owner.rdap_bootstrap"), "{failure}");
+        assert!(
+            failure.to_string().contains("owner.rdap_bootstrap"),
+            "{failure}"
+        );
     }
 }

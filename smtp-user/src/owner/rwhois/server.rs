@@ -117,7 +117,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = counts.get(&self.peer).map_or(0, |count| count.saturating_sub(1));
+        let left = counts
+            .get(&self.peer)
+            .map_or(0, |count| count.saturating_sub(1));
         if left == 0 {
             counts.remove(&self.peer);
         } else {
@@ -136,7 +138,11 @@ fn refuse(mut stream: TcpStream, banner: &str) {
     );
 }
 
-fn converse(mut connection: Connection, register: &dyn Register, banner: &str) -> Result<(), String> {
+fn converse(
+    mut connection: Connection,
+    register: &dyn Register,
+    banner: &str,
+) -> Result<(), String> {
     connection.send(banner.as_bytes())?;
     let mut lines = Lines::default();
     let mut hold = false;
@@ -266,10 +272,14 @@ fn query(line: &str, register: &dyn Register) -> Reply {
         ("network" | "contact", _) => return failed(error::QUERY_SYNTAX),
         _ => return failed(error::CLASS),
     };
-    let network = asked
-        .parse::<IpNet>()
-        .or_else(|_| asked.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical())));
-    let found = network.ok().and_then(|network| register.of(network.trunc()));
+    let network = asked.parse::<IpNet>().or_else(|_| {
+        asked
+            .parse::<IpAddr>()
+            .map(|address| IpNet::from(address.to_canonical()))
+    });
+    let found = network
+        .ok()
+        .and_then(|network| register.of(network.trunc()));
     let Some(registered) = found else {
         return failed(error::NO_OBJECTS);
     };
@@ -337,7 +347,10 @@ mod tests {
                 prefix,
                 contact: Contact {
                     name: "Physics".to_owned(),
-                    mail: vec!["abuse@physics.example".to_owned(), "head@physics.example".to_owned()],
+                    mail: vec![
+                        "abuse@physics.example".to_owned(),
+                        "head@physics.example".to_owned(),
+                    ],
                     phone: Some("+49 30 1".to_owned()),
                     note: Some("secret".to_owned()),
                 },
@@ -352,7 +365,10 @@ mod tests {
     #[test]
     fn questions_are_taken_in_their_usual_forms() {
         let network = said("192.0.2.7");
-        assert!(network.contains("network:IP-Network:192.0.2.0/24\r\n"), "{network}");
+        assert!(
+            network.contains("network:IP-Network:192.0.2.0/24\r\n"),
+            "{network}"
+        );
         assert!(network.ends_with("\r\n\r\n%ok\r\n"), "{network}");
         for line in [
             "network 192.0.2.7",
@@ -364,7 +380,10 @@ mod tests {
             assert_eq!(said(line), network, "{line}");
         }
         let contact = said("contact ID=C.192.0.2.0/24");
-        assert!(contact.contains("contact:Email:head@physics.example\r\n"), "{contact}");
+        assert!(
+            contact.contains("contact:Email:head@physics.example\r\n"),
+            "{contact}"
+        );
         assert!(!format!("{network}{contact}").contains("secret"));
         for (line, expected) in [
             ("198.51.100.1", "%error 230"),
@@ -405,13 +424,24 @@ mod tests {
         };
         let ask = |address: &str| {
             let address = address.parse().expect("an address");
-            ask(target.clone(), address, Deadline::after(Duration::from_secs(10))).expect("an answer")
+            ask(
+                target.clone(),
+                address,
+                Deadline::after(Duration::from_secs(10)),
+            )
+            .expect("an answer")
         };
         let (contact, network) = ask("192.0.2.9").found.expect("somebody");
         assert_eq!(contact.name, "Physics");
-        assert_eq!(contact.mail, ["abuse@physics.example", "head@physics.example"]);
+        assert_eq!(
+            contact.mail,
+            ["abuse@physics.example", "head@physics.example"]
+        );
         assert_eq!(contact.phone.as_deref(), Some("+49 30 1"));
-        assert_eq!((contact.note, network.as_deref()), (None, Some("192.0.2.0/24")));
+        assert_eq!(
+            (contact.note, network.as_deref()),
+            (None, Some("192.0.2.0/24"))
+        );
         assert_eq!(ask("198.51.100.1").found, None);
     }
 

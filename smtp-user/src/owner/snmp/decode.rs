@@ -127,7 +127,9 @@ fn address(kind: u64, octets: &[u64]) -> Result<Option<IpAddr>, Unfit> {
 }
 
 fn octets<const N: usize>(numbers: &[u64]) -> Result<[u8; N], Unfit> {
-    let numbers: [u64; N] = numbers.try_into().map_err(|_| "an address has another length")?;
+    let numbers: [u64; N] = numbers
+        .try_into()
+        .map_err(|_| "an address has another length")?;
     let mut octets = [0; N];
     for (octet, number) in octets.iter_mut().zip(numbers) {
         *octet = u8::try_from(number).map_err(|_| "an octet of an address is above 255")?;
@@ -177,7 +179,9 @@ mod tests {
     use super::*;
 
     fn numbers(text: &str) -> Vec<u64> {
-        text.split('.').map(|number| number.parse().expect("a number")).collect()
+        text.split('.')
+            .map(|number| number.parse().expect("a number"))
+            .collect()
     }
 
     fn row(destination: &str, next_hop: &str) -> Row {
@@ -191,15 +195,35 @@ mod tests {
     fn golden_rows_of_inet_cidr_route_table() {
         for (index, destination, next_hop) in [
             // net-snmp: the policy is two zeros with their length.
-            ("1.4.10.0.0.0.24.2.0.0.1.4.192.168.1.1", "10.0.0.0/24", "192.168.1.1"),
+            (
+                "1.4.10.0.0.0.24.2.0.0.1.4.192.168.1.1",
+                "10.0.0.0/24",
+                "192.168.1.1",
+            ),
             // A policy without its length.
-            ("1.4.0.0.0.0.0.0.0.1.4.64.220.0.1", "0.0.0.0/0", "64.220.0.1"),
-            ("1.4.10.208.143.81.32.2.0.0.1.4.10.208.143.1", "10.208.143.81/32", "10.208.143.1"),
+            (
+                "1.4.0.0.0.0.0.0.0.1.4.64.220.0.1",
+                "0.0.0.0/0",
+                "64.220.0.1",
+            ),
+            (
+                "1.4.10.208.143.81.32.2.0.0.1.4.10.208.143.1",
+                "10.208.143.81/32",
+                "10.208.143.1",
+            ),
             // Five zeros.
-            ("1.4.10.0.0.0.8.5.0.0.0.0.0.1.4.10.1.1.1", "10.0.0.0/8", "10.1.1.1"),
+            (
+                "1.4.10.0.0.0.8.5.0.0.0.0.0.1.4.10.1.1.1",
+                "10.0.0.0/8",
+                "10.1.1.1",
+            ),
             // A policy of no length, and one that is no zeros.
             ("1.4.10.0.0.0.8.0.1.4.10.1.1.1", "10.0.0.0/8", "10.1.1.1"),
-            ("1.4.10.0.0.0.8.3.1.4.1.1.4.10.1.1.1", "10.0.0.0/8", "10.1.1.1"),
+            (
+                "1.4.10.0.0.0.8.3.1.4.1.1.4.10.1.1.1",
+                "10.0.0.0/8",
+                "10.1.1.1",
+            ),
             // Reached directly: an unspecified next hop, or none.
             ("1.4.192.0.2.0.24.2.0.0.1.4.0.0.0.0", "192.0.2.0/24", ""),
             ("1.4.192.0.2.0.24.2.0.0.0.0", "192.0.2.0/24", ""),
@@ -214,9 +238,17 @@ mod tests {
                 "10.0.0.0/8",
                 "fe80::1",
             ),
-            ("3.8.10.0.0.0.0.0.0.7.8.2.0.0.3.8.10.0.0.1.0.0.0.7", "10.0.0.0/8", "10.0.0.1"),
+            (
+                "3.8.10.0.0.0.0.0.0.7.8.2.0.0.3.8.10.0.0.1.0.0.0.7",
+                "10.0.0.0/8",
+                "10.0.0.1",
+            ),
         ] {
-            assert_eq!(inet_cidr(&numbers(index)), Ok(row(destination, next_hop)), "{index}");
+            assert_eq!(
+                inet_cidr(&numbers(index)),
+                Ok(row(destination, next_hop)),
+                "{index}"
+            );
         }
     }
 
@@ -241,7 +273,11 @@ mod tests {
             "1.4.10.0.0.0.24.2.0.0.1.4.10.1.1",
             "1.18446744073709551615.10.0.0.0.24",
         ] {
-            assert!(inet_cidr(&numbers(index)).is_err(), "{index}: {:?}", inet_cidr(&numbers(index)));
+            assert!(
+                inet_cidr(&numbers(index)).is_err(),
+                "{index}: {:?}",
+                inet_cidr(&numbers(index))
+            );
         }
         assert!(inet_cidr(&[]).is_err());
     }

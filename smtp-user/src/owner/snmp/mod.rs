@@ -78,11 +78,18 @@ impl Access {
         let missing = || {
             Failure::new(
                 Kind::BadConfig,
-                format!("the router {} has no file with its secret (owner.router)", router.name),
+                format!(
+                    "the router {} has no file with its secret (owner.router)",
+                    router.name
+                ),
             )
         };
         let passphrase = |file| {
-            Secret::load(file, "SNMP passphrase", SHORTEST_PASSPHRASE..=LONGEST_SECRET)
+            Secret::load(
+                file,
+                "SNMP passphrase",
+                SHORTEST_PASSPHRASE..=LONGEST_SECRET,
+            )
         };
         match router.version {
             Version::V2c => {
@@ -154,11 +161,19 @@ impl<'a> Walker<'a> {
         };
         for table in tables {
             let reading = match table {
-                Table::IpCidr => self.by_index("ipCidrRouteTable", decode::IP_CIDR_ROUTE_TYPE, ip_cidr, most),
+                Table::IpCidr => self.by_index(
+                    "ipCidrRouteTable",
+                    decode::IP_CIDR_ROUTE_TYPE,
+                    ip_cidr,
+                    most,
+                ),
                 Table::IpRoute => self.ip_routes(most),
-                Table::InetCidr | Table::Auto => {
-                    self.by_index("inetCidrRouteTable", decode::INET_CIDR_ROUTE_TYPE, inet_cidr, most)
-                }
+                Table::InetCidr | Table::Auto => self.by_index(
+                    "inetCidrRouteTable",
+                    decode::INET_CIDR_ROUTE_TYPE,
+                    inet_cidr,
+                    most,
+                ),
             }?;
             if reading.table.len() > 0 {
                 return Ok(reading);
@@ -207,7 +222,9 @@ impl<'a> Walker<'a> {
         })?;
         let mut routes = Routes::new(most);
         self.walk(decode::IP_ROUTE_NEXT_HOP, most, |index, value| {
-            let mask = <[u64; 4]>::try_from(index).ok().and_then(|index| masks.get(&index));
+            let mask = <[u64; 4]>::try_from(index)
+                .ok()
+                .and_then(|index| masks.get(&index));
             let row = match (mask, value) {
                 (Some(mask), Value::IpAddress(hop)) => ip_route(index, *mask, *hop),
                 _ => Err("there is no mask"),
@@ -250,7 +267,10 @@ impl<'a> Walker<'a> {
                     over = true;
                     return Ok(());
                 };
-                if matches!(value, Value::EndOfMibView | Value::NoSuchObject | Value::NoSuchInstance) {
+                if matches!(
+                    value,
+                    Value::EndOfMibView | Value::NoSuchObject | Value::NoSuchInstance
+                ) {
                     over = true;
                     return Ok(());
                 }
@@ -259,7 +279,9 @@ impl<'a> Walker<'a> {
                 }
                 rows += 1;
                 if rows > most {
-                    return Err(format!("it has more than {most} rows, which is more than is taken"));
+                    return Err(format!(
+                        "it has more than {most} rows, which is more than is taken"
+                    ));
                 }
                 last.clear();
                 last.extend_from_slice(name);
@@ -280,7 +302,8 @@ impl<'a> Walker<'a> {
         name: &[u64],
         mut row: impl FnMut(&[u64], &Value<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let oid = Oid::from(name).map_err(|_| "it gave a name that cannot be asked for".to_owned())?;
+        let oid =
+            Oid::from(name).map_err(|_| "it gave a name that cannot be asked for".to_owned())?;
         let mut last = String::new();
         let mut attempts = 0;
         while attempts < ATTEMPTS {
@@ -307,7 +330,9 @@ impl<'a> Walker<'a> {
                         attempts = 0;
                         continue;
                     }
-                    status => return Err(format!("it answers with the error {status} of RFC 3416")),
+                    status => {
+                        return Err(format!("it answers with the error {status} of RFC 3416"));
+                    }
                 },
                 Err(error) => error,
             };
