@@ -7,6 +7,7 @@
 
 mod asking;
 mod manual;
+mod owner;
 mod reading;
 mod relays;
 
@@ -25,6 +26,7 @@ use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
 pub use self::manual::Page;
+pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
@@ -119,6 +121,12 @@ pub enum Command {
     /// List, add and end known relays: own hosts that send mail for others
     #[command(subcommand)]
     Relay(RelayCommand),
+    /// Say whose host an address is, and how that is known
+    Owner(OwnerArgs),
+    /// List the routes that owners are found by: next hop, destination, mask, number of /24s
+    Routes(RoutesArgs),
+    /// Answer RWhois queries for your own prefixes
+    ServeRwhois(ServeRwhoisArgs),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
     /// Show who sends now, on the terminal

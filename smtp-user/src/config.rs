@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
+use crate::owner;
 
 mod reload;
 mod url;
@@ -245,6 +246,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Who is told of verdicts.
     pub alertmanager: Alertmanager,
+    /// Whose hosts are whose.
+    pub owner: owner::Settings,
     /// Which hosts are flagged.
     pub detect: detect::Settings,
     /// Known relays.
@@ -269,6 +272,7 @@ const SECTIONS: &[Section] = &[
     ("serve", Serve::ABOUT, Serve::KEYS),
     ("metrics", Metrics::ABOUT, Metrics::KEYS),
     ("alertmanager", Alertmanager::ABOUT, Alertmanager::KEYS),
+    ("owner", owner::Settings::ABOUT, owner::Settings::KEYS),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
@@ -348,6 +352,7 @@ impl Config {
             serve: _,
             metrics,
             alertmanager,
+            owner,
             detect,
             relay,
         } = self;
@@ -423,6 +428,7 @@ impl Config {
         for (key, result) in results {
             result.map_err(|error| (key, error))?;
         }
+        owner.check()?;
         detect.check()?;
         detect::check_relays(relay)
     }
@@ -482,6 +488,17 @@ impl Config {
             text.push_str("\n[[relay]]\n");
             text.push_str(
                 &relay
+                    .as_table()
+                    .map(toml::Table::to_string)
+                    .unwrap_or_default(),
+            );
+        }
+        text.push('\n');
+        text.push_str(owner::ROUTER_EXAMPLE);
+        for router in table["owner"]["router"].as_array().into_iter().flatten() {
+            text.push_str("\n[[owner.router]]\n");
+            text.push_str(
+                &router
                     .as_table()
                     .map(toml::Table::to_string)
                     .unwrap_or_default(),

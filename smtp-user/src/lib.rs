@@ -1,7 +1,7 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client -> archive -> report -> meter,
-//! history, store, detect -> connections, source_list -> model -> smtp-common`. aya is known to
+//! Arrows go one way: `main -> agent, replay, reading, whose, doctor -> serve, client -> archive -> report -> meter,
+//! history, store, detect, owner -> connections, source_list -> model -> smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
@@ -29,6 +29,7 @@ pub mod kernel;
 pub mod link;
 pub mod meter;
 pub mod model;
+pub mod owner;
 pub mod privilege;
 pub mod reading;
 pub mod replay;
@@ -39,4 +40,5 @@ mod service;
 pub mod source_list;
 pub mod store;
 pub mod top;
+pub mod whose;
 mod written;

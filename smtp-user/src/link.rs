@@ -1,4 +1,4 @@
-//! The interfaces of a network namespace and the XDP programs on them.
+//! The interfaces of a network namespace, the XDP programs on them, and its routes.
 //!
 //! Contract: everything here looks at the network namespace of the calling thread, and nothing is
 //! changed but that namespace itself by [`enter_netns`]. An attribute that cannot be read costs
@@ -16,11 +16,13 @@ mod abilities;
 mod monitor;
 mod netlink;
 mod netns;
+mod routes;
 
 pub use abilities::{Abilities, Merging, Offload, XdpSupport, abilities};
 pub use monitor::Monitor;
 use netlink::{About, Kernel, attributes};
 pub use netns::{enter_netns, within};
+pub use routes::{KernelRoute, routes};
 
 /// Asks for interfaces (linux/rtnetlink.h).
 const RTM_GETLINK: u16 = 18;

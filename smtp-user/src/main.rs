@@ -13,7 +13,7 @@ use smtp_user::args::{
     self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
 };
 use smtp_user::failure::Failure;
-use smtp_user::{agent, config, doctor, journal, meter, reading, replay, top};
+use smtp_user::{agent, config, doctor, journal, meter, reading, replay, top, whose};
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -87,6 +87,15 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             let (place, change, json) = args.options()?;
             print(&reading::change_relay(&place, &change, json)?)?;
         }
+        Command::Owner(args) => {
+            let (config, address, all, json) = args.options()?;
+            print(&whose::owner(&config, address, all, json)?)?;
+        }
+        Command::Routes(args) => {
+            let (config, form) = args.options()?;
+            print(&whose::routes(&config, form)?)?;
+        }
+        Command::ServeRwhois(args) => whose::serve_rwhois(args.config()?, print)?,
         Command::Tune(args) => {
             let (place, trial, output) = args.options()?;
             print(&reading::tune(&place, &trial, output)?)?;

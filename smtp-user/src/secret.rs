@@ -1,4 +1,4 @@
-//! Tokens, from files that nobody else can read or from the service manager.
+//! Tokens and other secrets, from files that nobody else can read or from the service manager.
 //!
 //! Contract: a secret comes from a file, never from an argument, a variable of the environment or the
 //! configuration itself, and no message, log or `Debug` form has it. A file is closed to everybody but its
@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -44,47 +45,8 @@ impl fmt::Debug for Token {
 impl Token {
     /// Reads the token from a file that nobody else can read or write, or from a credential.
     pub fn load(name: &Path) -> Result<Self, Failure> {
-        let path = &path(name)?;
-        Self::read(path).map_err(|error| {
-            let denied = error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-            Failure {
-                kind: if denied {
-                    Kind::NoPermission
-                } else {
-                    Kind::BadConfig
-                },
-                error: error.context(format!("cannot use the token file {}", name.display())),
-            }
-        })
-    }
-
-    fn read(path: &Path) -> anyhow::Result<Self> {
-        let file = File::options()
-            .read(true)
-            // A named pipe would wait for its writer.
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(path)?;
-        // Of the open file, so that it cannot be exchanged after the look.
-        let metadata = file.metadata()?;
-        let shown = path.display();
-        let me = nix::unistd::geteuid().as_raw();
-        anyhow::ensure!(metadata.is_file(), "it is not a regular file");
-        anyhow::ensure!(
-            metadata.uid() == me || metadata.uid() == 0,
-            "it belongs to user {}, who could change it; make it yours: chown {me} {shown}",
-            metadata.uid()
-        );
-        anyhow::ensure!(
-            metadata.mode() & 0o077 == 0 || is_credential(path, &metadata),
-            "others can read it (mode {:04o}); close it: chmod 600 {shown}",
-            metadata.mode() & 0o7777
-        );
-        let mut text = Vec::new();
-        // One byte and a newline more than allowed, to see that there is more.
-        file.take(MAX_TOKEN as u64 + 3).read_to_end(&mut text)?;
-        Self::new(text.trim_ascii())
+        // One byte more than allowed, to see that there is more.
+        load(name, "token file", MAX_TOKEN + 1, |text| Self::new(text))
     }
 
     pub(crate) fn new(token: &[u8]) -> anyhow::Result<Self> {
@@ -114,6 +76,95 @@ impl Token {
     pub(crate) fn equals(&self, other: &Self) -> bool {
         self.is(&other.0)
     }
+}
+
+/// A secret of another kind: an SNMP community, a passphrase.
+#[derive(Clone)]
+pub struct Secret(Box<[u8]>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Secret {
+    /// Reads a secret of such a length, in bytes, from a file that nobody else can read or write, or from a
+    /// credential; `what` is what it is called.
+    pub fn load(name: &Path, what: &str, length: RangeInclusive<usize>) -> Result<Self, Failure> {
+        load(
+            name,
+            &format!("file of the {what}"),
+            length.end() + 1,
+            |text| {
+                anyhow::ensure!(
+                    length.contains(&text.len()),
+                    "the {what} has {} bytes, expected {} to {}",
+                    text.len(),
+                    length.start(),
+                    length.end()
+                );
+                Ok(Self(text.into()))
+            },
+        )
+    }
+
+    /// The secret itself.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Reads a closed file, or a credential, and makes a secret of it without the space around it; more than
+/// `most` bytes are not read.
+fn load<T>(
+    name: &Path,
+    what: &str,
+    most: usize,
+    make: impl Fn(&[u8]) -> anyhow::Result<T>,
+) -> Result<T, Failure> {
+    let path = &path(name)?;
+    let read = read(path, most).and_then(|text| make(text.trim_ascii()));
+    read.map_err(|error| {
+        let denied = error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        Failure {
+            kind: if denied {
+                Kind::NoPermission
+            } else {
+                Kind::BadConfig
+            },
+            error: error.context(format!("cannot use the {what} {}", name.display())),
+        }
+    })
+}
+
+fn read(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
+    let file = File::options()
+        .read(true)
+        // A named pipe would wait for its writer.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    // Of the open file, so that it cannot be exchanged after the look.
+    let metadata = file.metadata()?;
+    let shown = path.display();
+    let me = nix::unistd::geteuid().as_raw();
+    anyhow::ensure!(metadata.is_file(), "it is not a regular file");
+    anyhow::ensure!(
+        metadata.uid() == me || metadata.uid() == 0,
+        "it belongs to user {}, who could change it; make it yours: chown {me} {shown}",
+        metadata.uid()
+    );
+    anyhow::ensure!(
+        metadata.mode() & 0o077 == 0 || is_credential(path, &metadata),
+        "others can read it (mode {:04o}); close it: chmod 600 {shown}",
+        metadata.mode() & 0o7777
+    );
+    let mut text = Vec::new();
+    // And a newline.
+    file.take(most as u64 + 2).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The file that is meant.
@@ -222,5 +273,29 @@ mod tests {
             assert_eq!(failure.kind, Kind::BadConfig);
             assert!(failure.to_string().contains(&missing.display().to_string()));
         }
+    }
+
+    #[test]
+    fn a_secret_has_the_length_that_is_asked_for_and_is_never_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("community");
+        fs::write(&path, "public\n").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+        let secret = Secret::load(&path, "community", 1..=255).expect("a good one");
+        assert_eq!(secret.bytes(), b"public");
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        let failure = Secret::load(&path, "passphrase", 8..=255).expect_err("too short");
+        let error = failure.to_string();
+        assert!(
+            error.contains("the passphrase has 6 bytes, expected 8 to 255"),
+            "{error}"
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode");
+        let failure = Secret::load(&path, "community", 1..=255).expect_err("open to all");
+        let error = failure.to_string();
+        assert!(
+            error.contains("chmod 600") && !error.contains("public"),
+            "{error}"
+        );
     }
 }

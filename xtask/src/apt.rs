@@ -89,6 +89,9 @@ pub const ORACLES: &[Need] = &[
 /// What is slow on purpose.
 pub const DAWDLERS: &[Need] = &[Need::program("slowhttptest", "slowhttptest")];
 
+/// The router whose table of routes is read.
+pub const ROUTERS: &[Need] = &[Need::program("snmpd", "snmpd")];
+
 /// What the tests send alerts to. It reads its templates from where the package puts them.
 pub const MONITORING: &[Need] = &[Need::program(
     "prometheus-alertmanager",

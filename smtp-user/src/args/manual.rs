@@ -286,6 +286,17 @@ fn configuration() -> String {
         roff.text([roman(example)]);
     }
     roff.control("fi", []);
+    section(&mut roff, "[[owner.router]]");
+    line(
+        &mut roff,
+        "One table for each router whose routes are read. As it is written:",
+    );
+    roff.control("PP", []);
+    roff.control("nf", []);
+    for example in crate::owner::ROUTER_EXAMPLE.lines() {
+        roff.text([roman(example)]);
+    }
+    roff.control("fi", []);
     section(&mut roff, "FILES");
     items(&mut roff, &[(CONFIG, "The file of the service.")]);
     see_also(&mut roff, "smtpflow.toml");

@@ -69,6 +69,7 @@ impl Config {
                     every,
                     gateway,
                 },
+            owner,
             detect,
             relay,
         } = new.clone();
@@ -104,6 +105,7 @@ impl Config {
                 gateway,
             },
             agent: old.agent,
+            owner,
             detect,
             relay,
         }

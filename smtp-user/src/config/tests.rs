@@ -73,6 +73,22 @@ ipv6_prefix = 64
 url = "http://127.0.0.1:9093"
 every = "30s"
 gateway = "north"
+[owner]
+order = ["contacts", "routers", "kernel", "rwhois", "whois", "rdap"]
+contacts = ["/etc/smtpflow/contacts.csv"]
+rwhois = ["rwhois.example.net:4321"]
+whois = ["whois.iana.org:43"]
+rdap_bootstrap = ["/srv/ipv4.json"]
+authorities = "/etc/authorities.pem"
+timeout = "5s"
+keep = "12h"
+keep_nobody = "30m"
+serve_rwhois = "192.0.2.1:4321"
+[[owner.router]]
+name = "border"
+address = "192.0.2.1:161"
+community_file = "/etc/smtpflow/community"
+table = "ip_cidr"
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -150,6 +166,8 @@ owner = "press office"
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));
     assert_eq!(config.relay.len(), 2);
     assert_eq!(config.relay[0].connections, Some(5000));
+    assert_eq!(config.owner.order.len(), 6);
+    assert_eq!(config.owner.router[0].address.port(), 161);
     let detectors = DETECTORS
         .iter()
         .map(|entry| (entry.name, entry.about, entry.keys));
@@ -605,6 +623,7 @@ fn valid() -> impl Strategy<Value = Config> {
             )| Config {
                 detect,
                 relay,
+                owner: owner::Settings::default(),
                 agent: Agent {
                     user: meter.netns.clone(),
                     landlock: enabled,

@@ -48,24 +48,54 @@ impl Kernel {
         about: About,
         payload: &[u8],
     ) -> anyhow::Result<Answer> {
+        let mut answer = self.question(message_type, about, payload)?;
+        while !answer.done {
+            self.receive(&mut answer)?;
+        }
+        Ok(answer)
+    }
+
+    /// Asks for all that there is and hands over each message, without keeping them. Gives whether what the
+    /// kernel wrote down changed meanwhile.
+    pub(super) fn ask_each(
+        &mut self,
+        message_type: u16,
+        payload: &[u8],
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<bool> {
+        let mut answer = self.question(message_type, About::All, payload)?;
+        while !answer.done {
+            self.receive(&mut answer)?;
+            for message in answer.messages.drain(..) {
+                each(&message)?;
+            }
+        }
+        Ok(answer.disturbed)
+    }
+
+    fn question(
+        &mut self,
+        message_type: u16,
+        about: About,
+        payload: &[u8],
+    ) -> anyhow::Result<Answer> {
         self.sequence += 1;
         let request = request(message_type, about, self.sequence, payload);
         self.socket
             .send_to(&request, &SocketAddr::new(0, 0), 0)
             .context("cannot ask the kernel by netlink")?;
-        let mut answer = Answer::to(self.sequence);
-        while !answer.done {
-            match self.socket.recv_from_full() {
-                // Other processes can write to this socket as well.
-                Ok((datagram, sender)) if sender.port_number() == 0 => answer.read(&datagram)?,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(error).context("cannot read the kernel's answer by netlink");
-                }
-            }
+        Ok(Answer::to(self.sequence))
+    }
+
+    /// Reads the next part of an answer.
+    fn receive(&mut self, answer: &mut Answer) -> anyhow::Result<()> {
+        match self.socket.recv_from_full() {
+            // Other processes can write to this socket as well.
+            Ok((datagram, sender)) if sender.port_number() == 0 => answer.read(&datagram),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error).context("cannot read the kernel's answer by netlink"),
         }
-        Ok(answer)
     }
 }
 

@@ -62,6 +62,30 @@ const PUBLIC: &[&str] = &[
     "alertmanager.url",
     "alertmanager.every",
     "alertmanager.gateway",
+    "owner.order",
+    "owner.contacts",
+    "owner.rwhois",
+    "owner.whois",
+    "owner.rdap_bootstrap",
+    "owner.authorities",
+    "owner.timeout",
+    "owner.keep",
+    "owner.keep_nobody",
+    "owner.serve_rwhois",
+    // Secrets of routers are in files.
+    "owner.router.name",
+    "owner.router.address",
+    "owner.router.version",
+    "owner.router.community_file",
+    "owner.router.user",
+    "owner.router.auth",
+    "owner.router.auth_file",
+    "owner.router.privacy",
+    "owner.router.privacy_file",
+    "owner.router.context",
+    "owner.router.table",
+    "owner.router.repetitions",
+    "owner.router.time",
     "detect.quiet",
     "detect.reopen",
     "detect.mute",
@@ -213,6 +237,12 @@ mod tests {
             expires: Some("2027-06-30".parse().expect("a date")),
             connections: Some(7),
         });
+        let toml = "[owner]\norder = [\"routers\"]\nserve_rwhois = \"127.0.0.1:4321\"\n[[owner.router]]\nname = \"a\"\n\
+                    address = \"192.0.2.1:161\"\nversion = \"3\"\nuser = \"u\"\nauth = \"sha256\"\nauth_file = \"/a\"\n\
+                    privacy = \"aes128\"\nprivacy_file = \"/p\"\ncontext = \"c\"\n[[owner.router]]\nname = \"b\"\n\
+                    address = \"192.0.2.2:161\"\ncommunity_file = \"/c\"\n";
+        let other = Config::from_toml("test", toml).unwrap_or_else(|failure| panic!("{failure}"));
+        config.owner = other.owner;
         let state = ConfigState::loaded(std::time::UNIX_EPOCH);
         let in_force = InForce::new(&config, &state).expect("JSON");
         assert!(

@@ -484,6 +484,7 @@ fn packages() -> Result<()> {
             apt::LABORATORY,
             apt::ORACLES,
             apt::DAWDLERS,
+            apt::ROUTERS,
             apt::MONITORING,
             apt::BROWSER,
             apt::PYTHON,
