@@ -55,9 +55,9 @@ pub struct TestedPattern {
     pub name: &'static str,
     /// Why it is tried.
     pub why: &'static str,
-    /// The command; empty if the server was not asked.
+    /// Its first command; empty if the server was never ready for one.
     pub mail: String,
-    /// The command; empty if the server was not asked.
+    /// Its second one, which is sent if the first was accepted.
     pub rcpt: String,
     /// What came of it.
     #[serde(flatten)]

@@ -316,7 +316,7 @@ impl Conversation {
         }
         for (at, octet) in octets.iter().enumerate() {
             if self.octets == self.plan.limits.octets {
-                return self.give_up(Fault::Octets(self.octets));
+                return self.abandon(Fault::Octets(self.octets));
             }
             self.octets += 1;
             let line = match self.lines.push(*octet) {
@@ -523,6 +523,11 @@ impl Conversation {
 
     fn out_of_time(&mut self) -> Wish {
         let fault = Fault::time(&self.plan.limits);
+        self.abandon(fault)
+    }
+
+    /// It ends in the middle of a pattern, whose recipient may have been accepted.
+    fn abandon(&mut self, fault: Fault) -> Wish {
         self.note(&fault.to_string());
         if matches!(self.phase, Phase::Data | Phase::Text) {
             let detail = format!("RCPT was accepted, and DATA not answered: {fault}");
