@@ -8,6 +8,7 @@
 mod asking;
 mod manual;
 mod reading;
+mod relay_test;
 mod relays;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub use self::manual::Page;
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
+pub use self::relay_test::RelayTestArgs;
 pub use self::relays::RelayCommand;
 
 /// Counts the mail traffic that crosses a gateway, per source, inside the kernel.
@@ -119,6 +121,8 @@ pub enum Command {
     /// List, add and end known relays: own hosts that send mail for others
     #[command(subcommand)]
     Relay(RelayCommand),
+    /// Test whether one of your own hosts relays mail for strangers
+    RelayTest(RelayTestArgs),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
     /// Show who sends now, on the terminal

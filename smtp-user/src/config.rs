@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
+use crate::relay_test;
 
 mod reload;
 mod url;
@@ -245,6 +246,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Who is told of verdicts.
     pub alertmanager: Alertmanager,
+    /// Tests of own hosts for open relaying.
+    pub relay_test: relay_test::Settings,
     /// Which hosts are flagged.
     pub detect: detect::Settings,
     /// Known relays.
@@ -269,6 +272,11 @@ const SECTIONS: &[Section] = &[
     ("serve", Serve::ABOUT, Serve::KEYS),
     ("metrics", Metrics::ABOUT, Metrics::KEYS),
     ("alertmanager", Alertmanager::ABOUT, Alertmanager::KEYS),
+    (
+        "relay_test",
+        relay_test::Settings::ABOUT,
+        relay_test::Settings::KEYS,
+    ),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
@@ -348,6 +356,7 @@ impl Config {
             serve: _,
             metrics,
             alertmanager,
+            relay_test,
             detect,
             relay,
         } = self;
@@ -423,6 +432,7 @@ impl Config {
         for (key, result) in results {
             result.map_err(|error| (key, error))?;
         }
+        relay_test.check()?;
         detect.check()?;
         detect::check_relays(relay)
     }

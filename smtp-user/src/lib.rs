@@ -1,6 +1,6 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client -> archive -> report -> meter,
+//! Arrows go one way: `main -> agent, replay, reading, doctor -> serve, client, relay_test -> archive -> report -> meter,
 //! history, store, detect -> connections, source_list -> model -> smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
@@ -31,6 +31,7 @@ pub mod meter;
 pub mod model;
 pub mod privilege;
 pub mod reading;
+pub mod relay_test;
 pub mod replay;
 pub mod report;
 pub mod secret;

@@ -87,6 +87,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             let (place, change, json) = args.options()?;
             print(&reading::change_relay(&place, &change, json)?)?;
         }
+        Command::RelayTest(args) => {
+            let (options, output) = args.options()?;
+            let (report, is_clear) = reading::relay_test(&options, output)?;
+            print(&report)?;
+            if !is_clear {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Tune(args) => {
             let (place, trial, output) = args.options()?;
             print(&reading::tune(&place, &trial, output)?)?;

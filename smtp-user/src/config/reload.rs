@@ -69,6 +69,8 @@ impl Config {
                     every,
                     gateway,
                 },
+            // Read by the command alone, each time.
+            relay_test,
             detect,
             relay,
         } = new.clone();
@@ -104,6 +106,7 @@ impl Config {
                 gateway,
             },
             agent: old.agent,
+            relay_test,
             detect,
             relay,
         }

@@ -39,7 +39,7 @@ use crate::failure::{Failure, Kind};
 use crate::model::relay_test::{Finding, RelayOutcome, RelayTest, TestedPattern};
 
 /// Version of the form in JSON.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = crate::report::SCHEMA;
 
 /// What is to be tested, and how.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ pub mod gaps;
 pub mod host;
 mod html;
 pub mod month;
+pub mod relay_test;
 pub mod relays;
 pub mod status;
 #[cfg(test)]
