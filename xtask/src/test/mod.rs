@@ -474,12 +474,14 @@ fn packages() -> Result<()> {
             apt::LABORATORY,
             apt::ORACLES,
             apt::DAWDLERS,
+            apt::RELAYING,
             apt::MONITORING,
             apt::BROWSER,
             apt::PYTHON,
         ],
     )?;
     apt::provide_prometheus()?;
+    apt::provide_opensmtpd()?;
     tools::provide()
 }
 
