@@ -33,6 +33,7 @@ use self::ledger::Ledger;
 use self::limits::Limits;
 pub use self::message::FIELD;
 use self::message::Message;
+use self::pattern::{Names, PATTERNS};
 pub use self::settings::{HostName, Mailbox, Settings};
 use self::target::{PORT, Target};
 use crate::failure::{Failure, Kind};
@@ -157,6 +158,40 @@ pub fn run(options: &Options) -> Result<RelayTest, Failure> {
         patterns,
         transcript,
     })
+}
+
+/// A pattern, for documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentedPattern {
+    /// Its name.
+    pub name: &'static str,
+    /// Why it is tried.
+    pub why: &'static str,
+    /// Its first command.
+    pub mail: String,
+    /// Its second command.
+    pub rcpt: String,
+}
+
+/// All patterns, as a host at 192.0.2.7 that calls itself mx.example.com is asked to relay from
+/// sender@example.net to user@example.org.
+pub fn patterns() -> Vec<DocumentedPattern> {
+    let names = Names {
+        sender: "sender@example.net".to_owned(),
+        user: "user".to_owned(),
+        domain: "example.org".to_owned(),
+        host: "mx.example.com".to_owned(),
+        literal: "[192.0.2.7]".to_owned(),
+    };
+    PATTERNS
+        .iter()
+        .map(|pattern| DocumentedPattern {
+            name: pattern.name,
+            why: pattern.why,
+            mail: pattern.mail(&names),
+            rcpt: pattern.rcpt(&names),
+        })
+        .collect()
 }
 
 /// The finding that says most about the host: the first of the worst.
