@@ -146,7 +146,11 @@ fn detectors() -> String {
 fn patterns() -> String {
     let rows = relay_test::patterns().into_iter().map(|pattern| {
         let commands = format!("`{}`<br>`{}`", pattern.mail, pattern.rcpt);
-        vec![format!("`{}`", pattern.name), commands, pattern.why.to_owned()]
+        vec![
+            format!("`{}`", pattern.name),
+            commands,
+            pattern.why.to_owned(),
+        ]
     });
     table(&["pattern", "commands", "why"], rows)
 }

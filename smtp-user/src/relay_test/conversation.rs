@@ -365,7 +365,11 @@ impl Conversation {
             }
             Phase::Ehlo if reply.class() == 2 => {
                 let offers = reply.lines.iter().skip(1).any(|line| is_starttls(line));
-                self.starttls = if offers { StartTls::Offered } else { StartTls::NotOffered };
+                self.starttls = if offers {
+                    StartTls::Offered
+                } else {
+                    StartTls::NotOffered
+                };
                 self.greeted(reply)
             }
             Phase::Ehlo if leaves => self.unwilling(reply, "EHLO"),
@@ -398,7 +402,9 @@ impl Conversation {
                 2 => {
                     let why = match (&self.plan.message, self.is_sent) {
                         (None, _) => "RCPT was accepted, and no message tried",
-                        (Some(_), true) => "RCPT was accepted; one message was accepted before, and no other tried",
+                        (Some(_), true) => {
+                            "RCPT was accepted; one message was accepted before, and no other tried"
+                        }
                         (Some(_), false) => "RCPT was accepted; enough messages were tried before",
                     };
                     self.decide(RelayOutcome::AcceptedBut, reply, why)
@@ -512,7 +518,11 @@ impl Conversation {
             Phase::Data | Phase::Text => {
                 // It may have been accepted: there is no second one.
                 self.is_sent |= self.phase == Phase::Text;
-                let what = if self.phase == Phase::Data { "DATA" } else { "the message" };
+                let what = if self.phase == Phase::Data {
+                    "DATA"
+                } else {
+                    "the message"
+                };
                 let detail = format!("RCPT was accepted, and {what} not answered: {fault}");
                 self.found(RelayOutcome::AcceptedBut, None, &detail);
                 self.leave()
@@ -586,7 +596,10 @@ fn host_name(reply: &Reply) -> Option<HostName> {
 
 /// Whether a line of the answer to EHLO offers TLS (RFC 3207).
 fn is_starttls(line: &[u8]) -> bool {
-    let word = line.split(|octet| *octet == b' ').next().unwrap_or_default();
+    let word = line
+        .split(|octet| *octet == b' ')
+        .next()
+        .unwrap_or_default();
     word.eq_ignore_ascii_case(b"STARTTLS")
 }
 

@@ -49,15 +49,24 @@ impl fmt::Display for Fault {
             Self::Unexpected(code) => write!(f, "{code} is no answer to the command"),
             Self::NotAgain => f.write_str("the server took no other connection"),
             Self::NotAgainBy(code) => {
-                write!(f, "the server refused to talk on another connection with {code}")
+                write!(
+                    f,
+                    "the server refused to talk on another connection with {code}"
+                )
             }
             Self::Time(time) => write!(f, "the {} s of a test were over", time.as_secs()),
-            Self::Octets(octets) => write!(f, "the server had sent {octets} octets, the most that is read"),
+            Self::Octets(octets) => write!(
+                f,
+                "the server had sent {octets} octets, the most that is read"
+            ),
             Self::Commands(commands) => {
                 write!(f, "{commands} commands were sent, the most that a test may")
             }
             Self::Connections(connections) => {
-                write!(f, "{connections} connections were made, the most that a test may")
+                write!(
+                    f,
+                    "{connections} connections were made, the most that a test may"
+                )
             }
         }
     }

@@ -62,9 +62,15 @@ impl Ledger {
         let problem = if !metadata.is_dir() {
             Some("is no folder".to_owned())
         } else if !me.is_root() && metadata.uid() != me.as_raw() {
-            Some(format!("belongs to user {}, and this is user {me}", metadata.uid()))
+            Some(format!(
+                "belongs to user {}, and this is user {me}",
+                metadata.uid()
+            ))
         } else if metadata.mode() & 0o022 != 0 {
-            Some(format!("can be written to by others (mode {:o})", metadata.mode() & 0o7777))
+            Some(format!(
+                "can be written to by others (mode {:o})",
+                metadata.mode() & 0o7777
+            ))
         } else {
             None
         };
@@ -124,12 +130,18 @@ impl Ledger {
         if notes.len() >= MOST {
             return Err(Failure::new(
                 Kind::Unavailable,
-                format!("{MOST} hosts were tested within the last 24 hours, the most that may; wait a while"),
+                format!(
+                    "{MOST} hosts were tested within the last 24 hours, the most that may; wait a while"
+                ),
             ));
         }
         notes.push((host, now));
-        self.write(&notes)
-            .map_err(|error| failed(&format!("cannot note the test in {}", self.path("tests").display()), &error))
+        self.write(&notes).map_err(|error| {
+            failed(
+                &format!("cannot note the test in {}", self.path("tests").display()),
+                &error,
+            )
+        })
     }
 
     /// What was noted within a day. A note of the future, as after a step of the clock, is one of now: it
@@ -180,9 +192,16 @@ impl Ledger {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         self.give(&file)?;
-        let text: String = notes.iter().map(|(host, at)| format!("{host} {at}\n")).collect();
+        let text: String = notes
+            .iter()
+            .map(|(host, at)| format!("{host} {at}\n"))
+            .collect();
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
@@ -200,8 +219,12 @@ impl Ledger {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(&path)
             .map_err(|error| failed(&format!("cannot open {shown}"), &error))?;
-        self.give(&file)
-            .map_err(|error| failed(&format!("cannot give {shown} to the owner of its folder"), &error))?;
+        self.give(&file).map_err(|error| {
+            failed(
+                &format!("cannot give {shown} to the owner of its folder"),
+                &error,
+            )
+        })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -338,7 +361,10 @@ mod tests {
                         })
                     })
                     .collect();
-                threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("a thread"))
+                    .collect()
             });
             assert_eq!(permits.iter().flatten().count(), 1, "round {round}");
         }
@@ -374,7 +400,9 @@ mod tests {
     fn a_day_has_an_end_of_tests() {
         let folder = tempfile::tempdir().expect("a folder");
         let ledger = ledger(folder.path().join("state").as_path());
-        let many: Vec<_> = (0..MOST as u32).map(|i| (IpAddr::from((10 << 24 | i).to_be_bytes()), NOW)).collect();
+        let many: Vec<_> = (0..MOST as u32)
+            .map(|i| (IpAddr::from((10 << 24 | i).to_be_bytes()), NOW))
+            .collect();
         ledger.write(&many).expect("written");
         let text = refused(&ledger, host(1), NOW);
         assert!(text.contains("10000 hosts"), "{text}");

@@ -40,8 +40,12 @@ impl Message {
             "Auto-Submitted: auto-generated".to_owned(),
             format!("{FIELD}: {token}"),
             String::new(),
-            format!("The mail server at {target} was asked to relay this message by smtpflow relay-test,"),
-            format!("with the pattern {pattern}. If you read it, the server relays mail for strangers."),
+            format!(
+                "The mail server at {target} was asked to relay this message by smtpflow relay-test,"
+            ),
+            format!(
+                "with the pattern {pattern}. If you read it, the server relays mail for strangers."
+            ),
         ]
     }
 }

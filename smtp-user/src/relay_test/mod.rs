@@ -198,7 +198,9 @@ pub fn patterns() -> Vec<DocumentedPattern> {
 fn worst(patterns: &[TestedPattern]) -> Finding {
     let worst = patterns.iter().map(|tested| tested.finding.outcome).max();
     let of = |outcome| {
-        let mut found = patterns.iter().filter(move |tested| tested.finding.outcome == outcome);
+        let mut found = patterns
+            .iter()
+            .filter(move |tested| tested.finding.outcome == outcome);
         found.next().map(|first| (first, found.count() + 1))
     };
     let Some((first, count)) = worst.and_then(of) else {
@@ -224,9 +226,10 @@ fn message() -> Result<Message, Failure> {
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut random))
         .context("cannot read random numbers from /dev/urandom")?;
-    let zoned = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     Ok(Message {
         token: random.iter().map(|octet| format!("{octet:02x}")).collect(),
-        date: rfc2822::to_string(&zoned).context("cannot write the date of a message")?,
+        date: rfc2822::DateTimePrinter::new()
+            .timestamp_to_string(&Timestamp::now())
+            .context("cannot write the date of a message")?,
     })
 }

@@ -110,117 +110,173 @@ macro_rules! pattern {
 /// All of them, in the order in which they are tried: the plain ones first, which say most.
 pub(super) const PATTERNS: &[Pattern] = &[
     pattern!(
-        "plain", Stranger, |n| format!("<{}>", n.recipient()),
+        "plain",
+        Stranger,
+        |n| format!("<{}>", n.recipient()),
         "a stranger writes to a stranger: who takes this relays for everybody"
     ),
     pattern!(
-        "null_sender", Null, |n| format!("<{}>", n.recipient()),
+        "null_sender",
+        Null,
+        |n| format!("<{}>", n.recipient()),
         "reports of non-delivery have no sender (RFC 5321, section 4.5.5), and rules that look at the sender let \
          them pass"
     ),
     pattern!(
-        "sender_at_host", AtHost, |n| format!("<{}>", n.recipient()),
+        "sender_at_host",
+        AtHost,
+        |n| format!("<{}>", n.recipient()),
         "some hosts relay for whoever claims to be one of their own users"
     ),
     pattern!(
-        "sender_at_literal", AtLiteral, |n| format!("<{}>", n.recipient()),
+        "sender_at_literal",
+        AtLiteral,
+        |n| format!("<{}>", n.recipient()),
         "the same with the host's address, which lists of own domains may hold by default"
     ),
     pattern!(
-        "sender_without_domain", Bare, |n| format!("<{}>", n.recipient()),
+        "sender_without_domain",
+        Bare,
+        |n| format!("<{}>", n.recipient()),
         "hosts that add their own domain to a bare name may take it for a user of theirs"
     ),
     pattern!(
-        "sender_at_localhost", AtLocalhost, |n| format!("<{}>", n.recipient()),
+        "sender_at_localhost",
+        AtLocalhost,
+        |n| format!("<{}>", n.recipient()),
         "localhost is often on the list of what is trusted"
     ),
     pattern!(
-        "percent_at_host", Stranger, |n| format!("<{}%{}@{}>", n.user, n.domain, n.host),
+        "percent_at_host",
+        Stranger,
+        |n| format!("<{}%{}@{}>", n.user, n.domain, n.host),
         "the percent hack (RFC 1123, section 5.2.16): the host sees its own domain, takes it off and relays to \
          what the % stands before"
     ),
     pattern!(
-        "percent_at_literal", Stranger, |n| format!("<{}%{}@{}>", n.user, n.domain, n.literal),
+        "percent_at_literal",
+        Stranger,
+        |n| format!("<{}%{}@{}>", n.user, n.domain, n.literal),
         "the percent hack with the host's address in the place of its name"
     ),
     pattern!(
-        "percent_at_localhost", Stranger, |n| format!("<{}%{}@localhost>", n.user, n.domain),
+        "percent_at_localhost",
+        Stranger,
+        |n| format!("<{}%{}@localhost>", n.user, n.domain),
         "the percent hack by a domain that every host takes for its own"
     ),
     pattern!(
-        "percent_without_domain", Stranger, |n| format!("<{}%{}>", n.user, n.domain),
+        "percent_without_domain",
+        Stranger,
+        |n| format!("<{}%{}>", n.user, n.domain),
         "a bare local part that holds a domain: it looks local, and is rewritten later"
     ),
     pattern!(
-        "percent_quoted", Stranger, |n| format!("<\"{}%{}\">", n.user, n.domain),
+        "percent_quoted",
+        Stranger,
+        |n| format!("<\"{}%{}\">", n.user, n.domain),
         "the same in quotes, which checks may not look into"
     ),
     pattern!(
-        "quoted_at_host", Stranger, |n| format!("<\"{}@{}\"@{}>", n.user, n.domain, n.host),
+        "quoted_at_host",
+        Stranger,
+        |n| format!("<\"{}@{}\"@{}>", n.user, n.domain, n.host),
         "a quoted local part that is an address itself: the second look-up finds a stranger"
     ),
     pattern!(
-        "quoted_at_literal", Stranger, |n| format!("<\"{}@{}\"@{}>", n.user, n.domain, n.literal),
+        "quoted_at_literal",
+        Stranger,
+        |n| format!("<\"{}@{}\"@{}>", n.user, n.domain, n.literal),
         "the same at the host's address"
     ),
     pattern!(
-        "quoted_without_domain", Stranger, |n| format!("<\"{}@{}\">", n.user, n.domain),
+        "quoted_without_domain",
+        Stranger,
+        |n| format!("<\"{}@{}\">", n.user, n.domain),
         "a whole address in quotes: a local part by grammar, a stranger once the quotes are gone"
     ),
     pattern!(
-        "two_at_signs", Stranger, |n| format!("<{}@{}@{}>", n.user, n.domain, n.host),
+        "two_at_signs",
+        Stranger,
+        |n| format!("<{}@{}@{}>", n.user, n.domain, n.host),
         "not allowed by the grammar, so that the check and the delivery may split it at different signs"
     ),
     pattern!(
-        "two_at_signs_literal", Stranger, |n| format!("<{}@{}@{}>", n.user, n.domain, n.literal),
+        "two_at_signs_literal",
+        Stranger,
+        |n| format!("<{}@{}@{}>", n.user, n.domain, n.literal),
         "the same with the host's address"
     ),
     pattern!(
-        "route_by_host", Stranger, |n| format!("<@{}:{}>", n.host, n.recipient()),
+        "route_by_host",
+        Stranger,
+        |n| format!("<@{}:{}>", n.host, n.recipient()),
         "a source route (RFC 5321, appendix C) through the host: it takes itself off and relays to the rest"
     ),
     pattern!(
-        "route_by_literal", Stranger, |n| format!("<@{}:{}>", n.literal, n.recipient()),
+        "route_by_literal",
+        Stranger,
+        |n| format!("<@{}:{}>", n.literal, n.recipient()),
         "a source route by the host's address"
     ),
     pattern!(
-        "route_by_two", Stranger, |n| format!("<@{},@{}:{}>", n.host, n.domain, n.recipient()),
+        "route_by_two",
+        Stranger,
+        |n| format!("<@{},@{}:{}>", n.host, n.domain, n.recipient()),
         "a source route of two hosts, of which a check may only see the first"
     ),
     pattern!(
-        "bang_without_domain", Stranger, |n| format!("<{}!{}>", n.domain, n.user),
+        "bang_without_domain",
+        Stranger,
+        |n| format!("<{}!{}>", n.domain, n.user),
         "a bang path of UUCP (RFC 976), which sendmail's rules turned into an address of the Internet"
     ),
     pattern!(
-        "bang_at_host", Stranger, |n| format!("<{}!{}@{}>", n.domain, n.user, n.host),
+        "bang_at_host",
+        Stranger,
+        |n| format!("<{}!{}@{}>", n.domain, n.user, n.host),
         "a bang path below the host's own domain: by which sign it is split first decides"
     ),
     pattern!(
-        "bang_at_literal", Stranger, |n| format!("<{}!{}@{}>", n.domain, n.user, n.literal),
+        "bang_at_literal",
+        Stranger,
+        |n| format!("<{}!{}@{}>", n.domain, n.user, n.literal),
         "the same with the host's address"
     ),
     pattern!(
-        "bang_by_host", Stranger, |n| format!("<{}!{}!{}>", n.host, n.domain, n.user),
+        "bang_by_host",
+        Stranger,
+        |n| format!("<{}!{}!{}>", n.host, n.domain, n.user),
         "a bang path of two hosts that begins with the tested one"
     ),
     pattern!(
-        "no_brackets", Stranger, |n| n.recipient(),
+        "no_brackets",
+        Stranger,
+        |n| n.recipient(),
         "without brackets, which old servers take, and checks of what is between them do not see"
     ),
     pattern!(
-        "trailing_dot", Stranger, |n| format!("<{}.>", n.recipient()),
+        "trailing_dot",
+        Stranger,
+        |n| format!("<{}.>", n.recipient()),
         "a domain with the final dot of DNS is the same domain to a resolver, and another one to a list"
     ),
     pattern!(
-        "percent_null_sender", Null, |n| format!("<{}%{}@{}>", n.user, n.domain, n.host),
+        "percent_null_sender",
+        Null,
+        |n| format!("<{}%{}@{}>", n.user, n.domain, n.host),
         "the percent hack as a report of non-delivery: each alone may be checked, and both together not"
     ),
     pattern!(
-        "percent_sender_at_host", AtHost, |n| format!("<{}%{}@{}>", n.user, n.domain, n.host),
+        "percent_sender_at_host",
+        AtHost,
+        |n| format!("<{}%{}@{}>", n.user, n.domain, n.host),
         "the percent hack by a user that the host takes for its own"
     ),
     pattern!(
-        "route_null_sender", Null, |n| format!("<@{}:{}>", n.host, n.recipient()),
+        "route_null_sender",
+        Null,
+        |n| format!("<@{}:{}>", n.host, n.recipient()),
         "a source route as a report of non-delivery"
     ),
 ];
@@ -279,14 +335,19 @@ mod tests {
             "MAIL FROM:<from@probe.example.net> RCPT TO:<example.org!relay-test@[192.0.2.7]>",
             "MAIL FROM:<from@probe.example.net> RCPT TO:relay-test@example.org",
         ] {
-            assert!(commands.iter().any(|command| command == expected), "{expected} in {commands:#?}");
+            assert!(
+                commands.iter().any(|command| command == expected),
+                "{expected} in {commands:#?}"
+            );
         }
     }
 
     #[test]
     fn a_host_without_a_name_is_called_by_its_address() {
         let names = names(None);
-        let percent = PATTERNS.iter().find(|pattern| pattern.name == "percent_at_host");
+        let percent = PATTERNS
+            .iter()
+            .find(|pattern| pattern.name == "percent_at_host");
         let rcpt = percent.expect("the pattern").rcpt(&names);
         assert_eq!(rcpt, "RCPT TO:<relay-test%example.org@[192.0.2.7]>");
     }

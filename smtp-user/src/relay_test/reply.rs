@@ -118,7 +118,12 @@ impl Replies {
 /// clients to take that.
 fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let (digits, rest) = line.split_at_checked(3)?;
-    let [first @ b'2'..=b'5', second @ b'0'..=b'9', third @ b'0'..=b'9'] = digits else {
+    let [
+        first @ b'2'..=b'5',
+        second @ b'0'..=b'9',
+        third @ b'0'..=b'9',
+    ] = digits
+    else {
         return None;
     };
     let value = |digit: &u8| u16::from(digit - b'0');
@@ -167,7 +172,13 @@ mod tests {
     #[test]
     fn what_is_no_reply_is_told_apart() {
         let no_codes: [&[u8]; 8] = [
-            b"\r\n", b"25\r\n", b"hello there\r\n", b"150 x\r\n", b"600 x\r\n", b"25O x\r\n", b"250x\r\n",
+            b"\r\n",
+            b"25\r\n",
+            b"hello there\r\n",
+            b"150 x\r\n",
+            b"600 x\r\n",
+            b"25O x\r\n",
+            b"250x\r\n",
             b" 250 x\r\n",
         ];
         for line in no_codes {
@@ -191,7 +202,10 @@ mod tests {
             text.extend(b"250 x\r\n");
             text
         };
-        assert_eq!(read(&many(LINES)).expect("as many as there may be").len(), 1);
+        assert_eq!(
+            read(&many(LINES)).expect("as many as there may be").len(),
+            1
+        );
         assert_eq!(read(&many(LINES + 1)), Err(Malformed::ManyLines));
     }
 

@@ -62,7 +62,9 @@ impl HostName {
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_part = |part: &str| {
             (1..=63).contains(&part.len())
-                && part.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+                && part
+                    .bytes()
+                    .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
                 && !part.starts_with('-')
                 && !part.ends_with('-')
         };
@@ -186,8 +188,19 @@ mod tests {
             assert_eq!(HostName::parse(good).expect(good).as_str(), good);
         }
         for bad in [
-            "", "localhost", "mx..example", ".example", "mx.example.", "-a.example", "a-.example",
-            "192.0.2.1", "a b.example", "a.example\r\nQUIT", "[192.0.2.1]", "ex\u{e4}mple.org", "a_b.example",
+            "",
+            "localhost",
+            "mx..example",
+            ".example",
+            "mx.example.",
+            "-a.example",
+            "a-.example",
+            "192.0.2.1",
+            "a b.example",
+            "a.example\r\nQUIT",
+            "[192.0.2.1]",
+            "ex\u{e4}mple.org",
+            "a_b.example",
         ] {
             HostName::parse(bad).expect_err(bad);
         }
@@ -199,9 +212,20 @@ mod tests {
         let mailbox = Mailbox::parse("relay.test+x=1@example.org").expect("a mailbox");
         assert_eq!(mailbox.to_string(), "relay.test+x=1@example.org");
         for bad in [
-            "example.org", "@example.org", "a@", "a@b", "a@b@example.org", "a%b@example.org", "a!b@example.org",
-            "\"a\"@example.org", "a@[192.0.2.1]", "a..b@example.org", "a>@example.org", "a@example.org\r\nDATA",
-            ".a@example.org", "a b@example.org",
+            "example.org",
+            "@example.org",
+            "a@",
+            "a@b",
+            "a@b@example.org",
+            "a%b@example.org",
+            "a!b@example.org",
+            "\"a\"@example.org",
+            "a@[192.0.2.1]",
+            "a..b@example.org",
+            "a>@example.org",
+            "a@example.org\r\nDATA",
+            ".a@example.org",
+            "a b@example.org",
         ] {
             Mailbox::parse(bad).expect_err(bad);
         }

@@ -72,19 +72,27 @@ fn connect(
             _ => format!("{socket} cannot be reached: {error}"),
         })
     })?;
-    let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+    let ends = stream
+        .peer_addr()
+        .and_then(|peer| Ok((peer, stream.local_addr()?)));
     match ends {
         Ok((peer, own)) if target.is_peer(peer, local) => Ok((stream, Event::Connected(own.ip()))),
         Ok((peer, _)) => Err(Event::Stranger(format!(
             "the connection to {socket} is with {peer}, who is not spoken to"
         ))),
         // It was closed at once.
-        Err(error) => Err(Event::NotConnected(format!("the connection to {socket} is gone: {error}"))),
+        Err(error) => Err(Event::NotConnected(format!(
+            "the connection to {socket} is gone: {error}"
+        ))),
     }
 }
 
 /// Sends all; gives what has happened instead.
-fn send(stream: Option<&mut TcpStream>, octets: &[u8], deadline: Instant) -> Option<Event<'static>> {
+fn send(
+    stream: Option<&mut TcpStream>,
+    octets: &[u8],
+    deadline: Instant,
+) -> Option<Event<'static>> {
     let Some(stream) = stream else {
         return Some(Event::Closed);
     };
@@ -94,7 +102,9 @@ fn send(stream: Option<&mut TcpStream>, octets: &[u8], deadline: Instant) -> Opt
         if within.is_zero() {
             return Some(Event::Nothing);
         }
-        let written = stream.set_write_timeout(Some(within)).and_then(|()| stream.write(left));
+        let written = stream
+            .set_write_timeout(Some(within))
+            .and_then(|()| stream.write(left));
         match written {
             Ok(0) => return Some(Event::Closed),
             Ok(length) => left = left.get(length..).unwrap_or_default(),
@@ -107,7 +117,11 @@ fn send(stream: Option<&mut TcpStream>, octets: &[u8], deadline: Instant) -> Opt
     None
 }
 
-fn receive<'a>(stream: Option<&mut TcpStream>, buffer: &'a mut [u8], deadline: Instant) -> Event<'a> {
+fn receive<'a>(
+    stream: Option<&mut TcpStream>,
+    buffer: &'a mut [u8],
+    deadline: Instant,
+) -> Event<'a> {
     let Some(stream) = stream else {
         return Event::Closed;
     };
@@ -116,7 +130,9 @@ fn receive<'a>(stream: Option<&mut TcpStream>, buffer: &'a mut [u8], deadline: I
         if within.is_zero() {
             return Event::Nothing;
         }
-        let read = stream.set_read_timeout(Some(within)).and_then(|()| stream.read(buffer));
+        let read = stream
+            .set_read_timeout(Some(within))
+            .and_then(|()| stream.read(buffer));
         match read {
             Ok(0) => return Event::Closed,
             Ok(length) => return Event::Received(buffer.get(..length).unwrap_or_default()),

@@ -112,9 +112,10 @@ fn special_v6(v6: Ipv6Addr) -> Option<&'static str> {
         // The metadata of a cloud.
         [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254] => Some("the address of a cloud's metadata"),
         // Each stands for an IPv4 address, which would be connected to by a translator or a tunnel.
-        [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..] => {
-            Some("an IPv4 address in another form")
-        }
+        [0, 0, 0, 0, 0, 0, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [0x64, 0xff9b, ..]
+        | [0x2002, ..] => Some("an IPv4 address in another form"),
         // Teredo (RFC 4380).
         [0x2001, 0, ..] => Some("an address of a tunnel"),
         _ => None,
@@ -128,7 +129,9 @@ mod tests {
     use super::*;
 
     fn prefixes(list: &[&str]) -> Vec<IpNet> {
-        list.iter().map(|prefix| prefix.parse().expect("a prefix")).collect()
+        list.iter()
+            .map(|prefix| prefix.parse().expect("a prefix"))
+            .collect()
     }
 
     fn check(address: &str, local: &[&str]) -> Result<IpAddr, Failure> {
@@ -142,7 +145,13 @@ mod tests {
         for own in ["192.0.2.0", "192.0.2.255", "2001:db8::1", "2001:db8:ffff::"] {
             check(own, &local).unwrap_or_else(|failure| panic!("{failure}"));
         }
-        for other in ["192.0.3.0", "192.0.1.255", "2001:db9::", "2001:db7:ffff::", "198.51.100.1"] {
+        for other in [
+            "192.0.3.0",
+            "192.0.1.255",
+            "2001:db9::",
+            "2001:db7:ffff::",
+            "198.51.100.1",
+        ] {
             let failure = check(other, &local).expect_err(other);
             assert_eq!(failure.kind, Kind::NoPermission);
             assert!(failure.to_string().contains("networks.local"), "{failure}");
@@ -168,10 +177,28 @@ mod tests {
     #[test]
     fn what_ends_elsewhere_is_no_target_even_in_the_widest_prefix() {
         for special in [
-            "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "169.254.169.254", "224.0.0.1", "239.1.1.1",
-            "255.255.255.255", "192.88.99.1", "::", "::1", "ff02::1", "fe80::1", "fd00:ec2::254",
-            "::192.0.2.1", "::ffff:0:192.0.2.1", "64:ff9b::192.0.2.1", "64:ff9b:1::1", "2002:c000:201::1", "2001::1",
-            "::ffff:127.0.0.1", "::ffff:169.254.169.254",
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.255",
+            "169.254.169.254",
+            "224.0.0.1",
+            "239.1.1.1",
+            "255.255.255.255",
+            "192.88.99.1",
+            "::",
+            "::1",
+            "ff02::1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "::192.0.2.1",
+            "::ffff:0:192.0.2.1",
+            "64:ff9b::192.0.2.1",
+            "64:ff9b:1::1",
+            "2002:c000:201::1",
+            "2001::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
         ] {
             let failure = check(special, &["0.0.0.0/0", "::/0"]).expect_err(special);
             assert_eq!(failure.kind, Kind::NoPermission, "{special}");
@@ -185,7 +212,9 @@ mod tests {
         let target = target.unwrap_or_else(|failure| panic!("{failure}"));
         let is_peer = |peer: &str| target.is_peer(peer.parse().expect("an address"), &local);
         assert!(is_peer("192.0.2.1:25") && is_peer("[::ffff:192.0.2.1]:25"));
-        assert!(!is_peer("192.0.2.1:26") && !is_peer("192.0.2.2:25") && !is_peer("198.51.100.1:25"));
+        assert!(
+            !is_peer("192.0.2.1:26") && !is_peer("192.0.2.2:25") && !is_peer("198.51.100.1:25")
+        );
     }
 
     #[test]

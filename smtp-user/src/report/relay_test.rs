@@ -164,13 +164,22 @@ mod tests {
         };
         let text = test.document().text();
         let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("Relay test of 192.0.2.7: rejected (554)"));
+        assert_eq!(
+            lines.next(),
+            Some("Relay test of 192.0.2.7: rejected (554)")
+        );
         assert_eq!(lines.next(), Some("2 of 2 patterns"));
         assert_eq!(lines.next(), Some("caution: look"));
         assert!(!text.contains('\u{1b}'), "{text}");
         let json = serde_json::to_value(&test).expect("a form in JSON");
-        assert_eq!((&json["outcome"], &json["code"]), (&"rejected".into(), &554.into()));
+        assert_eq!(
+            (&json["outcome"], &json["code"]),
+            (&"rejected".into(), &554.into())
+        );
         assert_eq!(json["patterns"][0]["outcome"], "rejected");
-        assert_eq!((&json["starttls"], &json["transcript"][0]["who"]), (&"offered".into(), &"server".into()));
+        assert_eq!(
+            (&json["starttls"], &json["transcript"][0]["who"]),
+            (&"offered".into(), &"server".into())
+        );
     }
 }

@@ -24,7 +24,10 @@ const OPENSMTPD: [(&str, &str); 1] = [("opensmtpd", "usr/sbin/smtpd")];
 /// `prometheus`, which is unpacked and not installed: the package would bring a service, a user and a dozen
 /// JavaScript libraries along.
 pub fn provide_prometheus() -> Result<()> {
-    if PROMETHEUS.iter().all(|(program, _)| find(program).is_some()) {
+    if PROMETHEUS
+        .iter()
+        .all(|(program, _)| find(program).is_some())
+    {
         return Ok(());
     }
     unpack("prometheus", &PROMETHEUS)
@@ -40,7 +43,10 @@ pub fn provide_opensmtpd() -> Result<()> {
 /// not there.
 fn unpack(name: &str, programs: &[(&str, &str)]) -> Result<()> {
     let folder = workspace::own_folder()?.join("tools");
-    if programs.iter().all(|(program, _)| folder.join(program).is_file()) {
+    if programs
+        .iter()
+        .all(|(program, _)| folder.join(program).is_file())
+    {
         return Ok(());
     }
     let names: Vec<&str> = programs.iter().map(|(program, _)| *program).collect();

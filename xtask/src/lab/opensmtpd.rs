@@ -37,7 +37,11 @@ impl Lab {
         let program = command::find("opensmtpd").context(
             "no program opensmtpd on PATH: `cargo xtask test` unpacks it into target/xtask/tools",
         )?;
-        let home = self.folder().join(if is_open { "opensmtpd-open" } else { "opensmtpd" });
+        let home = self.folder().join(if is_open {
+            "opensmtpd-open"
+        } else {
+            "opensmtpd"
+        });
         fs::create_dir_all(&home)
             .with_context(|| format!("cannot make the folder {}", home.display()))?;
         let (mut passwd, mut group) = (
@@ -58,7 +62,8 @@ impl Lab {
             let file = home.join(name);
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
-        let mut command = self.command("servers", "unshare", &["--mount", "sh", "-c", SCRIPT, "sh"]);
+        let mut command =
+            self.command("servers", "unshare", &["--mount", "sh", "-c", SCRIPT, "sh"]);
         command.arg(&home).arg(&program);
         let process = self.start(&mut command, "opensmtpd")?;
         for address in addresses {
@@ -96,8 +101,13 @@ mod tests {
     fn only_an_open_relay_takes_mail_for_others() {
         let addresses = ["203.0.113.10".parse().expect("an address")];
         let closed = configuration(&addresses, false);
-        assert!(closed.starts_with("listen on 203.0.113.10 hostname open.example\n"), "{closed}");
+        assert!(
+            closed.starts_with("listen on 203.0.113.10 hostname open.example\n"),
+            "{closed}"
+        );
         assert!(!closed.contains("for any "), "{closed}");
-        assert!(configuration(&addresses, true).contains("match from any for any action \"relay\"\n"));
+        assert!(
+            configuration(&addresses, true).contains("match from any for any action \"relay\"\n")
+        );
     }
 }

@@ -55,7 +55,9 @@ fn said(text: &'static str) -> Event<'static> {
 }
 
 /// A decent server that decides about MAIL, RCPT, DATA and the message by this.
-fn decent(decide: &mut dyn FnMut(&str) -> &'static str) -> impl FnMut(Option<&str>) -> Event<'static> + '_ {
+fn decent(
+    decide: &mut dyn FnMut(&str) -> &'static str,
+) -> impl FnMut(Option<&str>) -> Event<'static> + '_ {
     move |command| {
         let Some(command) = command else {
             return said("220 mx.example ESMTP\r\n");
@@ -71,11 +73,19 @@ fn decent(decide: &mut dyn FnMut(&str) -> &'static str) -> impl FnMut(Option<&st
 }
 
 fn outcomes(findings: &Findings) -> Vec<RelayOutcome> {
-    findings.patterns.iter().map(|tested| tested.finding.outcome).collect()
+    findings
+        .patterns
+        .iter()
+        .map(|tested| tested.finding.outcome)
+        .collect()
 }
 
 fn only(findings: &Findings, outcome: RelayOutcome) {
-    assert_eq!(outcomes(findings), vec![outcome; PATTERNS.len()], "{findings:#?}");
+    assert_eq!(
+        outcomes(findings),
+        vec![outcome; PATTERNS.len()],
+        "{findings:#?}"
+    );
 }
 
 #[test]
@@ -102,11 +112,23 @@ fn a_closed_relay_rejects_every_pattern() {
     assert_eq!(findings.greeting.as_deref(), Some("mx.example ESMTP"));
     assert_eq!(commands.len(), 2 * PATTERNS.len());
     assert_eq!(commands[1], "RCPT TO:<relay-test@example.org>");
-    assert!(commands.iter().any(|command| command.contains("@mx.example>")), "{commands:#?}");
+    assert!(
+        commands
+            .iter()
+            .any(|command| command.contains("@mx.example>")),
+        "{commands:#?}"
+    );
     // Eight patterns to a connection.
     assert_eq!(findings.connections as usize, PATTERNS.len().div_ceil(8));
-    let transcript: Vec<&str> = findings.transcript.iter().map(|line| line.text.as_str()).collect();
-    assert!(transcript.contains(&"EHLO [198.51.100.9]"), "{transcript:#?}");
+    let transcript: Vec<&str> = findings
+        .transcript
+        .iter()
+        .map(|line| line.text.as_str())
+        .collect();
+    assert!(
+        transcript.contains(&"EHLO [198.51.100.9]"),
+        "{transcript:#?}"
+    );
     assert!(!transcript.contains(&"DATA"), "{transcript:#?}");
 }
 
@@ -125,27 +147,48 @@ fn an_open_relay_takes_one_message_and_no_more() {
     let findings = play(plan(true), &mut decent(&mut decide));
     let found = outcomes(&findings);
     assert_eq!(found[0], RelayOutcome::Open);
-    assert!(found[1..].iter().all(|outcome| *outcome == RelayOutcome::AcceptedBut), "{found:?}");
+    assert!(
+        found[1..]
+            .iter()
+            .all(|outcome| *outcome == RelayOutcome::AcceptedBut),
+        "{found:?}"
+    );
     let [message] = &messages[..] else {
         panic!("{messages:#?}");
     };
-    assert!(message.contains("\r\nX-Smtpflow-Relay-Test: 0123456789abcdef\r\n"), "{message}");
-    assert!(message.contains("\r\nTo: <relay-test@example.org>\r\n") && message.ends_with("\r\n."), "{message}");
+    assert!(
+        message.contains("\r\nX-Smtpflow-Relay-Test: 0123456789abcdef\r\n"),
+        "{message}"
+    );
+    assert!(
+        message.contains("\r\nTo: <relay-test@example.org>\r\n") && message.ends_with("\r\n."),
+        "{message}"
+    );
 }
 
 #[test]
 fn without_leave_no_message_is_sent() {
-    let findings = play(plan(false), &mut decent(&mut |command| {
-        assert!(command.starts_with("MAIL") || command.starts_with("RCPT"), "{command}");
-        "250 Ok\r\n"
-    }));
+    let findings = play(
+        plan(false),
+        &mut decent(&mut |command| {
+            assert!(
+                command.starts_with("MAIL") || command.starts_with("RCPT"),
+                "{command}"
+            );
+            "250 Ok\r\n"
+        }),
+    );
     only(&findings, RelayOutcome::AcceptedBut);
     assert_eq!(findings.patterns[0].finding.code, Some(250));
 }
 
 #[test]
 fn what_is_refused_at_data_or_behind_it_is_not_open_and_not_tried_for_ever() {
-    for (data, text) in [("550 no\r\n", ""), ("354 go on\r\n", "554 spam\r\n"), ("250 what\r\n", "")] {
+    for (data, text) in [
+        ("550 no\r\n", ""),
+        ("354 go on\r\n", "554 spam\r\n"),
+        ("250 what\r\n", ""),
+    ] {
         let mut tries = 0;
         let mut decide = |command: &str| match command {
             "DATA" => {
@@ -163,24 +206,38 @@ fn what_is_refused_at_data_or_behind_it_is_not_open_and_not_tried_for_ever() {
 
 #[test]
 fn half_open_is_seen_by_its_pattern() {
-    let findings = play(plan(false), &mut decent(&mut |command| {
-        if command.starts_with("MAIL") || command.contains('%') {
-            "250 Ok\r\n"
-        } else {
-            "550 no\r\n"
-        }
-    }));
+    let findings = play(
+        plan(false),
+        &mut decent(&mut |command| {
+            if command.starts_with("MAIL") || command.contains('%') {
+                "250 Ok\r\n"
+            } else {
+                "550 no\r\n"
+            }
+        }),
+    );
     for tested in &findings.patterns {
         let is_percent = tested.rcpt.contains('%');
-        assert_eq!(tested.finding.outcome == RelayOutcome::AcceptedBut, is_percent, "{tested:?}");
+        assert_eq!(
+            tested.finding.outcome == RelayOutcome::AcceptedBut,
+            is_percent,
+            "{tested:?}"
+        );
     }
 }
 
 #[test]
 fn greylisting_is_a_rejection_for_now() {
-    let findings = play(plan(false), &mut decent(&mut |command| {
-        if command.starts_with("MAIL") { "250 Ok\r\n" } else { "450 4.2.0 Greylisted\r\n" }
-    }));
+    let findings = play(
+        plan(false),
+        &mut decent(&mut |command| {
+            if command.starts_with("MAIL") {
+                "250 Ok\r\n"
+            } else {
+                "450 4.2.0 Greylisted\r\n"
+            }
+        }),
+    );
     only(&findings, RelayOutcome::Rejected);
     assert_eq!(findings.patterns[3].finding.code, Some(450));
 }
@@ -190,7 +247,10 @@ fn nobody_there_is_closed() {
     let (mut conversation, wish) = Conversation::begin(plan(false));
     assert!(matches!(wish, Wish::Connect { .. }));
     let event = Event::NotConnected("connection refused".to_owned());
-    assert_eq!(conversation.handle(Duration::from_millis(1), event), Wish::End);
+    assert_eq!(
+        conversation.handle(Duration::from_millis(1), event),
+        Wish::End
+    );
     only(&conversation.into_findings(), RelayOutcome::Closed);
 }
 
@@ -198,7 +258,10 @@ fn nobody_there_is_closed() {
 fn another_peer_is_not_spoken_to() {
     let (mut conversation, _) = Conversation::begin(plan(false));
     let event = Event::Stranger("connected to 198.51.100.1".to_owned());
-    assert_eq!(conversation.handle(Duration::from_millis(1), event), Wish::End);
+    assert_eq!(
+        conversation.handle(Duration::from_millis(1), event),
+        Wish::End
+    );
     let findings = conversation.into_findings();
     only(&findings, RelayOutcome::Unclear);
     assert_eq!(findings.commands, 0);
@@ -245,7 +308,11 @@ fn a_server_that_hangs_up_after_each_rejection_is_asked_everything() {
             return Event::Closed;
         }
         is_over = command.starts_with("RCPT");
-        if is_over { said("550 bye\r\n") } else { said("250 mx.example\r\n") }
+        if is_over {
+            said("550 bye\r\n")
+        } else {
+            said("250 mx.example\r\n")
+        }
     });
     only(&findings, RelayOutcome::Rejected);
 }
@@ -269,16 +336,19 @@ fn a_server_that_closes_at_rcpt_is_asked_twice_and_is_unclear() {
 #[test]
 fn the_server_that_says_421_is_left_and_asked_again() {
     let mut left = 2;
-    let findings = play(plan(false), &mut decent(&mut |command| {
-        if command.starts_with("MAIL") {
-            return "250 Ok\r\n";
-        }
-        if left > 0 {
-            left -= 1;
-            return "421 4.7.0 too many errors\r\n";
-        }
-        "554 no\r\n"
-    }));
+    let findings = play(
+        plan(false),
+        &mut decent(&mut |command| {
+            if command.starts_with("MAIL") {
+                return "250 Ok\r\n";
+            }
+            if left > 0 {
+                left -= 1;
+                return "421 4.7.0 too many errors\r\n";
+            }
+            "554 no\r\n"
+        }),
+    );
     assert_eq!(findings.patterns[0].finding.code, Some(421));
     assert_eq!(findings.patterns[1].finding.code, Some(554));
 }
@@ -321,7 +391,10 @@ fn an_endless_line_and_an_endless_reply_have_an_end() {
     });
     assert_eq!(findings.octets, Limits::default().octets);
     let last = findings.patterns.last().expect("patterns");
-    assert!(last.finding.detail.contains("the most that is read"), "{last:?}");
+    assert!(
+        last.finding.detail.contains("the most that is read"),
+        "{last:?}"
+    );
 }
 
 #[test]
@@ -355,7 +428,10 @@ fn a_slow_server_is_heard_for_as_long_as_a_test_lasts() {
             _ => said("250 mx.example\r\n"),
         };
         wish = conversation.handle(elapsed, event);
-        assert!(elapsed <= Duration::from_secs(120), "it goes on for {elapsed:?}");
+        assert!(
+            elapsed <= Duration::from_secs(120),
+            "it goes on for {elapsed:?}"
+        );
     }
     let findings = conversation.into_findings();
     let last = findings.patterns.last().expect("patterns");
@@ -395,7 +471,10 @@ fn what_the_server_calls_itself_goes_nowhere_but_into_mailboxes() {
             Some(_) => said("551 try <somebody@elsewhere.example>\r\n"),
         });
         only(&findings, RelayOutcome::Rejected);
-        let percent = findings.patterns.iter().find(|tested| tested.name == "percent_at_host");
+        let percent = findings
+            .patterns
+            .iter()
+            .find(|tested| tested.name == "percent_at_host");
         let expected = format!("RCPT TO:<relay-test%example.org@{host}>");
         assert_eq!(percent.expect("the pattern").rcpt, expected, "{greeting:?}");
     }
