@@ -628,6 +628,10 @@ fn valid() -> impl Strategy<Value = Config> {
                 detect,
                 relay,
             )| Config {
+                relay_test: relay_test::Settings {
+                    data: enabled,
+                    ..relay_test::Settings::default()
+                },
                 detect,
                 relay,
                 agent: Agent {
