@@ -9,6 +9,7 @@ mod asking;
 mod manual;
 mod owner;
 mod reading;
+mod relay_test;
 mod relays;
 
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
 };
+pub use self::relay_test::RelayTestArgs;
 pub use self::relays::RelayCommand;
 
 /// Counts the mail traffic that crosses a gateway, per source, inside the kernel.
@@ -127,6 +129,8 @@ pub enum Command {
     Routes(RoutesArgs),
     /// Answer RWhois queries for your own prefixes
     ServeRwhois(ServeRwhoisArgs),
+    /// Test whether one of your own hosts relays mail for strangers
+    RelayTest(RelayTestArgs),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
     /// Show who sends now, on the terminal

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 use crate::owner;
+use crate::relay_test;
 
 mod reload;
 mod url;
@@ -248,6 +249,8 @@ pub struct Config {
     pub alertmanager: Alertmanager,
     /// Whose hosts are whose.
     pub owner: owner::Settings,
+    /// Tests of own hosts for open relaying.
+    pub relay_test: relay_test::Settings,
     /// Which hosts are flagged.
     pub detect: detect::Settings,
     /// Known relays.
@@ -273,6 +276,11 @@ const SECTIONS: &[Section] = &[
     ("metrics", Metrics::ABOUT, Metrics::KEYS),
     ("alertmanager", Alertmanager::ABOUT, Alertmanager::KEYS),
     ("owner", owner::Settings::ABOUT, owner::Settings::KEYS),
+    (
+        "relay_test",
+        relay_test::Settings::ABOUT,
+        relay_test::Settings::KEYS,
+    ),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
@@ -353,6 +361,7 @@ impl Config {
             metrics,
             alertmanager,
             owner,
+            relay_test,
             detect,
             relay,
         } = self;
@@ -429,6 +438,7 @@ impl Config {
             result.map_err(|error| (key, error))?;
         }
         owner.check()?;
+        relay_test.check()?;
         detect.check()?;
         detect::check_relays(relay)
     }

@@ -1,7 +1,7 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, reading, whose, doctor -> serve, client -> archive -> report -> meter,
-//! history, store, detect, owner -> connections, source_list -> model -> smtp-common`. aya is known to
+//! Arrows go one way: `main -> agent, replay, reading, whose, doctor -> serve, client, relay_test -> archive ->
+//! report -> meter, history, store, detect, owner -> connections, source_list -> model -> smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
@@ -32,6 +32,7 @@ pub mod model;
 pub mod owner;
 pub mod privilege;
 pub mod reading;
+pub mod relay_test;
 pub mod replay;
 pub mod report;
 pub mod secret;

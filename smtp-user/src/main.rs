@@ -96,6 +96,14 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             print(&whose::routes(&config, form)?)?;
         }
         Command::ServeRwhois(args) => whose::serve_rwhois(args.config()?, print)?,
+        Command::RelayTest(args) => {
+            let (options, output) = args.options()?;
+            let (report, is_clear) = reading::relay_test(&options, output)?;
+            print(&report)?;
+            if !is_clear {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Tune(args) => {
             let (place, trial, output) = args.options()?;
             print(&reading::tune(&place, &trial, output)?)?;

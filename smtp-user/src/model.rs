@@ -17,6 +17,7 @@ pub mod period;
 pub mod person;
 pub mod prefix;
 pub mod relay;
+pub mod relay_test;
 pub mod session;
 pub mod verdict;
 

@@ -1,4 +1,4 @@
-//! The verbs that read: from the store, or from a running agent.
+//! The verbs that read: from the store, from a running agent, or from a host that is tested.
 //!
 //! Contract: each gives what is to be printed. The store is opened for reading alone, beside the agent
 //! that may be writing to it; only [`change`] and [`change_relay`] write, one verdict and one known relay.
@@ -21,6 +21,7 @@ use crate::meter::Meter as _;
 use crate::meter::pcap::PcapMeter;
 use crate::model::period::{Period, Tier, milliseconds};
 use crate::model::relay::Relay;
+use crate::model::relay_test::RelayOutcome;
 use crate::model::verdict::{VerdictFilter, VerdictState};
 use crate::report::check::{self, Limits};
 use crate::report::distribution::Item;
@@ -37,7 +38,7 @@ use crate::report::why::{self, JsonWhy};
 use crate::store::{
     NewRelay, PersonalChange, Reader, RelayEnd, Store, add_relay, change_verdict, end_relay,
 };
-use crate::{replay, report};
+use crate::{relay_test, replay, report};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -409,6 +410,16 @@ fn said(agent: &Agent) -> Result<Said, Failure> {
     let status = agent.get("/api/v1/status", &[200])?.body;
     let ready = agent.get("/readyz", &[200, 503])?.body;
     Ok(Said { status, ready })
+}
+
+/// `smtpflow relay-test`: the report, and whether the test has an answer.
+pub fn relay_test(
+    options: &relay_test::Options,
+    output: Output,
+) -> Result<(String, bool), Failure> {
+    let test = relay_test::run(options)?;
+    let is_clear = test.finding.outcome != RelayOutcome::Unclear;
+    Ok((output.write(&test, || test.document()), is_clear))
 }
 
 /// `smtpflow status`.

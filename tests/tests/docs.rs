@@ -11,13 +11,14 @@ use smtp_common::counter::Skip;
 use smtp_user::config::Config;
 use smtp_user::report::why::why_fields;
 use smtp_user::serve::metrics::{METRICS, Metric, SOURCE_METRICS};
-use smtp_user::{detect, serve};
+use smtp_user::{detect, relay_test, serve};
 use xtask::cost::{Report, readme_table};
 
 /// The documents with tables and metrics in them.
 const README: &str = "README.md";
 const MONITORING: &str = "docs/monitoring/README.md";
 const API: &str = "docs/api.md";
+const RELAY_TEST: &str = "docs/relay-test.md";
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
@@ -141,6 +142,19 @@ fn detectors() -> String {
     table(&["detector", "looks at", "shipped", "because"], rows)
 }
 
+/// The patterns of a relay test, with names that stand for others.
+fn patterns() -> String {
+    let rows = relay_test::patterns().into_iter().map(|pattern| {
+        let commands = format!("`{}`<br>`{}`", pattern.mail, pattern.rcpt);
+        vec![
+            format!("`{}`", pattern.name),
+            commands,
+            pattern.why.to_owned(),
+        ]
+    });
+    table(&["pattern", "commands", "why"], rows)
+}
+
 /// The report of the benchmark that is kept in the repository.
 fn bench() -> Report {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bench/bench.json");
@@ -171,6 +185,7 @@ fn the_tables_of_the_readme_are_those_of_the_code() {
         (README, "detectors", detectors()),
         (README, "cost", readme_table(&report)),
         (MONITORING, "source metrics", metrics(SOURCE_METRICS)),
+        (RELAY_TEST, "patterns", patterns()),
     ];
     let update = std::env::var_os("SMTPFLOW_UPDATE_README").is_some();
     for (name, marker, expected) in tables {
@@ -208,7 +223,7 @@ fn every_metric_that_is_named_exists() {
 
 #[test]
 fn every_configuration_that_is_shown_is_good() {
-    for name in [README, MONITORING] {
+    for name in [README, MONITORING, RELAY_TEST] {
         let text = read(name);
         let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
         assert!(!blocks.is_empty(), "{name}");

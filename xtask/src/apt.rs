@@ -13,6 +13,10 @@ use xtask::command::{self, find, tool};
 
 use crate::workspace;
 
+mod unpacked;
+
+pub use unpacked::{provide_opensmtpd, provide_prometheus};
+
 /// Asking apt's data base.
 const QUERY: Duration = Duration::from_secs(60);
 /// Fetching and unpacking some hundred MB over a slow line.
@@ -84,6 +88,17 @@ pub const ORACLES: &[Need] = &[
     Need::program("tshark", "dumpcap"),
     // Its library is the clock of an agent that is told another time.
     Need::program("faketime", "faketime"),
+];
+
+/// What counts packets in the kernel beside us, and what the unpacked OpenSMTPD loads.
+pub const RELAYING: &[Need] = &[
+    Need::program("nftables", "nft"),
+    Need::program("util-linux", "setpriv"),
+    Need::program("util-linux", "unshare"),
+    Need {
+        package: "libevent-2.1-7",
+        part: Present::File("/usr/lib/x86_64-linux-gnu/libevent-2.1.so.7"),
+    },
 ];
 
 /// What is slow on purpose.
@@ -203,52 +218,6 @@ pub fn provide(purpose: &str, needs: &[&[Need]]) -> Result<()> {
         still.join(" ")
     );
     Ok(())
-}
-
-/// What is used of Debian's package `prometheus`.
-const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
-
-/// Makes Prometheus and its `promtool` available: those on PATH, or else those in Debian's package
-/// `prometheus`, which is unpacked below the target folder and not installed: the package would bring
-/// a service, a user and a dozen JavaScript libraries along.
-pub fn provide_prometheus() -> Result<()> {
-    let folder = workspace::own_folder()?.join("tools");
-    let is_there = |program| find(program).is_some() || folder.join(program).is_file();
-    if PROMETHEUS.into_iter().all(is_there) {
-        return Ok(());
-    }
-    println!(
-        "the tests need prometheus and promtool; unpacking them from Debian's package prometheus into \
-         {} (nothing is installed)",
-        folder.display()
-    );
-    let package = folder.join("package");
-    fs::create_dir_all(&package)
-        .with_context(|| format!("cannot make the folder {}", package.display()))?;
-    let log = workspace::log("prometheus")?;
-    let mut download = apt_get(&["download", "prometheus"], false)?;
-    download.current_dir(&package);
-    if command::succeed(&mut download, &log, INSTALL).is_err() {
-        update()?;
-        command::succeed(&mut download, &log, INSTALL)
-            .context("cannot fetch Debian's package prometheus")?;
-    }
-    let archive = fs::read_dir(&package)
-        .ok()
-        .and_then(|mut entries| entries.next()?.ok())
-        .context("apt-get downloaded no package prometheus")?
-        .path();
-    let unpacked = package.join("unpacked");
-    command::succeed(
-        tool("dpkg-deb", ["--extract"]).arg(&archive).arg(&unpacked),
-        &log,
-        INSTALL,
-    )?;
-    for program in PROMETHEUS {
-        fs::rename(unpacked.join("usr/bin").join(program), folder.join(program))
-            .with_context(|| format!("the package prometheus holds no usr/bin/{program}"))?;
-    }
-    fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))
 }
 
 /// What an installation would do.

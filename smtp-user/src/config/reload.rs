@@ -70,6 +70,8 @@ impl Config {
                     gateway,
                 },
             owner,
+            // Read by the command alone, each time.
+            relay_test,
             detect,
             relay,
         } = new.clone();
@@ -106,6 +108,7 @@ impl Config {
             },
             agent: old.agent,
             owner,
+            relay_test,
             detect,
             relay,
         }

@@ -89,6 +89,13 @@ name = "border"
 address = "192.0.2.1:161"
 community_file = "/etc/smtpflow/community"
 table = "ip_cidr"
+[relay_test]
+enabled = true
+recipient = "relay-test@example.org"
+sender = "probe@example.net"
+helo = "probe.example.net"
+data = true
+state = "/srv/relay-test"
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -161,6 +168,8 @@ owner = "press office"
     );
     assert_eq!(config.alertmanager.every, Duration::from_secs(30));
     assert_eq!(config.alertmanager.gateway.as_deref(), Some("north"));
+    assert!(config.relay_test.enabled && config.relay_test.data);
+    assert_eq!(config.relay_test.state, Path::new("/srv/relay-test"));
     assert_eq!(config.detect.ipv6_prefix.get(), 128);
     assert_eq!(config.detect.volume.warning, 101);
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));
@@ -395,6 +404,22 @@ fn errors_say_where_and_what_was_expected() {
             "2:11: \"\" is no name of a gateway",
         ),
         (
+            "[relay_test]\nenabled = true\n",
+            "1:2: relay_test.recipient: it is not set, and without it there is nobody to relay to",
+        ),
+        (
+            "[relay_test]\nrecipient = \"a%b@example.org\"\n",
+            "2:13: \"a%b@example.org\" is no mailbox that can be used here: expected one such as",
+        ),
+        (
+            "[relay_test]\nhelo = \"localhost\"\n",
+            "2:8: \"localhost\" is no full name of a host: expected one such as",
+        ),
+        (
+            "[relay_test]\nstate = \"here\"\n",
+            "2:1: relay_test.state: here is no absolute path",
+        ),
+        (
             "[detect.volume]\nnotise = 3\n",
             "2:1: unknown field `notise`, expected one of `notice`",
         ),
@@ -621,6 +646,10 @@ fn valid() -> impl Strategy<Value = Config> {
                 detect,
                 relay,
             )| Config {
+                relay_test: relay_test::Settings {
+                    data: enabled,
+                    ..relay_test::Settings::default()
+                },
                 detect,
                 relay,
                 owner: owner::Settings::default(),

@@ -208,7 +208,7 @@ fn is_harmful(character: char) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Text that tries to break out of every rendering.

@@ -17,6 +17,7 @@ pub mod host;
 mod html;
 pub mod month;
 pub mod owner;
+pub mod relay_test;
 pub mod relays;
 pub mod status;
 #[cfg(test)]

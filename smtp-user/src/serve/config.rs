@@ -86,6 +86,12 @@ const PUBLIC: &[&str] = &[
     "owner.router.table",
     "owner.router.repetitions",
     "owner.router.time",
+    "relay_test.enabled",
+    "relay_test.recipient",
+    "relay_test.sender",
+    "relay_test.helo",
+    "relay_test.data",
+    "relay_test.state",
     "detect.quiet",
     "detect.reopen",
     "detect.mute",
@@ -226,10 +232,12 @@ mod tests {
         config.serve.token_file = Some("/etc/smtpflow/token".into());
         config.serve.act_token_file = Some("/etc/smtpflow/act".into());
         let toml = "[serve]\npublic_url = \"https://watch.example.org\"\n[alertmanager]\n\
-                    url = \"http://127.0.0.1:9093\"\ngateway = \"border\"\n";
+                    url = \"http://127.0.0.1:9093\"\ngateway = \"border\"\n[relay_test]\n\
+                    recipient = \"a@example.org\"\nsender = \"b@example.org\"\nhelo = \"mx.example.org\"\n";
         let other = Config::from_toml("test", toml).unwrap_or_else(|failure| panic!("{failure}"));
         config.serve.public_url = other.serve.public_url;
         config.alertmanager = other.alertmanager;
+        config.relay_test = other.relay_test;
         config.relay.push(crate::detect::Relay {
             prefix: "192.0.2.25/32".parse().expect("a prefix"),
             reason: "the relay".to_owned(),

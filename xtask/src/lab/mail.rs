@@ -64,6 +64,55 @@ impl Messages {
     }
 }
 
+/// For whom a postfix instance, whose own domain is `mta.example`, takes mail for other domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relaying {
+    /// For everybody: an open relay. It takes mail for any domain.
+    Everybody,
+    /// For nobody in the laboratory.
+    Nobody,
+    /// For whoever says that he writes from its own domain: half open.
+    OwnSenders,
+    /// For everybody, until the message is to come: half open to who asks no further than RCPT.
+    NoMessage,
+}
+
+impl Relaying {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Everybody => "everybody",
+            Self::Nobody => "nobody",
+            Self::OwnSenders => "own-senders",
+            Self::NoMessage => "no-message",
+        }
+    }
+
+    /// What makes it so, in main.cf. What is for its own domain is accepted by all but the first.
+    const fn settings(self) -> &'static str {
+        match self {
+            Self::Everybody => "mydestination =\nmynetworks = 0.0.0.0/0 [::]/0\n",
+            Self::Nobody => {
+                "mydestination = mta.example, localhost
+mynetworks = 127.0.0.0/8 [::1]/128
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+"
+            }
+            Self::OwnSenders => {
+                "mydestination = mta.example, localhost
+mynetworks = 127.0.0.0/8 [::1]/128
+smtpd_relay_restrictions = check_sender_access inline:{mta.example=OK}, reject_unauth_destination
+"
+            }
+            Self::NoMessage => {
+                "mydestination =
+mynetworks = 0.0.0.0/0 [::]/0
+smtpd_data_restrictions = reject
+"
+            }
+        }
+    }
+}
+
 /// A private postfix instance.
 #[derive(Debug)]
 pub struct Postfix {
@@ -112,11 +161,16 @@ impl Lab {
     /// Starts a private postfix in the servers' namespace on port 25 of `addresses`. It accepts mail
     /// for everybody from everybody and discards it.
     pub fn postfix(&self, addresses: &[IpAddr]) -> Result<Postfix> {
+        self.postfix_for(Relaying::Everybody, addresses)
+    }
+
+    /// The same, for whom it is said; one of each kind in a laboratory.
+    pub fn postfix_for(&self, relaying: Relaying, addresses: &[IpAddr]) -> Result<Postfix> {
         ensure!(
             Path::new(DAEMONS).join("master").exists(),
             "no postfix in {DAEMONS}: install Debian's package postfix"
         );
-        let home = self.folder().join("postfix");
+        let home = self.folder().join(format!("postfix-{}", relaying.name()));
         let (config, queue, data) = (home.join("etc"), home.join("queue"), home.join("data"));
         for folder in [&config, &queue, &data] {
             fs::create_dir_all(folder)
@@ -129,7 +183,7 @@ impl Lab {
             .with_context(|| format!("cannot give {} to postfix", data.display()))?;
         let log = home.join("maillog");
         for (name, text) in [
-            ("main.cf", main_cf(&home, addresses)),
+            ("main.cf", main_cf(&home, relaying, addresses)),
             ("master.cf", MASTER_CF.to_owned()),
         ] {
             let file = config.join(name);
@@ -209,7 +263,7 @@ impl Lab {
     }
 }
 
-fn main_cf(home: &Path, addresses: &[IpAddr]) -> String {
+fn main_cf(home: &Path, relaying: Relaying, addresses: &[IpAddr]) -> String {
     let home = home.display();
     let interfaces: Vec<String> = addresses
         .iter()
@@ -219,6 +273,7 @@ fn main_cf(home: &Path, addresses: &[IpAddr]) -> String {
         })
         .collect();
     let interfaces = interfaces.join(", ");
+    let relaying = relaying.settings();
     format!(
         "compatibility_level = 3.6
 queue_directory = {home}/queue
@@ -232,14 +287,12 @@ daemon_directory = {DAEMONS}
 meta_directory = /etc/postfix
 shlib_directory = /usr/lib/postfix
 myhostname = mta.example
-mydestination =
 local_recipient_maps =
 alias_maps =
 alias_database =
 inet_interfaces = {interfaces}
 inet_protocols = all
-# Everybody in the laboratory may relay, and there is no DNS to ask.
-mynetworks = 0.0.0.0/0 [::]/0
+{relaying}# There is no DNS to ask.
 smtpd_peername_lookup = no
 # Nothing that is accepted goes anywhere.
 local_transport = discard:
@@ -286,7 +339,7 @@ mod tests {
     #[test]
     fn the_mta_listens_where_it_is_told_and_delivers_nothing() {
         let addresses = ["203.0.113.10", "2001:db8:5::a"].map(|a| a.parse().expect("an address"));
-        let text = main_cf(Path::new("/run/x"), &addresses);
+        let text = main_cf(Path::new("/run/x"), Relaying::Everybody, &addresses);
         assert!(text.contains("inet_interfaces = 203.0.113.10, [2001:db8:5::a]\n"));
         assert!(text.contains("default_transport = discard:\n"));
     }

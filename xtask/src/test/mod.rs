@@ -485,12 +485,14 @@ fn packages() -> Result<()> {
             apt::ORACLES,
             apt::DAWDLERS,
             apt::ROUTERS,
+            apt::RELAYING,
             apt::MONITORING,
             apt::BROWSER,
             apt::PYTHON,
         ],
     )?;
     apt::provide_prometheus()?;
+    apt::provide_opensmtpd()?;
     tools::provide()
 }
 
