@@ -174,14 +174,17 @@ fn ymd(text: &[u8]) -> Option<[i64; 3]> {
     ])
 }
 
-fn hms<T: From<u8> + PartialOrd>(text: &[u8]) -> Option<[T; 3]> {
+fn hms<T: TryFrom<u8>>(text: &[u8]) -> Option<[T; 3]> {
     let [h1, h2, b':', m1, m2, b':', s1, s2] = *text else {
         return None;
     };
     let two = |a: u8, b: u8, most: u8| {
         let valid = a.is_ascii_digit() && b.is_ascii_digit();
         let value = valid.then(|| 10 * (a - b'0') + (b - b'0'))?;
-        (value <= most).then(|| T::from(value))
+        if value > most {
+            return None;
+        }
+        T::try_from(value).ok()
     };
     Some([two(h1, h2, 23)?, two(m1, m2, 59)?, two(s1, s2, 60)?])
 }
