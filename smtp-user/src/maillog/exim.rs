@@ -7,7 +7,7 @@
 //! which hold what the sender wrote.
 #![forbid(unsafe_code)]
 
-use super::event::{Client, Event, Parsed, QueueId, Status};
+use super::event::{Client, Event, Parsed, QueueId, Reason, Status};
 use super::field::{Fields, outside_quotes};
 use super::reason;
 
@@ -190,10 +190,15 @@ fn refusal<'a>(id: Option<QueueId>, mut fields: Fields<'a>) -> Parsed<'a> {
     };
     while fields.text(b" ").is_some() {
         if fields.text(b"rejected ").is_some() || fields.text(b"temporarily rejected ").is_some() {
+            // Behind that stands the greeting, without brackets.
+            let reason = match fields.0.starts_with(b"EHLO or HELO ") {
+                true => Reason::Name,
+                false => reason::of(fields.0),
+            };
             return Parsed::Event(Event::Reject {
                 id,
                 client: Some(client),
-                reason: reason::of(fields.0),
+                reason,
             });
         }
         if fields.text(b"F=").is_some() {
