@@ -456,7 +456,7 @@ mod tests {
         }
         assert_eq!((joiner.open(), joiner.joined().evicted), (3, 1));
         joiner.take(4, b"mx", arrival("A1", 1));
-        assert_eq!((messages(&joiner, 1), joiner.joined().without_client), (0, 2));
+        assert_eq!((messages(&joiner, 1), joiner.joined().without_client), (0, 1));
         joiner.take(102, b"mx", begin("A5", 1));
         assert_eq!(joiner.joined().expired, 1);
         joiner.take(1000, b"mx", begin("A6", 1));
