@@ -11,6 +11,7 @@
 
 mod position;
 mod siblings;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::position::{Position, Saved, replace};
-use super::line::Lines;
+use self::tail::{Step, Tail};
 
 /// Octets of one read.
 const CHUNK: usize = 64 * 1024;
@@ -44,77 +45,6 @@ pub struct FollowCounts {
     pub dropped: u64,
 }
 
-/// An open file that is read on.
-#[derive(Debug)]
-struct Tail {
-    file: File,
-    /// Octets that were read.
-    read: u64,
-    lines: Lines,
-    /// Before `read`, for the check that they are still there.
-    checked: Position,
-}
-
-/// How a read ended.
-enum Step {
-    /// There is more.
-    More,
-    /// There is nothing more by now.
-    End,
-    /// It is not the file that it was.
-    Changed,
-}
-
-impl Tail {
-    fn at(file: File, offset: u64, dropping: bool) -> io::Result<Self> {
-        let checked = Position::at(&file, offset, dropping)?;
-        Ok(Self {
-            file,
-            read: offset,
-            lines: Lines::new(dropping),
-            checked,
-        })
-    }
-
-    /// Reads a chunk. What was read is handed over only if what stood before it is still there afterwards: a file that
-    /// was emptied and filled anew in between would be taken for its continuation.
-    fn step(&mut self, chunk: &mut [u8], line: &mut dyn FnMut(&[u8])) -> io::Result<(Step, usize)> {
-        let count = self.file.read_at(chunk, self.read)?;
-        if count == 0 {
-            let size = self.file.metadata()?.len();
-            let step = match size < self.read {
-                true => Step::Changed,
-                false => Step::End,
-            };
-            return Ok((step, 0));
-        }
-        if !self.checked.matches(&self.file)? {
-            return Ok((Step::Changed, 0));
-        }
-        let behind = match Position::at(&self.file, self.read + count as u64, false) {
-            Ok(position) => position,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok((Step::Changed, 0));
-            }
-            Err(error) => return Err(error),
-        };
-        self.read += count as u64;
-        self.checked = behind;
-        self.lines.push(&chunk[..count], line);
-        Ok((Step::More, count))
-    }
-
-    /// Behind the last line that was handed over.
-    fn position(&self) -> io::Result<Position> {
-        let offset = self.read - self.lines.pending() as u64;
-        Position::at(&self.file, offset, self.lines.dropping())
-    }
-
-    fn is(&self, device: u64, inode: u64) -> bool {
-        (self.checked.device, self.checked.inode) == (device, inode)
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Follower {
@@ -124,8 +54,6 @@ pub struct Follower {
     retired: Option<(Tail, Instant)>,
     /// Files that were rotated away while nobody looked, the oldest first: they are read to their ends before the log.
     behind: VecDeque<Tail>,
-    /// The position behind all of `current`, kept in case it changes so that it cannot be asked any more.
-    last: Option<Position>,
     counts: FollowCounts,
 }
 
@@ -138,7 +66,6 @@ impl Follower {
             current: None,
             retired: None,
             behind: VecDeque::new(),
-            last: None,
             counts: FollowCounts::default(),
         };
         let Some(saved) = saved else {
@@ -164,29 +91,18 @@ impl Follower {
     }
 
     /// The position behind all lines that were handed over.
-    pub fn saved(&self) -> io::Result<Saved> {
-        let retired = match &self.retired {
-            Some((tail, _)) => Some(tail.position()?),
-            None => None,
-        };
+    pub fn saved(&self) -> Saved {
         // While files are behind, the first of them is where to go on.
-        let current = match self.behind.front().or(self.current.as_ref()) {
-            Some(tail) => match tail.position() {
-                Ok(position) => Some(position),
-                // Emptied since: the last known position leads to the copy.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.last,
-                Err(error) => return Err(error),
-            },
-            None => None,
-        };
-        Ok(Saved::new(current, retired))
+        let current = self.behind.front().or(self.current.as_ref());
+        let retired = self.retired.as_ref().map(|(tail, _)| tail);
+        Saved::new(current.map(Tail::position), retired.map(Tail::position))
     }
 
     /// What happened so far.
     pub fn counts(&self) -> FollowCounts {
         let tails = self.behind.iter().chain(&self.current);
         let retired = self.retired.iter().map(|(tail, _)| tail);
-        let dropping = tails.chain(retired).map(|tail| tail.lines.dropped());
+        let dropping = tails.chain(retired).map(|tail| tail.dropped());
         FollowCounts {
             dropped: self.counts.dropped + dropping.sum::<u64>(),
             ..self.counts
@@ -204,10 +120,9 @@ impl Follower {
         // What is older comes first.
         if let Some((tail, _)) = &mut self.retired {
             loop {
-                let (step, count) = tail.step(&mut chunk, line)?;
-                match step {
-                    Step::More if !spend(count) => return Ok(true),
-                    Step::More => {}
+                match tail.step(&mut chunk, line)? {
+                    Step::More(count) if !spend(count) => return Ok(true),
+                    Step::More(_) => {}
                     // Nobody empties a file that is out of use.
                     Step::End | Step::Changed => break,
                 }
@@ -217,15 +132,16 @@ impl Follower {
             self.end_retired(line);
         }
         while let Some(tail) = self.behind.front_mut() {
-            let (step, count) = tail.step(&mut chunk, line)?;
-            match step {
-                Step::More if !spend(count) => return Ok(true),
-                Step::More => {}
+            match tail.step(&mut chunk, line)? {
+                Step::More(count) if !spend(count) => return Ok(true),
+                Step::More(_) => {}
                 Step::End | Step::Changed => {
-                    if let Some(mut tail) = self.behind.pop_front() {
-                        tail.lines.finish(&mut *line);
-                        self.counts.dropped += tail.lines.dropped();
-                    }
+                    let Some(tail) = self.behind.pop_front() else {
+                        break;
+                    };
+                    // The writer may have the last of them open still.
+                    self.end_retired(line);
+                    self.retired = Some((tail, Instant::now()));
                 }
             }
         }
@@ -233,22 +149,14 @@ impl Follower {
             self.current = self.fresh()?;
         }
         while let Some(tail) = &mut self.current {
-            let (step, count) = tail.step(&mut chunk, line)?;
-            match step {
-                Step::More => {
-                    if !spend(count) {
-                        return Ok(true);
-                    }
-                }
+            match tail.step(&mut chunk, line)? {
+                Step::More(count) if !spend(count) => return Ok(true),
+                Step::More(_) => {}
                 Step::Changed => {
                     self.truncated()?;
                     return Ok(true);
                 }
-                Step::End => {
-                    // Its own position can be asked now, and may not later.
-                    self.last = Some(tail.position()?);
-                    return self.look_for_rename(line);
-                }
+                Step::End => return self.look_for_rename(line),
             }
         }
         Ok(false)
@@ -268,7 +176,7 @@ impl Follower {
         self.counts.renamed += 1;
         self.end_retired(line);
         // More than one rotation since the last look: files in between are read whole.
-        let position = tail.position()?;
+        let position = tail.position();
         self.behind = siblings::after(&self.path, &position)?
             .into_iter()
             .map(|file| Tail::at(file, 0, false))
@@ -280,8 +188,8 @@ impl Follower {
 
     fn end_retired(&mut self, line: &mut dyn FnMut(&[u8])) {
         if let Some((mut tail, _)) = self.retired.take() {
-            tail.lines.finish(line);
-            self.counts.dropped += tail.lines.dropped();
+            tail.finish(line);
+            self.counts.dropped += tail.dropped();
         }
     }
 
@@ -291,22 +199,8 @@ impl Follower {
         let Some(tail) = self.current.take() else {
             return Ok(());
         };
-        let offset = tail.read - tail.lines.pending() as u64;
-        self.counts.dropped += tail.lines.dropped();
-        let position = match self.last {
-            Some(last) if last.offset == offset => last,
-            // More was read since, and its end was never seen: the check of what was read last is all there is.
-            _ if tail.lines.pending() == 0 => Position {
-                dropping: tail.lines.dropping(),
-                ..tail.checked
-            },
-            _ => {
-                self.counts.gaps += 1;
-                self.current = self.fresh()?;
-                return Ok(());
-            }
-        };
-        self.from_copy(&position)
+        self.counts.dropped += tail.dropped();
+        self.from_copy(&tail.position())
     }
 
     /// Goes on at a position of an earlier life.

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// Octets before the offset that the checksum is of.
-const CHECKED: u64 = 1024;
+pub const CHECKED: u64 = 1024;
 /// Version of the form of the file.
 const VERSION: u32 = 1;
 /// A file of positions is not larger.
@@ -38,18 +38,6 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position at this offset of an open file.
-    pub fn at(file: &File, offset: u64, dropping: bool) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            offset,
-            checksum: checksum(file, offset)?.ok_or(io::ErrorKind::UnexpectedEof)?,
-            dropping,
-        })
-    }
-
     /// Whether what stands before the offset in this file is what stood there, whatever its number.
     pub fn matches(&self, file: &File) -> io::Result<bool> {
         Ok(checksum(file, self.offset)? == Some(self.checksum))
@@ -147,7 +135,13 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tail::Tail;
     use super::*;
+
+    fn position(path: &Path, offset: u64) -> Position {
+        let file = File::open(path).expect("open");
+        Tail::at(file, offset, false).expect("a position").position()
+    }
 
     #[test]
     fn a_position_is_of_one_file_and_of_what_stood_there() {
@@ -155,7 +149,7 @@ mod tests {
         let path = folder.path().join("log");
         fs::write(&path, "one\ntwo\n").expect("written");
         let file = File::open(&path).expect("open");
-        let position = Position::at(&file, 4, false).expect("a position");
+        let position = position(&path, 4);
         assert!(position.is_in(&file).expect("read"));
         // The same file, written anew and longer.
         fs::write(&path, "ONE\ntwo\nthree\n").expect("written");
@@ -168,7 +162,6 @@ mod tests {
         let copy = File::open(&copy).expect("open");
         assert!(!position.is_in(&copy).expect("read"));
         assert!(position.matches(&copy).expect("read"));
-        Position::at(&copy, 9, false).expect_err("behind its end");
     }
 
     #[test]
