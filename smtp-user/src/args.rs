@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod logs;
 mod manual;
 mod reading;
 mod relays;
@@ -24,6 +25,7 @@ use crate::report::check;
 use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
+pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
@@ -103,6 +105,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Count what is in a capture file (pcap or pcapng); needs no privilege
     Replay(ReplayArgs),
+    /// Say what log files of mail servers hold of each client
+    Maillog(MaillogArgs),
     /// Report a month: flagged hosts, top sources, distribution, gaps
     Report(ReportArgs),
     /// How many sources or pairs opened how many connections

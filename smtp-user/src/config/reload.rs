@@ -69,6 +69,7 @@ impl Config {
                     every,
                     gateway,
                 },
+            maillog: _,
             detect,
             relay,
         } = new.clone();
@@ -103,6 +104,8 @@ impl Config {
                 every,
                 gateway,
             },
+            // The kernel holds the agent to the files that it started with.
+            maillog: old.maillog,
             agent: old.agent,
             detect,
             relay,

@@ -73,6 +73,15 @@ ipv6_prefix = 64
 url = "http://127.0.0.1:9093"
 every = "30s"
 gateway = "north"
+[maillog]
+files = ["/var/log/mail.log", "/srv/exim/mainlog"]
+journal = true
+addresses = "domain"
+queue_ids = 5000
+keep_open = "12h"
+sources = 1000
+time_zone = "UTC"
+state = "/srv/maillog"
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -145,6 +154,8 @@ owner = "press office"
     );
     assert_eq!(config.alertmanager.every, Duration::from_secs(30));
     assert_eq!(config.alertmanager.gateway.as_deref(), Some("north"));
+    assert_eq!(config.maillog.files.len(), 2);
+    assert_eq!(config.maillog.addresses, KeptAddresses::Domain);
     assert_eq!(config.detect.ipv6_prefix.get(), 128);
     assert_eq!(config.detect.volume.warning, 101);
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));

@@ -26,7 +26,6 @@ pub mod line;
 mod personal;
 mod postfix;
 mod reason;
-mod report;
 mod sendmail;
 #[cfg(test)]
 mod tests;
@@ -41,7 +40,6 @@ pub use self::event::{Reason, Status};
 pub use self::figures::{Clients, Figures, Message};
 pub use self::join::{Joined, Joiner, Limits};
 pub use self::personal::shown;
-pub use self::report::{Options, run};
 use self::time::{Clock, Stamp};
 use crate::config;
 use crate::failure::{Failure, Kind};
@@ -163,14 +161,6 @@ impl From<&config::Maillog> for Limits {
 pub fn zone(name: Option<&str>) -> Result<TimeZone, Failure> {
     match name {
         None => Ok(TimeZone::system()),
-        Some(name) => TimeZone::get(name).map_err(|_| {
-            Failure::new(
-                Kind::Failed,
-                format!(
-                    "{name:?} is no time zone of this machine: name one as in `timedatectl list-timezones`, \
-                     such as Europe/Berlin or UTC (Debian's package tzdata has them)"
-                ),
-            )
-        }),
+        Some(name) => config::parse_time_zone(name).map_err(|text| Failure::new(Kind::BadConfig, text)),
     }
 }
