@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
 
 use super::load;
 use crate::config;
@@ -26,8 +27,8 @@ pub struct MaillogArgs {
     pub addresses: Option<KeptAddresses>,
     /// Time zone of logs that name none, such as Europe/Berlin [default: as in the configuration, or
     /// that of this machine]
-    #[arg(long, value_name = "ZONE")]
-    pub time_zone: Option<String>,
+    #[arg(long, value_name = "ZONE", value_parser = config::parse_time_zone)]
+    pub time_zone: Option<TimeZone>,
     /// How many clients the text names
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub top: usize,
@@ -55,14 +56,17 @@ impl MaillogArgs {
         if let Some(addresses) = addresses {
             config.addresses = addresses;
         }
-        let zone = time_zone.or(config.time_zone.take());
+        let zone = match time_zone {
+            Some(zone) => zone,
+            None => maillog::zone(config.time_zone.as_deref())?,
+        };
         Ok(mail_report::Options {
             files,
             address: addr,
             json,
             top,
             limits: (&config).into(),
-            zone: maillog::zone(zone.as_deref())?,
+            zone,
         })
     }
 }

@@ -22,7 +22,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use self::position::{Position, Saved, replace};
+pub use self::position::{Position, Saved, make_folder, place, replace};
 use self::tail::{Step, Tail};
 
 /// Octets of one read.

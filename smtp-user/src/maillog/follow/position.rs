@@ -6,10 +6,12 @@
 //! as it was.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -119,6 +121,35 @@ impl Saved {
     }
 }
 
+/// Where the positions in a log are kept in the state directory: its path with what cannot stand in a name escaped.
+pub fn place(folder: &Path, log: &Path) -> PathBuf {
+    let mut name = String::from("position");
+    for octet in log.as_os_str().as_bytes() {
+        match octet {
+            b'/' => name.push('-'),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' => name.push(char::from(*octet)),
+            octet => {
+                let _ = write!(name, "%{octet:02x}");
+            }
+        }
+    }
+    // Names have at most 255 octets; of a longer one the end tells most, and a checksum the rest.
+    if name.len() > 200 {
+        let sum = crc32fast::hash(name.as_bytes());
+        name = format!("position-{sum:08x}-{}", &name[name.len() - 150..]);
+    }
+    folder.join(name + ".json")
+}
+
+/// Makes the state directory for nobody but the agent.
+pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the folder {} for positions in mail logs", folder.display()))
+}
+
 /// Puts a file in the place of another, whole or not at all.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -162,6 +193,18 @@ mod tests {
         let copy = File::open(&copy).expect("open");
         assert!(!position.is_in(&copy).expect("read"));
         assert!(position.matches(&copy).expect("read"));
+    }
+
+    #[test]
+    fn every_log_has_a_place_of_its_own() {
+        let name = |log: &str| {
+            let place = place(Path::new("/s"), Path::new(log));
+            place.to_str().expect("text").to_owned()
+        };
+        assert_eq!(name("/var/log/mail.log"), "/s/position-var-log-mail.log.json");
+        assert_eq!(name("/var/log-mail"), "/s/position-var-log%2dmail.json");
+        let long = name(&format!("/{}", "\u{e4}".repeat(200)));
+        assert!(long.len() < 220 && long.ends_with("%c3%a4.json"), "{long}");
     }
 
     #[test]
