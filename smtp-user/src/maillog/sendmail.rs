@@ -19,6 +19,10 @@ pub fn is(program: &[u8]) -> bool {
 
 /// What it says.
 pub fn parse(message: &[u8]) -> Parsed<'_> {
+    if let Some(rest) = message.strip_prefix(b"ruleset=") {
+        // At the beginning of a connection there is no queue id.
+        return ruleset(None, rest);
+    }
     let Some((id, rest)) = queue_id(message) else {
         return Parsed::Other;
     };
