@@ -121,7 +121,7 @@ fn client(fields: &mut Fields<'_>) -> Option<Client> {
 /// `SENDER H=... P=esmtp S=1234 id=...`; of a local message `SENDER U=user P=local S=1234`.
 fn arrival<'a>(id: QueueId, mut fields: Fields<'a>) -> Option<Event<'a>> {
     let sender = match mailbox(&mut fields)? {
-        b"<>" => b"",
+        b"<>" => &b""[..],
         sender => sender,
     };
     if fields.text(b" R=").is_some() {

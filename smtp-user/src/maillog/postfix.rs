@@ -67,12 +67,11 @@ fn client(fields: &mut Fields<'_>) -> Option<Option<Client>> {
 fn from_client(id: Option<QueueId>, rest: &[u8]) -> Parsed<'_> {
     let mut fields = Fields(rest);
     if fields.text(b"client=").is_some() {
-        let begin = || {
+        let mut begin = || {
             let client = client(&mut fields)?;
             let ended = fields.0.is_empty() || fields.0.starts_with(b", ");
             Some((id?, ended.then_some(client)?))
         };
-        let mut begin = begin;
         return match begin() {
             Some((id, Some(client))) => Parsed::Event(Event::Begin { id, client }),
             // A client without an address is none of the Internet.
