@@ -114,7 +114,7 @@ impl Joiner {
         match event {
             Event::Begin { id, client } => {
                 let key = key(id, &self.hosts);
-                self.open(key, time).client = Some(client);
+                self.opened(key, time).client = Some(client);
                 self.saw(client, time);
             }
             Event::Arrival {
@@ -179,7 +179,7 @@ impl Joiner {
         }
         let sender = personal::kept(self.limits.addresses, sender);
         let ends_by_itself = client.is_some() && recipients.is_some();
-        let open = self.open(key, time);
+        let open = self.opened(key, time);
         let client = client.or(open.client);
         if open.arrived {
             // Tried again, or said again.
@@ -285,7 +285,7 @@ impl Joiner {
             }
             // A milter of sendmail refuses before the line that names the client.
             (None, Some(key)) => {
-                let open = self.open(key, time);
+                let open = self.opened(key, time);
                 open.message.rejected = Some(reason);
                 if open.pending.len() < PENDING {
                     open.pending.push(reason);
@@ -296,7 +296,7 @@ impl Joiner {
     }
 
     /// The open message of this key, begun now if there is none.
-    fn open(&mut self, key: Key, time: i64) -> &mut Open {
+    fn opened(&mut self, key: Key, time: i64) -> &mut Open {
         if !self.open.contains_key(&key) {
             while self.open.len() >= self.limits.queue_ids.max(1) {
                 let Some((oldest, serial)) = self.order.pop_front() else {

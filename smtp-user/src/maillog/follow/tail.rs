@@ -43,7 +43,8 @@ impl Tail {
     pub fn at(file: File, offset: u64, dropping: bool) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let mut before = vec![0; offset.min(CHECKED) as usize];
-        file.read_exact_at(&mut before, offset - before.len() as u64)?;
+        let begin = offset - before.len() as u64;
+        file.read_exact_at(&mut before, begin)?;
         Ok(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
