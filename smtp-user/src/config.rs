@@ -469,7 +469,7 @@ impl Config {
                 maillog
                     .time_zone
                     .as_ref()
-                    .map_or(Ok(()), |name| logs::parse_time_zone(name).map(drop)),
+                    .map_or(Ok(()), |name| parse_time_zone(name).map(drop)),
             ),
             ("maillog.state", logs::check_state(&maillog.state)),
         ];

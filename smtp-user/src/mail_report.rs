@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
 use crate::maillog::line::Lines;
-use crate::maillog::{Figures, Joined, LineCounts, Limits, Message, Reader, Reason};
+use crate::maillog::{Figures, Joined, Limits, LineCounts, Message, Reader, Reason};
 use crate::report::document::{Document, Form, Table, number, text};
 
 /// Version of the JSON; a new field does not change it.
@@ -259,7 +259,9 @@ impl<'a> Report<'a> {
         }
         if self.clients.len() > options.top {
             let more = self.clients.len() - options.top;
-            clients.notes.push(format!("{more} more: --top N shows them, --json all"));
+            clients
+                .notes
+                .push(format!("{more} more: --top N shows them, --json all"));
         }
         let mut tables = vec![clients];
         if options.address.is_some()
@@ -288,8 +290,12 @@ impl<'a> Report<'a> {
 
 fn latest(row: &Row<'_>) -> Table {
     let rows = row.latest.iter().map(|message| {
-        let size = message.size.map_or_else(String::new, |size| size.to_string());
-        let relay = message.relay.map_or_else(String::new, |relay| relay.to_string());
+        let size = message
+            .size
+            .map_or_else(String::new, |size| size.to_string());
+        let relay = message
+            .relay
+            .map_or_else(String::new, |relay| relay.to_string());
         vec![
             time(message.time),
             message.queue_id.clone(),

@@ -57,7 +57,10 @@ fn postfix(i: u32, log: &mut String) {
 
 fn sendmail(i: u32, log: &mut String) {
     let (time, client, size) = (stamp(i), client(i), 1000 + i % 5000);
-    let head = format!("Nov 27 {time} mx2 sm-mta[{}]: 4ARA{i:010}: ", 3000 + i % 100);
+    let head = format!(
+        "Nov 27 {time} mx2 sm-mta[{}]: 4ARA{i:010}: ",
+        3000 + i % 100
+    );
     let _ = write!(
         log,
         "{head}from=<user{i}@client.example>, size={size}, class=0, nrcpts=1, msgid=<{i}@client.example>, proto=ESMTP, daemon=MTA, relay=host{i}.client.example [{client}] (may be forged)
@@ -127,9 +130,17 @@ fn main() {
         }
         let reader = reader.expect("a round");
         let counts = reader.counts();
-        assert_eq!((counts.unclear, counts.headless), (0, 0), "{name}: {counts:?}");
+        assert_eq!(
+            (counts.unclear, counts.headless),
+            (0, 0),
+            "{name}: {counts:?}"
+        );
         if name != "other programs" {
-            assert_eq!(reader.joiner().joined().messages, u64::from(messages), "{name}");
+            assert_eq!(
+                reader.joiner().joined().messages,
+                u64::from(messages),
+                "{name}"
+            );
         }
         let cost = median(&costs);
         println!(

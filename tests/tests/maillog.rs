@@ -97,16 +97,17 @@ fn what_is_said_of_a_client_is_what_it_did() {
     scene.send("bot", 25, false);
     for i in 0..3 {
         let body = "x".repeat(1000 * (i + 1));
-        let to = ["--to", "ann@server.example,bob@other.example", "--body", &body];
+        let to = [
+            "--to",
+            "ann@server.example,bob@other.example",
+            "--body",
+            &body,
+        ];
         lab.swaks("ordinary", scene.servers[1], &to).expect("mail");
     }
     for helo in ["bot.example", "x[203.0.113.99]:"] {
-        lab.swaks(
-            "bot",
-            scene.servers[0],
-            &["--to", REFUSED, "--helo", helo],
-        )
-        .expect_err("refused");
+        lab.swaks("bot", scene.servers[0], &["--to", REFUSED, "--helo", helo])
+            .expect_err("refused");
     }
     wait_removed(&|| scene.postfix.log_text(), 28);
 
@@ -131,7 +132,12 @@ fn what_is_said_of_a_client_is_what_it_did() {
     }
     assert_eq!(found["rejects"][0]["reason"], "recipient", "{found:#}");
     let found = client(&report, ordinary.v6.into());
-    for (field, value) in [("messages", 3), ("recipients", 6), ("sent", 6), ("bursts", 0)] {
+    for (field, value) in [
+        ("messages", 3),
+        ("recipients", 6),
+        ("sent", 6),
+        ("bursts", 0),
+    ] {
         assert_eq!(found[field], value, "{field} of {found:#}");
     }
     assert_eq!(report["lines"]["unclear"], 0, "{report:#}");
@@ -150,16 +156,24 @@ fn what_is_said_of_a_client_is_what_it_did() {
         assert_eq!(report.to_string().contains('@'), names, "{report:#}");
     }
     // One client, for people.
-    let text = maillog(&[log], &["--addr", &bot.v4.to_string(), "--addresses", "domain"]);
+    let text = maillog(
+        &[log],
+        &["--addr", &bot.v4.to_string(), "--addresses", "domain"],
+    );
     assert!(text.contains(&bot.v4.to_string()), "{text}");
     assert!(!text.contains(&ordinary.v6.to_string()), "{text}");
     assert!(!text.contains("203.0.113.99"), "{text}");
-    assert!(text.contains("client.example") && !text.contains('@'), "{text}");
+    assert!(
+        text.contains("client.example") && !text.contains('@'),
+        "{text}"
+    );
 }
 
 /// All lines of these files.
 fn lines(files: &[PathBuf]) -> Vec<String> {
-    let texts = files.iter().map(|file| fs::read_to_string(file).expect("a log"));
+    let texts = files
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("a log"));
     texts
         .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .collect()
@@ -198,7 +212,11 @@ fn a_rotation_under_a_server_that_writes_loses_and_repeats_nothing() {
     // And a restart in the middle.
     follower.saved().save(&state).expect("saved");
     scene.send("bot", 50, false);
-    let all = || [&rotated, log].map(|file| fs::read_to_string(file).unwrap_or_default()).concat();
+    let all = || {
+        [&rotated, log]
+            .map(|file| fs::read_to_string(file).unwrap_or_default())
+            .concat()
+    };
     wait_removed(&all, 200);
     let saved = Saved::load(&state).expect("a position");
     let mut follower = Follower::open(log, saved.as_ref()).expect("a follower");

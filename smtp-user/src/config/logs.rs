@@ -14,7 +14,10 @@ const MAX_LOGS: usize = 32;
 
 pub(super) fn check_files(files: &[PathBuf]) -> Checked {
     if files.len() > MAX_LOGS {
-        return Err(format!("{} files: expected at most {MAX_LOGS}", files.len()));
+        return Err(format!(
+            "{} files: expected at most {MAX_LOGS}",
+            files.len()
+        ));
     }
     for (i, file) in files.iter().enumerate() {
         let shown = file.display().to_string();
@@ -87,10 +90,19 @@ mod tests {
     #[test]
     fn what_is_no_log_is_refused_with_a_way_out() {
         for (text, expected) in [
-            ("files = [\"mail.log\"]", "no absolute path of a file, such as"),
-            ("files = [\"/var/log/\"]", "no absolute path of a file, such as"),
+            (
+                "files = [\"mail.log\"]",
+                "no absolute path of a file, such as",
+            ),
+            (
+                "files = [\"/var/log/\"]",
+                "no absolute path of a file, such as",
+            ),
             ("files = [\"/a\", \"/a\"]", "named twice"),
-            ("addresses = \"some\"", "expected one of `none`, `domain`, `full`"),
+            (
+                "addresses = \"some\"",
+                "expected one of `none`, `domain`, `full`",
+            ),
             ("queue_ids = 99", "expected 100 to 4194304"),
             ("sources = 0", "expected 1 to 1048576"),
             ("time_zone = \"Mars/Base\"", "timedatectl"),
@@ -98,7 +110,10 @@ mod tests {
         ] {
             let failure = Config::from_toml("c", &format!("[maillog]\n{text}\n")).expect_err(text);
             let shown = failure.to_string();
-            assert!(shown.starts_with("c:2:") && shown.contains(expected), "{shown}");
+            assert!(
+                shown.starts_with("c:2:") && shown.contains(expected),
+                "{shown}"
+            );
         }
     }
 }

@@ -54,7 +54,10 @@ impl<'a> Fields<'a> {
         };
         self.0 = &inner[end + 1..];
         if let Some(port) = self.0.strip_prefix(b":") {
-            let digits = port.iter().take_while(|octet| octet.is_ascii_digit()).count();
+            let digits = port
+                .iter()
+                .take_while(|octet| octet.is_ascii_digit())
+                .count();
             if (1..=5).contains(&digits) {
                 self.0 = &port[digits..];
             }
@@ -135,7 +138,9 @@ pub fn list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
         let end = outside_quotes(text, b',').unwrap_or(text.len());
         rest = text.get(end + 1..);
         let one = &text[..end];
-        let inner = one.strip_prefix(b"<").and_then(|one| one.strip_suffix(b">"));
+        let inner = one
+            .strip_prefix(b"<")
+            .and_then(|one| one.strip_suffix(b">"));
         Some(inner.unwrap_or(one))
     })
 }
@@ -172,7 +177,10 @@ mod tests {
             ("[::ffff:192.0.2.1]", "192.0.2.1", ""),
         ] {
             let mut fields = Fields(text.as_bytes());
-            let found = fields.bracketed().flatten().map(|address| address.to_string());
+            let found = fields
+                .bracketed()
+                .flatten()
+                .map(|address| address.to_string());
             assert_eq!(found.as_deref(), Some(expected));
             assert_eq!(fields.0, rest.as_bytes());
         }

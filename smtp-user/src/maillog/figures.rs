@@ -217,7 +217,10 @@ mod tests {
                 rejected: None,
             });
         }
-        assert_eq!((figures.senders.len(), figures.latest.len()), (SENDERS, MESSAGES));
+        assert_eq!(
+            (figures.senders.len(), figures.latest.len()),
+            (SENDERS, MESSAGES)
+        );
         assert_eq!(figures.latest[0].time, 992);
     }
 }

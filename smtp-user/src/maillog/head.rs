@@ -56,7 +56,10 @@ pub fn tag(text: &[u8]) -> Option<(&[u8], &[u8])> {
         .position(|octet| matches!(octet, b'[' | b':' | b' '))?;
     let (program, mut rest) = text.split_at(end);
     if let Some(pid) = rest.strip_prefix(b"[") {
-        let digits = pid.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let digits = pid
+            .iter()
+            .take_while(|octet| octet.is_ascii_digit())
+            .count();
         rest = pid[digits..].strip_prefix(b"]")?;
     }
     let message = rest.strip_prefix(b":")?;
@@ -68,7 +71,10 @@ fn priority(line: &[u8]) -> &[u8] {
     let Some(rest) = line.strip_prefix(b"<") else {
         return line;
     };
-    let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+    let digits = rest
+        .iter()
+        .take_while(|octet| octet.is_ascii_digit())
+        .count();
     match rest[digits..].strip_prefix(b">") {
         Some(rest) if (1..=3).contains(&digits) => rest,
         _ => line,
@@ -77,7 +83,10 @@ fn priority(line: &[u8]) -> &[u8] {
 
 /// Up to the next space, and what is behind it.
 fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = text.iter().take(HOST_LIMIT + 1).position(|octet| *octet == b' ')?;
+    let end = text
+        .iter()
+        .take(HOST_LIMIT + 1)
+        .position(|octet| *octet == b' ')?;
     (end > 0).then(|| (&text[..end], &text[end + 1..]))
 }
 
@@ -168,7 +177,11 @@ mod tests {
     #[test]
     fn every_form_of_a_head_is_read() {
         let expected = ("mx1", "postfix/smtpd", "connect from x[192.0.2.1]");
-        let expected = (expected.0.to_owned(), expected.1.to_owned(), expected.2.to_owned());
+        let expected = (
+            expected.0.to_owned(),
+            expected.1.to_owned(),
+            expected.2.to_owned(),
+        );
         for line in [
             "Nov 27 10:00:00 mx1 postfix/smtpd[12]: connect from x[192.0.2.1]",
             "Nov  7 10:00:00 mx1 postfix/smtpd: connect from x[192.0.2.1]",

@@ -309,8 +309,9 @@ impl Joiner {
             }
             if self.order.len() > 2 * self.limits.queue_ids.max(1) {
                 let open = &self.open;
-                self.order
-                    .retain(|(key, serial)| open.get(key).is_some_and(|open| open.serial == *serial));
+                self.order.retain(|(key, serial)| {
+                    open.get(key).is_some_and(|open| open.serial == *serial)
+                });
             }
             self.serial += 1;
             self.order.push_back((key, self.serial));
@@ -341,7 +342,9 @@ impl Joiner {
     }
 
     fn is_open(&self, key: Key, serial: u64) -> bool {
-        self.open.get(&key).is_some_and(|open| open.serial == serial)
+        self.open
+            .get(&key)
+            .is_some_and(|open| open.serial == serial)
     }
 
     fn close(&mut self, key: Key) {
@@ -456,7 +459,10 @@ mod tests {
         }
         assert_eq!((joiner.open(), joiner.joined().evicted), (3, 1));
         joiner.take(4, b"mx", arrival("A1", 1));
-        assert_eq!((messages(&joiner, 1), joiner.joined().without_client), (0, 1));
+        assert_eq!(
+            (messages(&joiner, 1), joiner.joined().without_client),
+            (0, 1)
+        );
         joiner.take(102, b"mx", begin("A5", 1));
         assert_eq!(joiner.joined().expired, 1);
         joiner.take(1000, b"mx", begin("A6", 1));
@@ -473,7 +479,11 @@ mod tests {
             joiner.take(0, b"mx", begin(&text, 1));
             joiner.take(0, b"mx", Event::End { id: id(&text) });
         }
-        assert!(joiner.order.len() <= 2 * LIMITS.queue_ids + 1, "{}", joiner.order.len());
+        assert!(
+            joiner.order.len() <= 2 * LIMITS.queue_ids + 1,
+            "{}",
+            joiner.order.len()
+        );
         assert_eq!(joiner.open(), 1);
     }
 

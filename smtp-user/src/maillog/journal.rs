@@ -62,7 +62,7 @@ struct Written {
 enum Text {
     Text(String),
     Octets(Vec<u8>),
-    Several(Vec<String>),
+    Several(#[expect(dead_code, reason = "which of them was meant, nobody knows")] Vec<String>),
 }
 
 impl Text {
@@ -76,7 +76,8 @@ impl Text {
     }
 
     fn into_string(self) -> Option<String> {
-        self.into_octets().and_then(|text| String::from_utf8(text).ok())
+        self.into_octets()
+            .and_then(|text| String::from_utf8(text).ok())
     }
 }
 
@@ -191,7 +192,9 @@ impl Journal {
         loop {
             self.line.clear();
             let limit = LIMIT as u64 + 1;
-            let count = (&mut self.output).take(limit).read_until(b'\n', &mut self.line)?;
+            let count = (&mut self.output)
+                .take(limit)
+                .read_until(b'\n', &mut self.line)?;
             if count == 0 {
                 return Ok(None);
             }
@@ -274,7 +277,9 @@ pub fn load_cursor(path: &Path) -> anyhow::Result<Option<String>> {
     ensure!(
         !cursor.is_empty()
             && cursor.len() <= CURSOR_LIMIT
-            && cursor.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"=;-".contains(&octet)),
+            && cursor
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || b"=;-".contains(&octet)),
         "{} holds no cursor of the journal; remove it, and the journal is read from its end on",
         path.display()
     );
@@ -305,7 +310,10 @@ mod tests {
     fn an_entry_is_read_as_journalctl_writes_it() {
         let found = entry(ENTRY);
         assert_eq!(found.time, 1_795_773_600);
-        assert_eq!((found.host.as_str(), found.program.as_str()), ("mx1", "postfix/qmgr"));
+        assert_eq!(
+            (found.host.as_str(), found.program.as_str()),
+            ("mx1", "postfix/qmgr")
+        );
         assert_eq!(found.message, b"4ABCDE12345: removed");
         assert_eq!(found.cursor, "s=5a1b;i=2f;b=77c0;m=1f4;t=63f2;x=9e");
     }
@@ -316,9 +324,18 @@ mod tests {
         assert_eq!(entry(&octets).message, [65, 255, 27]);
         for message in ["null", "[\"one\",\"two\"]"] {
             let line = ENTRY.replace("\"4ABCDE12345: removed\"", message);
-            assert!(matches!(parse(line.as_bytes()), Some(Line::Hidden(_))), "{line}");
+            assert!(
+                matches!(parse(line.as_bytes()), Some(Line::Hidden(_))),
+                "{line}"
+            );
         }
-        for line in ["", "{}", "[]", "x", &ENTRY.replace("1795773600123456", "soon")] {
+        for line in [
+            "",
+            "{}",
+            "[]",
+            "x",
+            &ENTRY.replace("1795773600123456", "soon"),
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
     }
@@ -328,7 +345,10 @@ mod tests {
         // What is tested is the reading, of another program's output.
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("lines");
-        let text = format!("{{\"x\":\"{}\"}}\nnonsense\n{ENTRY}\n{ENTRY}", "x".repeat(LIMIT));
+        let text = format!(
+            "{{\"x\":\"{}\"}}\nnonsense\n{ENTRY}\n{ENTRY}",
+            "x".repeat(LIMIT)
+        );
         std::fs::write(&file, text).expect("written");
         let mut command = Command::new("sh");
         command.args(["-c", "exec cat \"$0\""]).arg(&file);
@@ -352,7 +372,10 @@ mod tests {
         let path = folder.path().join("cursor");
         assert_eq!(load_cursor(&path).expect("none"), None);
         save_cursor(&path, "s=5a1b;i=2f").expect("saved");
-        assert_eq!(load_cursor(&path).expect("read").as_deref(), Some("s=5a1b;i=2f"));
+        assert_eq!(
+            load_cursor(&path).expect("read").as_deref(),
+            Some("s=5a1b;i=2f")
+        );
         for text in ["", "two words", "$(reboot)"] {
             std::fs::write(&path, text).expect("written");
             load_cursor(&path).expect_err(text);

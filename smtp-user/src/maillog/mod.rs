@@ -33,11 +33,11 @@ mod time;
 
 use jiff::tz::TimeZone;
 
-use self::event::Parsed;
-use self::head::Head;
 pub use self::burst::MANY as BURST;
+use self::event::Parsed;
 pub use self::event::{Reason, Status};
 pub use self::figures::{Clients, Figures, Message};
+use self::head::Head;
 pub use self::join::{Joined, Joiner, Limits};
 pub use self::personal::shown;
 use self::time::{Clock, Stamp};
@@ -161,6 +161,8 @@ impl From<&config::Maillog> for Limits {
 pub fn zone(name: Option<&str>) -> Result<TimeZone, Failure> {
     match name {
         None => Ok(TimeZone::system()),
-        Some(name) => config::parse_time_zone(name).map_err(|text| Failure::new(Kind::BadConfig, text)),
+        Some(name) => {
+            config::parse_time_zone(name).map_err(|text| Failure::new(Kind::BadConfig, text))
+        }
     }
 }

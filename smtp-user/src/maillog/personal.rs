@@ -78,7 +78,10 @@ mod tests {
             (b"\"a@b\"@example.org", "example.org", "\"a@b\"@example.org"),
         ] {
             assert_eq!(kept(KeptAddresses::None, address), None);
-            assert_eq!(kept(KeptAddresses::Domain, address).as_deref(), Some(domain));
+            assert_eq!(
+                kept(KeptAddresses::Domain, address).as_deref(),
+                Some(domain)
+            );
             assert_eq!(kept(KeptAddresses::Full, address).as_deref(), Some(full));
         }
     }

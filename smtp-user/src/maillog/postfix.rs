@@ -48,9 +48,12 @@ fn queue_id(message: &[u8]) -> Option<(Option<QueueId>, &[u8])> {
     // Short ones are hexadecimal; long ones have no vowels, so that they are never words.
     let short = |octet: &u8| octet.is_ascii_digit() || (b'A'..=b'F').contains(octet);
     let long = |octet: &u8| octet.is_ascii_alphanumeric() && !b"AEIOUaeiou".contains(octet);
-    let valid = (text.len() >= 5 && text.iter().all(short))
-        || (text.len() >= 10 && text.iter().all(long));
-    valid.then(|| QueueId::new(text)).flatten().map(|id| (Some(id), rest))
+    let valid =
+        (text.len() >= 5 && text.iter().all(short)) || (text.len() >= 10 && text.iter().all(long));
+    valid
+        .then(|| QueueId::new(text))
+        .flatten()
+        .map(|id| (Some(id), rest))
 }
 
 /// `NAME[ADDRESS]`, with a port if Postfix logs it.

@@ -74,15 +74,33 @@ mod tests {
     #[test]
     fn the_words_of_real_refusals_are_known() {
         for (text, reason) in [
-            ("554 5.7.1 <x@y.example>: Relay access denied", Reason::Relay),
+            (
+                "554 5.7.1 <x@y.example>: Relay access denied",
+                Reason::Relay,
+            ),
             ("550 5.7.1 <x@y.example>... Relaying denied", Reason::Relay),
             ("relay not permitted", Reason::Relay),
             ("550 5.1.1 <x@y.example>... User unknown", Reason::Recipient),
-            ("550 5.1.1 <x@y>: Recipient address rejected: User unknown in virtual mailbox table", Reason::Recipient),
-            ("This message contains a virus (Eicar-Test-Signature)", Reason::Virus),
-            ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.example", Reason::Listed),
-            ("450 4.2.0 <x@y>: Recipient address rejected: Greylisted", Reason::Greylisted),
-            ("553 5.1.8 <a@b>... Domain of sender address a@b does not exist", Reason::Name),
+            (
+                "550 5.1.1 <x@y>: Recipient address rejected: User unknown in virtual mailbox table",
+                Reason::Recipient,
+            ),
+            (
+                "This message contains a virus (Eicar-Test-Signature)",
+                Reason::Virus,
+            ),
+            (
+                "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.example",
+                Reason::Listed,
+            ),
+            (
+                "450 4.2.0 <x@y>: Recipient address rejected: Greylisted",
+                Reason::Greylisted,
+            ),
+            (
+                "553 5.1.8 <a@b>... Domain of sender address a@b does not exist",
+                Reason::Name,
+            ),
             ("452 4.5.3 Error: too many recipients", Reason::Rate),
             ("550 5.7.1 Command rejected", Reason::Other),
             ("", Reason::Other),

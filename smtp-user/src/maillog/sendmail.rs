@@ -52,7 +52,10 @@ fn queue_id(message: &[u8]) -> Option<(Option<QueueId>, &[u8])> {
     let valid = text.len() >= 10
         && text.iter().all(u8::is_ascii_alphanumeric)
         && text.iter().any(u8::is_ascii_digit);
-    valid.then(|| QueueId::new(text)).flatten().map(|id| (Some(id), rest))
+    valid
+        .then(|| QueueId::new(text))
+        .flatten()
+        .map(|id| (Some(id), rest))
 }
 
 /// `from=<SENDER>, size=N, class=N, nrcpts=N, ..., relay=NAME [ADDRESS] (may be forged)`.

@@ -122,7 +122,10 @@ impl Clock {
 /// The zone behind the seconds of Exim's times, in seconds: nothing, `.123`, ` +0100`, or both.
 fn zone_behind(mut text: &[u8]) -> Option<Option<i64>> {
     if let Some(rest) = text.strip_prefix(b".") {
-        let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let digits = rest
+            .iter()
+            .take_while(|octet| octet.is_ascii_digit())
+            .count();
         text = &rest[digits..];
     }
     match text {
@@ -143,7 +146,10 @@ fn iso(text: &[u8]) -> Option<i64> {
     let [hour, minute, second] = hms(text.get(11..19)?)?;
     let mut zone = &text[19..];
     if let Some(rest) = zone.strip_prefix(b".") {
-        let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let digits = rest
+            .iter()
+            .take_while(|octet| octet.is_ascii_digit())
+            .count();
         if !(1..=9).contains(&digits) {
             return None;
         }
@@ -320,7 +326,11 @@ mod tests {
         ] {
             assert_eq!(clock().time(Stamp::Iso(text.as_bytes())), None, "{text}");
         }
-        for text in ["2026-11-27 10:00", "2026-11-27 10:00:00 +1", "2026-11-27 10:00:00x"] {
+        for text in [
+            "2026-11-27 10:00",
+            "2026-11-27 10:00:00 +1",
+            "2026-11-27 10:00:00x",
+        ] {
             assert_eq!(clock().time(Stamp::Exim(text.as_bytes())), None, "{text}");
         }
     }

@@ -128,7 +128,11 @@ impl Follower {
                 }
             }
         }
-        if self.retired.as_ref().is_some_and(|(_, since)| since.elapsed() > GRACE) {
+        if self
+            .retired
+            .as_ref()
+            .is_some_and(|(_, since)| since.elapsed() > GRACE)
+        {
             self.end_retired(line);
         }
         while let Some(tail) = self.behind.front_mut() {
@@ -169,7 +173,9 @@ impl Follower {
             return Ok(false);
         };
         let metadata = next.metadata()?;
-        let Some(tail) = self.current.take_if(|tail| !tail.is(metadata.dev(), metadata.ino()))
+        let Some(tail) = self
+            .current
+            .take_if(|tail| !tail.is(metadata.dev(), metadata.ino()))
         else {
             return Ok(false);
         };

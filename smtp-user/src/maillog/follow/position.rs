@@ -147,7 +147,12 @@ pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .with_context(|| format!("cannot make the folder {} for positions in mail logs", folder.display()))
+        .with_context(|| {
+            format!(
+                "cannot make the folder {} for positions in mail logs",
+                folder.display()
+            )
+        })
 }
 
 /// Puts a file in the place of another, whole or not at all.
@@ -171,7 +176,9 @@ mod tests {
 
     fn position(path: &Path, offset: u64) -> Position {
         let file = File::open(path).expect("open");
-        Tail::at(file, offset, false).expect("a position").position()
+        Tail::at(file, offset, false)
+            .expect("a position")
+            .position()
     }
 
     #[test]
@@ -201,7 +208,10 @@ mod tests {
             let place = place(Path::new("/s"), Path::new(log));
             place.to_str().expect("text").to_owned()
         };
-        assert_eq!(name("/var/log/mail.log"), "/s/position-var-log-mail.log.json");
+        assert_eq!(
+            name("/var/log/mail.log"),
+            "/s/position-var-log-mail.log.json"
+        );
         assert_eq!(name("/var/log-mail"), "/s/position-var-log%2dmail.json");
         let long = name(&format!("/{}", "\u{e4}".repeat(200)));
         assert!(long.len() < 220 && long.ends_with("%c3%a4.json"), "{long}");
@@ -223,7 +233,11 @@ mod tests {
         saved.save(&path).expect("saved");
         saved.save(&path).expect("saved again");
         assert_eq!(Saved::load(&path).expect("read"), Some(saved));
-        for text in ["", "{}x", "{\"version\":2,\"current\":null,\"retired\":null}"] {
+        for text in [
+            "",
+            "{}x",
+            "{\"version\":2,\"current\":null,\"retired\":null}",
+        ] {
             fs::write(&path, text).expect("written");
             let error = Saved::load(&path).expect_err(text);
             assert!(format!("{error:#}").contains("remove it"), "{error:#}");

@@ -71,7 +71,10 @@ impl Scene {
     fn rename(&self) {
         // As logrotate does: the oldest first.
         for number in (1..5).rev() {
-            let (from, to) = (format!("mail.log.{number}"), format!("mail.log.{}", number + 1));
+            let (from, to) = (
+                format!("mail.log.{number}"),
+                format!("mail.log.{}", number + 1),
+            );
             if self.path(&from).exists() {
                 fs::rename(self.path(&from), self.path(&to)).expect("renamed");
             }
@@ -130,7 +133,10 @@ fn what_was_there_before_is_not_read() {
     let mut scene = Scene::new();
     fs::write(scene.log(), "old\nhalf of an old").expect("written");
     scene.follower = Some(Follower::open(&scene.log(), None).expect("open"));
-    let mut file = OpenOptions::new().append(true).open(scene.log()).expect("open");
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(scene.log())
+        .expect("open");
     writeln!(file, " line").expect("written");
     scene.write(2);
     scene.poll();
@@ -140,7 +146,10 @@ fn what_was_there_before_is_not_read() {
 #[test]
 fn a_line_is_handed_over_when_it_is_whole() {
     let mut scene = Scene::new();
-    let mut file = OpenOptions::new().append(true).open(scene.log()).expect("open");
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(scene.log())
+        .expect("open");
     write!(file, "line").expect("written");
     scene.poll();
     assert!(scene.found.is_empty());
@@ -330,7 +339,10 @@ fn a_log_that_does_not_exist_yet_is_read_from_its_beginning() {
 #[test]
 fn the_rest_of_a_line_that_is_too_long_stays_dropped_over_a_restart() {
     let mut scene = Scene::new();
-    let mut file = OpenOptions::new().append(true).open(scene.log()).expect("open");
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(scene.log())
+        .expect("open");
     write!(file, "{}", "x".repeat(100_000)).expect("written");
     scene.poll();
     assert_eq!(scene.counts().dropped, 1);

@@ -26,7 +26,10 @@ Nov 27 10:20:02 mx1 postfix/qmgr[2001]: 4ABCD12345: removed
 #[test]
 fn postfix_is_read_as_it_writes() {
     let reader = read(POSTFIX);
-    assert_eq!(addresses(&reader), ["192.0.2.7", "192.0.2.9", "2001:db8::7"]);
+    assert_eq!(
+        addresses(&reader),
+        ["192.0.2.7", "192.0.2.9", "2001:db8::7"]
+    );
     let client = figures(&reader, "192.0.2.7");
     assert_eq!(
         (client.messages, client.recipients, client.bytes),
@@ -36,7 +39,10 @@ fn postfix_is_read_as_it_writes() {
     let message = &client.latest[0];
     assert_eq!(message.queue_id, "4ABCD12345");
     assert_eq!(message.sender.as_deref(), Some("ann@client.example"));
-    assert_eq!(message.recipients, ["bob@other.example", "carl@third.example"]);
+    assert_eq!(
+        message.recipients,
+        ["bob@other.example", "carl@third.example"]
+    );
     assert_eq!(message.relay, Some(IpAddr::from([198, 51, 100, 9])));
     assert_eq!(message.time, NOW - 7200);
 
@@ -73,13 +79,19 @@ Nov 27 10:04:01 mx2 sm-mta[6701]: 4ARA04ab006701: lost input channel from [192.0
 #[test]
 fn sendmail_is_read_as_it_writes() {
     let reader = read(SENDMAIL);
-    assert_eq!(addresses(&reader), ["192.0.2.7", "192.0.2.8", "2001:db8::8"]);
+    assert_eq!(
+        addresses(&reader),
+        ["192.0.2.7", "192.0.2.8", "2001:db8::8"]
+    );
     let client = figures(&reader, "192.0.2.7");
     assert_eq!((client.messages, client.recipients, client.sent), (1, 2, 2));
     assert_eq!((client.forged, client.rejected()), (1, 0));
     let message = &client.latest[0];
     assert_eq!(message.size, Some(1234));
-    assert_eq!(message.recipients, ["bob@other.example", "carl@other.example"]);
+    assert_eq!(
+        message.recipients,
+        ["bob@other.example", "carl@other.example"]
+    );
     assert_eq!(message.relay, Some(IpAddr::from([198, 51, 100, 4])));
 
     let other = figures(&reader, "192.0.2.8");
@@ -122,7 +134,10 @@ fn exim_is_read_as_it_writes() {
         (1, 3, 2345)
     );
     assert_eq!((client.sent, client.deferred, client.bounced), (2, 1, 1));
-    assert_eq!(client.latest[0].relay, Some(IpAddr::from([198, 51, 100, 4])));
+    assert_eq!(
+        client.latest[0].relay,
+        Some(IpAddr::from([198, 51, 100, 4]))
+    );
     assert_eq!(client.latest[0].recipient_count, 3);
     let refused = figures(&reader, "192.0.2.9");
     assert_eq!(rejects(refused, Reason::Relay), 1);

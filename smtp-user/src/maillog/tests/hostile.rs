@@ -64,7 +64,10 @@ Nov 27 10:00:00 mx postfix/qmgr[1]: 4ABCDEF123: from=<\"x>, size=999999, nrcpt=9
     let reader = read(log);
     assert_eq!(addresses(&reader), ["192.0.2.66", "192.0.2.67"]);
     let client = figures(&reader, "192.0.2.66");
-    assert_eq!((client.messages, client.recipients, client.bytes), (1, 1, 10));
+    assert_eq!(
+        (client.messages, client.recipients, client.bytes),
+        (1, 1, 10)
+    );
 }
 
 #[test]
