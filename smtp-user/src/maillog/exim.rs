@@ -3,12 +3,15 @@
 //! Contract: a client stands behind ` H=` as a name, a greeting in round brackets and an address in square ones,
 //! and is read from left to right. Exim refuses greetings with other letters than those of names and addresses
 //! unless it is told not to (`helo_accept_junk_hosts`); a line with such a greeting is unclear and gives no
-//! figures to anybody, since it can pretend to be another's. Sizes are found only in front of `id=` and `T=`,
+//! figures to anybody, since it can pretend to be another's. So is one in which an address stands behind a
+//! bracket once more, wherever that is. Sizes are found only in front of `id=` and `T=`,
 //! which hold what the sender wrote.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use super::event::{Client, Event, Parsed, QueueId, Reason, Status};
-use super::field::{Fields, outside_quotes};
+use super::field::{Fields, find, outside_quotes};
 use super::reason;
 
 /// Whether a program is Exim.
@@ -108,14 +111,36 @@ fn client(fields: &mut Fields<'_>) -> Option<Client> {
     if !name.is_empty() {
         fields.text(b" ")?;
     }
-    if fields.text(b"(").is_some() {
+    let greeting = fields.text(b"(").is_some();
+    if greeting {
         fields.while_is(|octet| octet.is_ascii_alphanumeric() || b".-_:[]".contains(&octet));
         fields.text(b") ")?;
     }
+    let address = fields.bracketed()??;
+    // A greeting with a bracket in it ends later than it seems to, and another address stands behind it.
+    if greeting && names_another(fields.0, address) {
+        return None;
+    }
     Some(Client {
-        address: fields.bracketed()??,
+        address,
         forged: false,
     })
+}
+
+/// Whether `) [ADDRESS]` stands in a text, with another address than this one.
+fn names_another(text: &[u8], address: IpAddr) -> bool {
+    let mut rest = text;
+    while let Some(at) = find(rest, b") [") {
+        rest = &rest[at + 2..];
+        if Fields(rest)
+            .bracketed()
+            .flatten()
+            .is_some_and(|other| other != address)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// `SENDER H=... P=esmtp S=1234 id=...`; of a local message `SENDER U=user P=local S=1234`.

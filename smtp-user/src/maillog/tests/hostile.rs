@@ -24,6 +24,7 @@ const FORGED: &[&str] = &[
     "Nov 27 10:00:00 mx sendmail[1]: 4ARA00ab000005: bot [192.0.2.66]: VRFY from=<a@b>, size=1, class=0, nrcpts=1, relay=v [203.0.113.99]",
     // Exim: a greeting with anything in it, addresses, subjects.
     "2026-11-27 10:00:00 1xAbCd-000001-AB <= a@b H=(x) [203.0.113.99] (y) [192.0.2.66] P=smtp S=1",
+    "2026-11-27 10:00:00 1xAbCd-000003-AB <= a@b H=(x) [203.0.113.99] P=smtp S=1 id=(y) [192.0.2.66] P=smtp S=1",
     "2026-11-27 10:00:00 1xAbCd-000002-AB <= \"x H=v [203.0.113.99] P=smtp\"@b H=(x) [192.0.2.66] P=smtp S=1 id=x H=v [203.0.113.99] T=\"H=v [203.0.113.99]\"",
     "2026-11-27 10:00:00 H=(x [203.0.113.99] rejected RCPT) [192.0.2.66] F=<a@b> rejected RCPT <x@y>: no",
     "2026-11-27 10:00:00 H=(x) [192.0.2.66] F=<\"> H=v [203.0.113.99] rejected RCPT\"@b> rejected RCPT <x@y>: no",
