@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod logs;
 mod manual;
 mod owner;
 mod reading;
@@ -26,6 +27,7 @@ use crate::report::check;
 use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
+pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
 pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
 pub use self::reading::{
@@ -107,6 +109,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Count what is in a capture file (pcap or pcapng); needs no privilege
     Replay(ReplayArgs),
+    /// Say what log files of mail servers hold of each client
+    Maillog(MaillogArgs),
     /// Report a month: flagged hosts, top sources, distribution, gaps
     Report(ReportArgs),
     /// How many sources or pairs opened how many connections

@@ -17,12 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
+use crate::model::mail::KeptAddresses;
 use crate::owner;
 use crate::relay_test;
 
+mod logs;
 mod reload;
 mod url;
 mod value;
+pub use logs::parse_time_zone;
 pub use reload::Reload;
 pub use url::HttpUrl;
 pub use value::{
@@ -37,6 +40,8 @@ pub const DEFAULT_LISTEN: SocketAddr =
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/smtpflow";
 /// The file that the agent keeps its counts in if nothing else is said.
 pub const DEFAULT_STORE: &str = "/var/lib/smtpflow/smtpflow.db";
+/// Where the agent keeps how far it has read mail logs if nothing else is said.
+pub const DEFAULT_MAILLOG_STATE: &str = "/var/lib/smtpflow/maillog";
 /// The port of SMTP between mail servers.
 pub const DEFAULT_PORT: u16 = 25;
 /// Length of a window if nothing else is said.
@@ -225,6 +230,36 @@ section! {
     }
 }
 
+section! {
+    /// Logs of mail servers as evidence: who sent how many messages, and what was refused. Off until a file
+    /// or the journal is named.
+    pub struct Maillog {
+        /// Log files of sendmail, Postfix or Exim, as absolute paths, for example ["/var/log/mail.log"].
+        /// They are followed through their rotations.
+        #[serde(deserialize_with = "logs::files")]
+        pub files: Vec<PathBuf> = Vec::new();
+        /// Whether the entries of the facility mail in the journal of systemd are read.
+        pub journal: bool = false;
+        /// How much of the mail addresses of people is kept: "none", "domain" or "full".
+        pub addresses: KeptAddresses = KeptAddresses::None;
+        /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each. The
+        /// first one gives way to one more.
+        #[serde(deserialize_with = "logs::queue_ids")]
+        pub queue_ids: u32 = 100_000;
+        /// How long further lines of a message are waited for.
+        pub keep_open: Span = Span::days(1);
+        /// Most clients with figures of their own, 1 to 1048576, at up to 4 KiB each.
+        #[serde(deserialize_with = "logs::clients")]
+        pub sources: u32 = 16_384;
+        /// The time zone of logs that name none, such as "Europe/Berlin". Unset: that of this machine.
+        #[serde(deserialize_with = "logs::time_zone")]
+        pub time_zone: Option<String> = None;
+        /// Directory for how far each log was read: an absolute path.
+        #[serde(deserialize_with = "logs::state")]
+        pub state: PathBuf = PathBuf::from(DEFAULT_MAILLOG_STATE);
+    }
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -251,6 +286,8 @@ pub struct Config {
     pub owner: owner::Settings,
     /// Tests of own hosts for open relaying.
     pub relay_test: relay_test::Settings,
+    /// Logs of mail servers.
+    pub maillog: Maillog,
     /// Which hosts are flagged.
     pub detect: detect::Settings,
     /// Known relays.
@@ -281,6 +318,7 @@ const SECTIONS: &[Section] = &[
         relay_test::Settings::ABOUT,
         relay_test::Settings::KEYS,
     ),
+    ("maillog", Maillog::ABOUT, Maillog::KEYS),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
@@ -362,6 +400,7 @@ impl Config {
             alertmanager,
             owner,
             relay_test,
+            maillog,
             detect,
             relay,
         } = self;
@@ -433,6 +472,20 @@ impl Config {
                     .as_ref()
                     .map_or(Ok(()), |name| value::check_gateway(name)),
             ),
+            ("maillog.files", logs::check_files(&maillog.files)),
+            (
+                "maillog.queue_ids",
+                logs::check_queue_ids(maillog.queue_ids),
+            ),
+            ("maillog.sources", logs::check_clients(maillog.sources)),
+            (
+                "maillog.time_zone",
+                maillog
+                    .time_zone
+                    .as_ref()
+                    .map_or(Ok(()), |name| parse_time_zone(name).map(drop)),
+            ),
+            ("maillog.state", logs::check_state(&maillog.state)),
         ];
         for (key, result) in results {
             result.map_err(|error| (key, error))?;

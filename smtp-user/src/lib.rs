@@ -1,7 +1,8 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, reading, whose, doctor -> serve, client, relay_test -> archive ->
-//! report -> meter, history, store, detect, owner -> connections, source_list -> model -> smtp-common`. aya is known to
+//! Arrows go one way: `main -> agent, replay, mail_report, reading, whose, doctor -> serve, client, relay_test ->
+//! archive -> report -> meter, history, store, detect, owner, maillog -> connections, source_list -> model ->
+//! smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
 
@@ -27,6 +28,8 @@ pub mod history;
 pub mod journal;
 pub mod kernel;
 pub mod link;
+pub mod mail_report;
+pub mod maillog;
 pub mod meter;
 pub mod model;
 pub mod owner;

@@ -13,7 +13,7 @@ use smtp_user::args::{
     self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
 };
 use smtp_user::failure::Failure;
-use smtp_user::{agent, config, doctor, journal, meter, reading, replay, top, whose};
+use smtp_user::{agent, config, doctor, journal, mail_report, meter, reading, replay, top, whose};
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -51,6 +51,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             }
         }
         Command::Replay(replay) => replay::run(&replay.options()?)?,
+        Command::Maillog(args) => print(&mail_report::run(&args.options()?)?)?,
         Command::Report(args) => {
             let (place, asked, output) = args.options()?;
             print(&reading::report(&place, asked, output)?)?;

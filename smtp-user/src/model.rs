@@ -12,6 +12,7 @@ use smtp_common::packet::Address;
 mod bins;
 mod counts;
 mod flow;
+pub mod mail;
 pub mod owner;
 pub mod period;
 pub mod person;

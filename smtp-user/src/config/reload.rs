@@ -72,6 +72,7 @@ impl Config {
             owner,
             // Read by the command alone, each time.
             relay_test,
+            maillog: _,
             detect,
             relay,
         } = new.clone();
@@ -106,6 +107,8 @@ impl Config {
                 every,
                 gateway,
             },
+            // The kernel holds the agent to the files that it started with.
+            maillog: old.maillog,
             agent: old.agent,
             owner,
             relay_test,

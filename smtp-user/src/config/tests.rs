@@ -96,6 +96,15 @@ sender = "probe@example.net"
 helo = "probe.example.net"
 data = true
 state = "/srv/relay-test"
+[maillog]
+files = ["/var/log/mail.log", "/srv/exim/mainlog"]
+journal = true
+addresses = "domain"
+queue_ids = 5000
+keep_open = "12h"
+sources = 1000
+time_zone = "UTC"
+state = "/srv/maillog"
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -170,6 +179,8 @@ owner = "press office"
     assert_eq!(config.alertmanager.gateway.as_deref(), Some("north"));
     assert!(config.relay_test.enabled && config.relay_test.data);
     assert_eq!(config.relay_test.state, Path::new("/srv/relay-test"));
+    assert_eq!(config.maillog.files.len(), 2);
+    assert_eq!(config.maillog.addresses, KeptAddresses::Domain);
     assert_eq!(config.detect.ipv6_prefix.get(), 128);
     assert_eq!(config.detect.volume.warning, 101);
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));

@@ -20,7 +20,7 @@ use crate::model::prefix;
 pub use crate::model::prefix::parse as parse_prefix;
 
 /// Nothing, or what is wrong.
-type Checked = Result<(), String>;
+pub(super) type Checked = Result<(), String>;
 
 /// Shorter windows cost more than they show; longer ones outlive the 32-bit counters of one line.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
@@ -360,7 +360,7 @@ fn check_power_of_two(value: u32, range: RangeInclusive<u32>) -> Checked {
     ))
 }
 
-fn check_range(value: u32, range: &RangeInclusive<u32>) -> Checked {
+pub(super) fn check_range(value: u32, range: &RangeInclusive<u32>) -> Checked {
     if range.contains(&value) {
         return Ok(());
     }
@@ -462,7 +462,7 @@ pub(super) fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D
 }
 
 /// A value of a type that serde knows, with a check behind it.
-fn checked<'de, T, D>(from: D, check: fn(&T) -> Checked) -> Result<T, D::Error>
+pub(super) fn checked<'de, T, D>(from: D, check: fn(&T) -> Checked) -> Result<T, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,6 +17,8 @@ use crate::command;
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
+/// The recipient that the private postfix refuses.
+pub const REFUSED: &str = "refused@server.example";
 /// Where Debian keeps postfix's daemons.
 const DAEMONS: &str = "/usr/lib/postfix/sbin";
 
@@ -117,13 +119,24 @@ smtpd_data_restrictions = reject
 #[derive(Debug)]
 pub struct Postfix {
     master: Process,
-    log: std::path::PathBuf,
+    config: PathBuf,
+    log: PathBuf,
 }
 
 impl Postfix {
     /// What it wrote to its log until now.
     pub fn log_text(&self) -> String {
         command::read_lossy(&self.log)
+    }
+
+    /// The file of its log.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its configuration, for `postfix -c`.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// Ends it.
@@ -159,7 +172,7 @@ impl Lab {
     }
 
     /// Starts a private postfix in the servers' namespace on port 25 of `addresses`. It accepts mail
-    /// for everybody from everybody and discards it.
+    /// for everybody but [`REFUSED`] from everybody and discards it.
     pub fn postfix(&self, addresses: &[IpAddr]) -> Result<Postfix> {
         self.postfix_for(Relaying::Everybody, addresses)
     }
@@ -208,6 +221,7 @@ impl Lab {
         command.arg(&config);
         let postfix = Postfix {
             master: self.start(&mut command, "master")?,
+            config,
             log,
         };
         for address in addresses {
@@ -294,6 +308,8 @@ inet_interfaces = {interfaces}
 inet_protocols = all
 {relaying}# There is no DNS to ask.
 smtpd_peername_lookup = no
+# So that there is a refusal to be had.
+smtpd_recipient_restrictions = check_recipient_access inline:{{ {{ {REFUSED} = REJECT User unknown }} }}
 # Nothing that is accepted goes anywhere.
 local_transport = discard:
 default_transport = discard:

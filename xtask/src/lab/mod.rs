@@ -38,7 +38,7 @@ use nix::fcntl::{Flock, FlockArg};
 pub use agent::{Agent, AgentOptions, ensure_bpffs, free_listen_address, smtpflow_binary};
 pub use capture::{Capture, Captured, tshark_fields};
 pub use http::{Response, http_get, http_request};
-pub use mail::{Messages, Postfix, Relaying};
+pub use mail::{Messages, Postfix, REFUSED, Relaying};
 pub use process::Process;
 pub use state::Leftovers;
 

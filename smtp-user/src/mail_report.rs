@@ -1,0 +1,332 @@
+//! `smtpflow maillog`: what log files say of each client, once and to the end.
+//!
+//! Contract: files are read in the order in which they are named, each line once; what is printed is the same
+//! whatever they hold, and nothing in it can end a line of it or drive a terminal. A year that a file does not tell is
+//! that of its last change.
+#![forbid(unsafe_code)]
+
+use std::cmp::Reverse;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::failure::{Failure, Kind};
+use crate::maillog::line::Lines;
+use crate::maillog::{Figures, Joined, Limits, LineCounts, Message, Reader, Reason};
+use crate::report::document::{Document, Form, Table, number, text};
+
+/// Version of the JSON; a new field does not change it.
+const SCHEMA: u32 = 1;
+/// Octets of one read.
+const CHUNK: usize = 256 * 1024;
+
+/// What to read, and how to report it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The files, the oldest first.
+    pub files: Vec<PathBuf>,
+    /// This client alone, with its latest messages.
+    pub address: Option<IpAddr>,
+    /// JSON, not text.
+    pub json: bool,
+    /// How many clients the text names.
+    pub top: usize,
+    /// What is kept.
+    pub limits: Limits,
+    /// The zone of times that have none.
+    pub zone: TimeZone,
+}
+
+/// Reads the files and makes the report.
+pub fn run(options: &Options) -> Result<String, Failure> {
+    let mut reader = Reader::new(options.zone.clone(), 0, options.limits);
+    let mut dropped = 0;
+    for path in &options.files {
+        let failed = |error: std::io::Error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => Kind::NoPermission,
+                _ => Kind::Failed,
+            };
+            let text = format!(
+                "cannot read the log {}: {error}; name a file of a mail server that you may read",
+                path.display()
+            );
+            Failure::new(kind, text)
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        // A pipe has no time of change that says anything; its lines are of today.
+        let now = match metadata.is_file() {
+            true => metadata.mtime(),
+            false => Timestamp::now().as_second(),
+        };
+        reader.set_now(now);
+        let mut lines = Lines::default();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = match file.read(&mut chunk) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                count => count.map_err(failed)?,
+            };
+            if count == 0 {
+                break;
+            }
+            lines.push(&chunk[..count], |line| reader.line(line));
+        }
+        lines.finish(|line| reader.line(line));
+        dropped += lines.dropped();
+    }
+    reader.finish();
+    let report = Report::new(&reader, dropped, options.address);
+    match options.json {
+        true => serde_json::to_string_pretty(&report)
+            .map(|text| text + "\n")
+            .map_err(|error| Failure::new(Kind::Failed, format!("cannot write JSON: {error}"))),
+        false => Ok(report.text(options)),
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    lines: LineCounts,
+    /// Lines of more octets than are read.
+    too_long: u64,
+    joined: Joined,
+    /// Lines about clients that there was no place for.
+    untracked: u64,
+    clients: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    addr: IpAddr,
+    messages: u64,
+    recipients: u64,
+    bytes: u64,
+    sent: u64,
+    deferred: u64,
+    bounced: u64,
+    rejected: u64,
+    rejects: Vec<Rejects>,
+    may_be_forged: u64,
+    bursts: u64,
+    longest_burst: u32,
+    first: String,
+    last: String,
+    senders: Vec<Sender<'a>>,
+    latest: Vec<&'a Message>,
+}
+
+#[derive(Serialize)]
+struct Rejects {
+    reason: Reason,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Sender<'a> {
+    sender: &'a str,
+    messages: u64,
+}
+
+impl<'a> Row<'a> {
+    fn new(addr: IpAddr, figures: &'a Figures) -> Self {
+        let rejects = Reason::ALL.into_iter().zip(figures.rejects);
+        Self {
+            addr,
+            messages: figures.messages,
+            recipients: figures.recipients,
+            bytes: figures.bytes,
+            sent: figures.sent,
+            deferred: figures.deferred,
+            bounced: figures.bounced,
+            rejected: figures.rejected(),
+            rejects: rejects
+                .filter(|(_, count)| *count > 0)
+                .map(|(reason, count)| Rejects { reason, count })
+                .collect(),
+            may_be_forged: figures.forged,
+            bursts: figures.bursts.count,
+            longest_burst: figures.bursts.longest,
+            first: time(figures.first),
+            last: time(figures.last),
+            senders: figures
+                .senders
+                .iter()
+                .map(|(sender, messages)| Sender {
+                    sender,
+                    messages: *messages,
+                })
+                .collect(),
+            latest: figures.latest.iter().collect(),
+        }
+    }
+}
+
+fn time(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+impl<'a> Report<'a> {
+    fn new(reader: &'a Reader, too_long: u64, address: Option<IpAddr>) -> Self {
+        let clients = reader.joiner().clients();
+        let mut rows: Vec<_> = clients
+            .iter()
+            .filter(|(addr, _)| address.is_none_or(|wanted| wanted.to_canonical() == **addr))
+            .map(|(addr, figures)| Row::new(*addr, figures))
+            .collect();
+        rows.sort_by_key(|row| (Reverse(row.messages + row.rejected), row.addr));
+        Self {
+            schema: SCHEMA,
+            lines: reader.counts(),
+            too_long,
+            joined: reader.joiner().joined(),
+            untracked: clients.untracked(),
+            clients: rows,
+        }
+    }
+
+    fn text(&self, options: &Options) -> String {
+        let LineCounts {
+            lines,
+            events,
+            other,
+            unclear,
+            foreign,
+            headless,
+        } = self.lines;
+        let mut notes = vec![
+            format!(
+                "{lines} lines: {events} say something of a message, {other} are others of mail servers, {foreign} \
+                 of other programs, {headless} have no head or no time, {unclear} are unclear"
+            ),
+            format!(
+                "{} messages of {} clients; {} lines of messages whose client is not in the log",
+                self.joined.messages,
+                self.clients.len(),
+                self.joined.without_client
+            ),
+        ];
+        if self.too_long + self.untracked + self.joined.evicted + self.joined.expired > 0 {
+            notes.push(format!(
+                "not all was told apart: {} lines too long, {} lines of clients beyond the limit, {} messages that \
+                 gave way, {} that were open for too long",
+                self.too_long, self.untracked, self.joined.evicted, self.joined.expired
+            ));
+        }
+        let mut clients = Table {
+            name: "clients",
+            title: "Clients, those with the most messages and refusals first".to_owned(),
+            columns: vec![
+                text("client"),
+                number("messages"),
+                number("recipients"),
+                number("sent"),
+                number("deferred"),
+                number("bounced"),
+                number("rejected"),
+                number("virus"),
+                number("forged"),
+                number("bursts"),
+                number("longest"),
+                text("last"),
+            ],
+            ..Table::default()
+        };
+        for row in self.clients.iter().take(options.top) {
+            let virus = row.rejects.iter().find(|one| one.reason == Reason::Virus);
+            clients.rows.push(vec![
+                row.addr.to_string(),
+                row.messages.to_string(),
+                row.recipients.to_string(),
+                row.sent.to_string(),
+                row.deferred.to_string(),
+                row.bounced.to_string(),
+                row.rejected.to_string(),
+                virus.map_or(0, |one| one.count).to_string(),
+                row.may_be_forged.to_string(),
+                row.bursts.to_string(),
+                row.longest_burst.to_string(),
+                row.last.clone(),
+            ]);
+        }
+        if self.clients.len() > options.top {
+            let more = self.clients.len() - options.top;
+            clients
+                .notes
+                .push(format!("{more} more: --top N shows them, --json all"));
+        }
+        let mut tables = vec![clients];
+        if options.address.is_some()
+            && let [row] = self.clients.as_slice()
+        {
+            let rejects = row.rejects.iter();
+            tables.push(Table {
+                name: "rejects",
+                title: "What was refused".to_owned(),
+                columns: vec![text("reason"), number("count")],
+                rows: rejects
+                    .map(|one| vec![one.reason.name().to_owned(), one.count.to_string()])
+                    .collect(),
+                ..Table::default()
+            });
+            tables.push(latest(row));
+        }
+        let document = Document {
+            title: "Mail logs".to_owned(),
+            notes,
+            tables,
+        };
+        document.render(Form::Text)
+    }
+}
+
+fn latest(row: &Row<'_>) -> Table {
+    let rows = row.latest.iter().map(|message| {
+        let size = message
+            .size
+            .map_or_else(String::new, |size| size.to_string());
+        let relay = message
+            .relay
+            .map_or_else(String::new, |relay| relay.to_string());
+        vec![
+            time(message.time),
+            message.queue_id.clone(),
+            message.sender.clone().unwrap_or_default(),
+            message.recipients.join(" "),
+            message.recipient_count.to_string(),
+            size,
+            message.sent.to_string(),
+            message.deferred.to_string(),
+            message.bounced.to_string(),
+            relay,
+            message.rejected.map_or("", Reason::name).to_owned(),
+        ]
+    });
+    Table {
+        name: "latest",
+        title: "Its latest messages".to_owned(),
+        columns: vec![
+            text("time"),
+            text("queue_id"),
+            text("sender"),
+            text("first_recipients"),
+            number("recipients"),
+            number("bytes"),
+            number("sent"),
+            number("deferred"),
+            number("bounced"),
+            text("given_to"),
+            text("rejected"),
+        ],
+        rows: rows.collect(),
+        ..Table::default()
+    }
+}

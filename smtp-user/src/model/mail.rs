@@ -1,0 +1,16 @@
+//! What is kept of the mail addresses of people.
+
+use serde::{Deserialize, Serialize};
+
+/// How much of a mail address is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptAddresses {
+    /// Nothing: messages and recipients are counted, and that is all.
+    #[default]
+    None,
+    /// What is behind the last `@`.
+    Domain,
+    /// All of it.
+    Full,
+}
