@@ -661,6 +661,10 @@ fn valid() -> impl Strategy<Value = Config> {
                     data: enabled,
                     ..relay_test::Settings::default()
                 },
+                maillog: Maillog {
+                    journal: enabled,
+                    ..Maillog::default()
+                },
                 detect,
                 relay,
                 owner: owner::Settings::default(),
