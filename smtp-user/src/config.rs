@@ -242,13 +242,14 @@ section! {
         pub journal: bool = false;
         /// How much of the mail addresses of people is kept: "none", "domain" or "full".
         pub addresses: KeptAddresses = KeptAddresses::None;
-        /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each. The
-        /// first one gives way to one more.
+        /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each, or at most
+        /// 3 KiB where mail addresses are kept. The first one gives way to one more.
         #[serde(deserialize_with = "logs::queue_ids")]
         pub queue_ids: u32 = 100_000;
         /// How long further lines of a message are waited for.
         pub keep_open: Span = Span::days(1);
-        /// Most clients with figures of their own, 1 to 1048576, at up to 4 KiB each.
+        /// Most clients with figures of their own, 1 to 1048576, at up to 3 KiB each, or at most 32 KiB where
+        /// mail addresses are kept.
         #[serde(deserialize_with = "logs::clients")]
         pub sources: u32 = 16_384;
         /// The time zone of logs that name none, such as "Europe/Berlin". Unset: that of this machine.

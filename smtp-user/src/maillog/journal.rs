@@ -3,7 +3,8 @@
 //! Contract: entries of the facility mail are handed over once and in order, each with its cursor; whoever keeps the
 //! cursor together with what came of them loses and repeats none over a restart, as long as the journal itself keeps
 //! them. A line of `journalctl` has at most [`LIMIT`] octets, and a longer one is dropped and counted. A message that
-//! is no UTF-8 is taken as the octets that it is; one that journalctl does not show, being too large, is counted.
+//! is no UTF-8 is taken as the octets that it is; one of more than [`LINE_LIMIT`] octets, or one that journalctl does
+//! not show, being too large, is counted and not handed over.
 //! `journalctl` is ended with the reader.
 #![forbid(unsafe_code)]
 
@@ -15,9 +16,10 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
 use super::follow::replace;
+use super::line::LINE_LIMIT;
 use crate::failure::{Failure, Kind};
 
-/// Longest line in JSON: a message of 4 KiB as an array of octets, with its other fields.
+/// Longest line in JSON: a message of [`LINE_LIMIT`] octets, each escaped in six, with its other fields.
 const LIMIT: usize = 64 * 1024;
 /// Longest cursor that is kept; those of systemd have 150 octets.
 const CURSOR_LIMIT: usize = 1024;
@@ -99,6 +101,9 @@ fn parse(line: &[u8]) -> Option<Line> {
     else {
         return Some(Line::Hidden(written.cursor));
     };
+    if message.len() > LINE_LIMIT {
+        return Some(Line::Hidden(written.cursor));
+    }
     Some(Line::Entry(Entry {
         time: microseconds.div_euclid(1_000_000),
         host: written.host.and_then(Text::into_string).unwrap_or_default(),
@@ -113,7 +118,7 @@ fn parse(line: &[u8]) -> Option<Line> {
 pub struct JournalCounts {
     /// Entries that were handed over.
     pub entries: u64,
-    /// Entries whose message is too large to be shown, or given more than once.
+    /// Entries whose message is too large, or given more than once.
     pub hidden: u64,
     /// Lines that are too long, or no entry.
     pub unread: u64,
@@ -322,7 +327,11 @@ mod tests {
     fn a_message_may_be_octets_or_hidden() {
         let octets = ENTRY.replace("\"4ABCDE12345: removed\"", "[65,255,27]");
         assert_eq!(entry(&octets).message, [65, 255, 27]);
-        for message in ["null", "[\"one\",\"two\"]"] {
+        let longest = "x".repeat(LINE_LIMIT);
+        let line = ENTRY.replace("4ABCDE12345: removed", &longest);
+        assert_eq!(entry(&line).message, longest.as_bytes());
+        let longer = format!("\"{longest}x\"");
+        for message in ["null", "[\"one\",\"two\"]", &longer] {
             let line = ENTRY.replace("\"4ABCDE12345: removed\"", message);
             assert!(
                 matches!(parse(line.as_bytes()), Some(Line::Hidden(_))),

@@ -16,9 +16,9 @@ mod tail;
 mod tests;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -77,15 +77,19 @@ impl Follower {
             }
             return Ok(follower);
         };
-        if let Some(position) = &saved.retired
-            && let Some(file) = siblings::find(path, position)?
-        {
-            let tail = Tail::at(file, position.offset, position.dropping)?;
-            follower.retired = Some((tail, Instant::now()));
-        }
-        match &saved.current {
-            Some(position) => follower.resume(position)?,
-            None => follower.current = follower.fresh()?,
+        match (&saved.current, &saved.retired) {
+            (Some(current), retired) => {
+                if let Some(position) = retired
+                    && let Some((file, _)) = siblings::find(path, position)?
+                {
+                    let tail = Tail::at(file, position.offset, position.dropping)?;
+                    follower.retired = Some((tail, Instant::now()));
+                }
+                follower.resume(current)?;
+            }
+            // There was no log yet after the last rotation; by now it may be one of several.
+            (None, Some(retired)) => follower.from_copy(retired)?,
+            (None, None) => follower.current = follower.fresh()?,
         }
         Ok(follower)
     }
@@ -139,7 +143,8 @@ impl Follower {
             match tail.step(&mut chunk, line)? {
                 Step::More(count) if !spend(count) => return Ok(true),
                 Step::More(_) => {}
-                Step::End | Step::Changed => {
+                end @ (Step::End | Step::Changed) => {
+                    self.counts.gaps += u64::from(matches!(end, Step::Changed));
                     let Some(tail) = self.behind.pop_front() else {
                         break;
                     };
@@ -172,23 +177,18 @@ impl Follower {
         let Some(next) = open(&self.path)? else {
             return Ok(false);
         };
-        let metadata = next.metadata()?;
-        let Some(tail) = self
-            .current
-            .take_if(|tail| !tail.is(metadata.dev(), metadata.ino()))
-        else {
+        let next = Tail::at(next, 0, false)?;
+        let Some(tail) = self.current.take_if(|tail| !tail.is(&next)) else {
             return Ok(false);
         };
         self.counts.renamed += 1;
         self.end_retired(line);
         // More than one rotation since the last look: files in between are read whole.
-        let position = tail.position();
-        self.behind = siblings::after(&self.path, &position)?
-            .into_iter()
-            .map(|file| Tail::at(file, 0, false))
-            .collect::<io::Result<_>>()?;
+        if let Some((_, after)) = siblings::find(&self.path, &tail.position())? {
+            self.fall_behind(after, Some(&next))?;
+        }
         self.retired = Some((tail, Instant::now()));
-        self.current = Some(Tail::at(next, 0, false)?);
+        self.current = Some(next);
         Ok(true)
     }
 
@@ -222,19 +222,30 @@ impl Follower {
 
     /// Reads the rest of the file that holds a position, those that came after it, and then the log from its beginning.
     fn from_copy(&mut self, position: &Position) -> io::Result<()> {
+        // Before its siblings are looked for: rotated in between, it is one of them.
+        let current = self.fresh()?;
         match siblings::find(&self.path, position)? {
-            Some(file) => {
+            Some((file, after)) => {
                 let tail = Tail::at(file, position.offset, position.dropping)?;
                 self.behind.push_back(tail);
-                for file in siblings::after(&self.path, position)? {
-                    self.behind.push_back(Tail::at(file, 0, false)?);
-                }
+                self.fall_behind(after, current.as_ref())?;
             }
             // Of a file of which nothing was read yet nothing is missed.
             None if position.offset == 0 => {}
             None => self.counts.gaps += 1,
         }
-        self.current = self.fresh()?;
+        self.current = current;
+        Ok(())
+    }
+
+    /// Reads these files first, but for the one that is the log itself.
+    fn fall_behind(&mut self, files: Vec<File>, log: Option<&Tail>) -> io::Result<()> {
+        for file in files {
+            let tail = Tail::at(file, 0, false)?;
+            if !log.is_some_and(|log| log.is(&tail)) {
+                self.behind.push_back(tail);
+            }
+        }
         Ok(())
     }
 
@@ -246,12 +257,20 @@ impl Follower {
     }
 }
 
+/// Opens a file to read. What is none is refused, and not waited for as a pipe without a writer would be.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        let text = "it is no regular file, and nothing else can be followed";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
+    Ok(Some(file))
 }
 
 fn last_octet(file: &File, size: u64) -> io::Result<Option<u8>> {

@@ -1,6 +1,6 @@
 //! The files that a log was before: beside it, with its name and a number or a date behind it.
 //!
-//! Contract: at most [`MOST`] of them are looked at, the newest ones. Compressed ones are not: they are not read.
+//! Contract: at most [`MOST`] of them are looked at, the newest ones. What is compressed, or no file, is not.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
@@ -37,12 +37,9 @@ fn all(log: &Path) -> io::Result<Vec<File>> {
         if !is_rotated(behind) {
             continue;
         }
-        // It may be gone by now.
-        if let Ok(file) = File::open(entry.path())
-            && let Ok(metadata) = file.metadata()
-            && metadata.is_file()
-        {
-            found.push((metadata.modified()?, file));
+        // It may be gone by now, or be nothing to read.
+        if let Ok(Some(file)) = super::open(&entry.path()) {
+            found.push((file.metadata()?.modified()?, file));
             if found.len() > MOST {
                 found.sort_by_key(|(changed, _)| *changed);
                 found.remove(0);
@@ -59,17 +56,9 @@ fn is_rotated(behind: &[u8]) -> bool {
         if !rest.is_empty() && rest.iter().all(|octet| octet.is_ascii_digit() || *octet == b'-'))
 }
 
-/// The file that holds a position: the same one by another name, or a copy of it.
-pub fn find(log: &Path, position: &Position) -> io::Result<Option<File>> {
-    Ok(split(log, position)?.map(|(file, _)| file))
-}
-
-/// The files that came after the one that holds a position, the oldest first; none if that is not there.
-pub fn after(log: &Path, position: &Position) -> io::Result<Vec<File>> {
-    Ok(split(log, position)?.map_or_else(Vec::new, |(_, after)| after))
-}
-
-fn split(log: &Path, position: &Position) -> io::Result<Option<(File, Vec<File>)>> {
+/// The file that holds a position, the same one by another name or a copy of it, and those that came after it, the
+/// oldest first.
+pub fn find(log: &Path, position: &Position) -> io::Result<Option<(File, Vec<File>)>> {
     let mut files = all(log)?;
     let mut found = None;
     for (at, file) in files.iter().enumerate() {

@@ -96,9 +96,9 @@ impl Tail {
         }
     }
 
-    /// Whether it is this file.
-    pub const fn is(&self, device: u64, inode: u64) -> bool {
-        self.device == device && self.inode == inode
+    /// Whether it is the same file.
+    pub const fn is(&self, other: &Self) -> bool {
+        self.device == other.device && self.inode == other.inode
     }
 
     /// Hands over what has no end.

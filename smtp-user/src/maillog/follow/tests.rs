@@ -304,6 +304,71 @@ fn a_stop_in_the_middle_of_old_files_goes_on_there() {
 }
 
 #[test]
+fn a_log_that_comes_back_while_nobody_looks_is_not_missed() {
+    let mut scene = Scene::new();
+    scene.write(3);
+    scene.poll();
+    scene.stop();
+    wait();
+    scene.rename();
+    // Stopped between the rename and the new file.
+    scene.start();
+    scene.poll();
+    scene.stop();
+    for _ in 0..2 {
+        scene.write(2);
+        wait();
+        scene.rename();
+    }
+    scene.write(2);
+    scene.start();
+    scene.poll();
+    scene.assert_all();
+}
+
+#[test]
+fn a_rotation_in_the_middle_of_a_look_repeats_nothing() {
+    for restart in [false, true] {
+        let mut scene = Scene::new();
+        scene.write(3);
+        scene.poll();
+        if restart {
+            scene.stop();
+        }
+        scene.write(2);
+        wait();
+        scene.rename();
+        scene.write(2);
+        // The log is open by its name already when it gets another one.
+        fs::hard_link(scene.log(), scene.path("mail.log.0")).expect("linked");
+        if restart {
+            scene.start();
+        }
+        scene.poll();
+        scene.assert_all();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let mut scene = Scene::new();
+    let pipe = |path: &Path| {
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(path, mode).expect("a pipe");
+    };
+    pipe(&scene.path("mail.log.9"));
+    scene.write(3);
+    scene.rename();
+    scene.write(1);
+    scene.poll();
+    scene.assert_all();
+    fs::remove_file(scene.log()).expect("removed");
+    pipe(&scene.log());
+    let error = Follower::open(&scene.log(), None).expect_err("a pipe");
+    assert!(error.to_string().contains("no regular file"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_found_is_a_gap() {
     let mut scene = Scene::new();
     scene.write(3);
