@@ -231,8 +231,8 @@ section! {
 }
 
 section! {
-    /// Logs of mail servers as evidence: who sent how many messages, and what was refused. Off until a file
-    /// or the journal is named.
+    /// Logs of mail servers as evidence: who sent how many messages, and what was refused. Off until
+    /// a file or the journal is named.
     pub struct Maillog {
         /// Log files of sendmail, Postfix or Exim, as absolute paths, for example ["/var/log/mail.log"].
         /// They are followed through their rotations.
@@ -242,8 +242,8 @@ section! {
         pub journal: bool = false;
         /// How much of the mail addresses of people is kept: "none", "domain" or "full".
         pub addresses: KeptAddresses = KeptAddresses::None;
-        /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each, or at most
-        /// 3 KiB where mail addresses are kept. The first one gives way to one more.
+        /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each, or
+        /// at most 3 KiB where mail addresses are kept. The first one gives way to one more.
         #[serde(deserialize_with = "logs::queue_ids")]
         pub queue_ids: u32 = 100_000;
         /// How long further lines of a message are waited for.
