@@ -202,7 +202,8 @@ mod tests {
         let mut routes = Routes::new(MOST_ROUTES);
         for i in 0..500_000_u32 {
             // Every /24 from 1.0.0.0 on, in an order of its own.
-            let network = (1 << 24) + (i.wrapping_mul(48_271) % 500_000) * 256;
+            let number = (u64::from(i) * 48_271 % 500_000) as u32;
+            let network = (1 << 24) + number * 256;
             let net = Ipv4Net::new(Ipv4Addr::from(network), 24).expect("a length");
             routes
                 .add(net.into(), 0, hop(&format!("192.0.2.{}", i % 200)))
