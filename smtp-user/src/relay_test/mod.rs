@@ -13,20 +13,24 @@ mod limits;
 mod message;
 mod pattern;
 mod reply;
+mod reports;
 mod settings;
 mod socket;
 mod target;
 mod transcript;
 
+use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use serde_json::Value;
 
 use self::conversation::{Findings, Plan};
 use self::ledger::Ledger;
@@ -79,7 +83,8 @@ pub fn run(options: &Options) -> Result<RelayTest, Failure> {
     let message = settings.data.then(message).transpose()?;
     let now = SystemTime::now();
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let _permit = Ledger::open(&settings.state)?.begin(target.address(), seconds)?;
+    let ledger = Ledger::open(&settings.state)?;
+    let _permit = ledger.begin(target.address(), seconds)?;
     tracing::info!(%target, recipient = %recipient, data = settings.data, "a relay test begins");
     let begun = Instant::now();
     let token = message.as_ref().map(|message| message.token.clone());
@@ -137,7 +142,7 @@ pub fn run(options: &Options) -> Result<RelayTest, Failure> {
         commands,
         "the relay test is over"
     );
-    Ok(RelayTest {
+    let test = RelayTest {
         schema: SCHEMA,
         target: target.address(),
         port: PORT,
@@ -157,7 +162,41 @@ pub fn run(options: &Options) -> Result<RelayTest, Failure> {
         octets,
         patterns,
         transcript,
-    })
+    };
+    let kept = serde_json::to_vec(&test)
+        .map_err(io::Error::from)
+        .and_then(|json| ledger.keep(target.address(), &json));
+    if let Err(error) = kept {
+        tracing::warn!(%target, %error, "the report of the relay test cannot be kept in relay_test.state");
+    }
+    Ok(test)
+}
+
+/// The report of the last test of a host, as JSON, if one is kept in this folder (`relay_test.state`).
+///
+/// # Errors
+///
+/// It cannot be read, or is none.
+pub fn last_report(state: &Path, host: IpAddr) -> Result<Option<Value>, Failure> {
+    let failed = |kind, error: &dyn fmt::Display| {
+        Failure::new(
+            kind,
+            format!(
+                "cannot read the report of the relay test of {host} in {} (relay_test.state): {error}; test the \
+                 host anew, or do without",
+                reports::folder(state).display()
+            ),
+        )
+    };
+    let json = reports::last(state, host).map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => Kind::NoPermission,
+            _ => Kind::Failed,
+        };
+        failed(kind, &error)
+    })?;
+    json.map(|json| serde_json::from_slice(&json).map_err(|error| failed(Kind::Failed, &error)))
+        .transpose()
 }
 
 /// A pattern, for documentation.
