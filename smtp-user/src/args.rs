@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod evidence;
 mod logs;
 mod manual;
 mod owner;
@@ -27,6 +28,7 @@ use crate::report::check;
 use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
+pub use self::evidence::EvidenceArgs;
 pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
 pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
@@ -119,6 +121,8 @@ pub enum Command {
     Host(HostArgs),
     /// Why a host is flagged, or why not: every rule with its figures
     Why(WhyArgs),
+    /// Put what is known of a flagged host into a folder that can be handed on
+    Evidence(EvidenceArgs),
     /// List verdicts
     Verdicts(VerdictsArgs),
     /// Say what has become of a verdict

@@ -1,6 +1,6 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> agent, replay, mail_report, reading, whose, doctor -> serve, client, relay_test ->
+//! Arrows go one way: `main -> evidence -> agent, replay, mail_report, reading, whose, doctor -> serve, client, relay_test ->
 //! archive -> report -> meter, history, store, detect, owner, maillog -> connections, source_list -> model ->
 //! smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
@@ -23,6 +23,7 @@ pub mod crash;
 pub mod detect;
 pub mod distribution;
 pub mod doctor;
+pub mod evidence;
 pub mod failure;
 pub mod history;
 pub mod journal;

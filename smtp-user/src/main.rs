@@ -13,7 +13,9 @@ use smtp_user::args::{
     self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
 };
 use smtp_user::failure::Failure;
-use smtp_user::{agent, config, doctor, journal, mail_report, meter, reading, replay, top, whose};
+use smtp_user::{
+    agent, config, doctor, evidence, journal, mail_report, meter, reading, replay, top, whose,
+};
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -68,6 +70,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             let (place, address, output) = args.options()?;
             print(&reading::why(&place, address, output)?)?;
         }
+        Command::Evidence(args) => print(&evidence::run(&args.options()?)?)?,
         Command::Verdicts(args) => {
             let (place, wanted, output) = args.options()?;
             print(&reading::verdicts(&place, wanted, output)?)?;
