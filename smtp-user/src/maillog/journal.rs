@@ -62,7 +62,7 @@ struct Written {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {
-    Text(String),
+    Plain(String),
     Octets(Vec<u8>),
     Several(#[expect(dead_code, reason = "which of them was meant, nobody knows")] Vec<String>),
 }
@@ -70,7 +70,7 @@ enum Text {
 impl Text {
     fn into_octets(self) -> Option<Vec<u8>> {
         match self {
-            Self::Text(text) => Some(text.into_bytes()),
+            Self::Plain(text) => Some(text.into_bytes()),
             Self::Octets(octets) => Some(octets),
             // Which of them the server meant, nobody knows.
             Self::Several(_) => None,

@@ -88,7 +88,7 @@ impl Follower {
                 follower.resume(current)?;
             }
             // There was no log yet after the last rotation; by now it may be one of several.
-            (None, Some(retired)) => follower.from_copy(retired)?,
+            (None, Some(retired)) => follower.go_on_in_copy(retired)?,
             (None, None) => follower.current = follower.fresh()?,
         }
         Ok(follower)
@@ -106,7 +106,7 @@ impl Follower {
     pub fn counts(&self) -> FollowCounts {
         let tails = self.behind.iter().chain(&self.current);
         let retired = self.retired.iter().map(|(tail, _)| tail);
-        let dropping = tails.chain(retired).map(|tail| tail.dropped());
+        let dropping = tails.chain(retired).map(Tail::dropped);
         FollowCounts {
             dropped: self.counts.dropped + dropping.sum::<u64>(),
             ..self.counts
@@ -206,7 +206,7 @@ impl Follower {
             return Ok(());
         };
         self.counts.dropped += tail.dropped();
-        self.from_copy(&tail.position())
+        self.go_on_in_copy(&tail.position())
     }
 
     /// Goes on at a position of an earlier life.
@@ -217,11 +217,11 @@ impl Follower {
             self.current = Some(Tail::at(file, position.offset, position.dropping)?);
             return Ok(());
         }
-        self.from_copy(position)
+        self.go_on_in_copy(position)
     }
 
     /// Reads the rest of the file that holds a position, those that came after it, and then the log from its beginning.
-    fn from_copy(&mut self, position: &Position) -> io::Result<()> {
+    fn go_on_in_copy(&mut self, position: &Position) -> io::Result<()> {
         // Before its siblings are looked for: rotated in between, it is one of them.
         let current = self.fresh()?;
         match siblings::find(&self.path, position)? {
