@@ -4,6 +4,8 @@
 //! `tests/tests/targets.rs` tries them on a stable compiler. [`Target::seeds`] are good cases to begin
 //! with.
 
+pub mod maillog;
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::net::IpAddr;
@@ -36,7 +38,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target {
         name: "frames",
         try_case: frames,
@@ -56,6 +58,11 @@ pub const TARGETS: [Target; 4] = [
         name: "pins",
         try_case: pins,
         seeds: pin_seeds,
+    },
+    Target {
+        name: "maillog",
+        try_case: maillog::try_case,
+        seeds: maillog::seeds,
     },
 ];
 

@@ -147,6 +147,11 @@ fn any_memory_can_be_read_as_pinned_maps() {
 }
 
 #[test]
+fn any_octets_are_a_mail_log_that_blames_nobody_else() {
+    try_target("maillog");
+}
+
+#[test]
 fn every_target_is_tried_here_and_there() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
     let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).expect("the manifest of fuzz/");
