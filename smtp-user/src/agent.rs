@@ -10,7 +10,8 @@
 //!
 //! Everything that needs privilege comes first, on two threads: the port is taken here, the program is
 //! attached on the meter's thread, and then both give up what they may do, see `confining`. All other
-//! threads, what serves, what tells of verdicts and what reads and writes the store, begin after that.
+//! threads, what serves, what tells of verdicts, what follows mail logs and what reads and writes the store, begin
+//! after that.
 //!
 //! SIGHUP reads the configuration anew, see `reload`: all of it comes into force that can, or nothing.
 
@@ -37,6 +38,7 @@ use self::reload::Reloading;
 use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
+use crate::maillog::watch::Watch;
 use crate::meter::xdp;
 use crate::model::PointState;
 use crate::privilege::Confinement;
@@ -188,6 +190,11 @@ async fn agent(
         }
     };
     log_start(&config, &started);
+    // Beside counting, and never in its way.
+    let logs = Watch::start(&config.maillog).unwrap_or_else(|error| {
+        tracing::error!("mail logs are not followed: cannot start a thread: {error}");
+        None
+    });
 
     let mut recorder = Recorder::new(&config, started, alerts);
     let (snapshot_sender, snapshots) = watch::channel(Arc::new(recorder.snapshot()));
@@ -258,6 +265,9 @@ async fn agent(
         Some(result) => result,
         None => server.await,
     };
+    if let Some(logs) = logs {
+        logs.end();
+    }
     let tally = recorder.history.account();
     tracing::info!(
         drains = recorder.drains,

@@ -232,14 +232,12 @@ section! {
 
 section! {
     /// Logs of mail servers as evidence: who sent how many messages, and what was refused. Off until
-    /// a file or the journal is named.
+    /// a file is named.
     pub struct Maillog {
         /// Log files of sendmail, Postfix or Exim, as absolute paths, for example ["/var/log/mail.log"].
         /// They are followed through their rotations.
         #[serde(deserialize_with = "logs::files")]
         pub files: Vec<PathBuf> = Vec::new();
-        /// Whether the entries of the facility mail in the journal of systemd are read.
-        pub journal: bool = false;
         /// How much of the mail addresses of people is kept: "none", "domain" or "full".
         pub addresses: KeptAddresses = KeptAddresses::None;
         /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each, or
@@ -255,7 +253,7 @@ section! {
         /// The time zone of logs that name none, such as "Europe/Berlin". Unset: that of this machine.
         #[serde(deserialize_with = "logs::time_zone")]
         pub time_zone: Option<String> = None;
-        /// Directory for how far each log was read: an absolute path.
+        /// Directory for what is known from the logs and how far each was read: an absolute path.
         #[serde(deserialize_with = "logs::state")]
         pub state: PathBuf = PathBuf::from(DEFAULT_MAILLOG_STATE);
     }

@@ -1,4 +1,5 @@
-//! `smtpflow maillog`: what log files say of each client, once and to the end.
+//! `smtpflow maillog`: what log files say of each client, once and to the end, or what the agent knows from those that
+//! it follows.
 //!
 //! Contract: files are read in the order in which they are named, each line once; what is printed is the same
 //! whatever they hold, and nothing in it can end a line of it or drive a terminal. A year that a file does not tell is
@@ -6,17 +7,21 @@
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
+use crate::maillog::books::Books;
+use crate::maillog::journal::{Journal, JournalCounts};
 use crate::maillog::line::Lines;
 use crate::maillog::{Figures, Joined, Limits, LineCounts, Message, Reader, Reason};
 use crate::report::document::{Document, Form, Table, number, text};
@@ -31,6 +36,10 @@ const CHUNK: usize = 256 * 1024;
 pub struct Options {
     /// The files, the oldest first.
     pub files: Vec<PathBuf>,
+    /// The entries of the facility mail in the journal of systemd, in place of files.
+    pub journal: bool,
+    /// The folder of what the agent knows (`maillog.state`), in place of files.
+    pub followed: Option<PathBuf>,
     /// This client alone, with its latest messages.
     pub address: Option<IpAddr>,
     /// JSON, not text.
@@ -43,8 +52,67 @@ pub struct Options {
     pub zone: TimeZone,
 }
 
-/// Reads the files and makes the report.
+/// Reads the files, or what the agent knows, and makes the report.
 pub fn run(options: &Options) -> Result<String, Failure> {
+    let known = match &options.followed {
+        Some(folder) => of_agent(folder, options)?,
+        None if options.journal => of_journal(options)?,
+        None => of_files(options)?,
+    };
+    let report = Report::new(&known, options.address);
+    match options.json {
+        true => serde_json::to_string_pretty(&report)
+            .map(|text| text + "\n")
+            .map_err(|error| Failure::new(Kind::Failed, format!("cannot write JSON: {error}"))),
+        false => Ok(report.text(options)),
+    }
+}
+
+/// What a report is made from.
+struct Known {
+    lines: LineCounts,
+    too_long: u64,
+    /// Times at which lines were lost, as the file that held them was gone.
+    gaps: u64,
+    joined: Joined,
+    untracked: u64,
+    clients: BTreeMap<IpAddr, Figures>,
+}
+
+fn of_agent(folder: &Path, options: &Options) -> Result<Known, Failure> {
+    let now = Timestamp::now().as_second();
+    let books = Books::load(folder, options.zone.clone(), now, options.limits);
+    let books = books.map_err(|error| {
+        let denied = |cause: &(dyn std::error::Error + 'static)| {
+            let error = cause.downcast_ref::<std::io::Error>();
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        let kind = match error.chain().any(denied) {
+            true => Kind::NoPermission,
+            false => Kind::Failed,
+        };
+        Failure::new(kind, format!("{error:#}"))
+    })?;
+    let books = books.ok_or_else(|| {
+        let text = format!(
+            "the agent has kept nothing from mail logs in {} yet: name logs in maillog.files and start it, or name \
+             files here",
+            folder.display()
+        );
+        Failure::new(Kind::Unavailable, text)
+    })?;
+    let followed = books.follow_counts();
+    Ok(Known {
+        lines: books.counts(),
+        too_long: followed.dropped,
+        gaps: followed.gaps,
+        joined: books.joined(),
+        untracked: books.untracked(),
+        clients: books.clients(),
+    })
+}
+
+fn of_files(options: &Options) -> Result<Known, Failure> {
     let mut reader = Reader::new(options.zone.clone(), 0, options.limits);
     let mut dropped = 0;
     for path in &options.files {
@@ -82,13 +150,33 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         lines.finish(|line| reader.line(line));
         dropped += lines.dropped();
     }
+    Ok(known(reader, dropped))
+}
+
+fn of_journal(options: &Options) -> Result<Known, Failure> {
+    let mut reader = Reader::new(options.zone.clone(), 0, options.limits);
+    let mut journal = Journal::start()?;
+    while let Some(entry) = journal
+        .next_entry()
+        .context("cannot read what journalctl says")?
+    {
+        reader.entry(&entry);
+    }
+    let JournalCounts { hidden, unread, .. } = journal.counts();
+    journal.end()?;
+    Ok(known(reader, hidden + unread))
+}
+
+/// What a reader has come to know at the end.
+fn known(mut reader: Reader, too_long: u64) -> Known {
     reader.finish();
-    let report = Report::new(&reader, dropped, options.address);
-    match options.json {
-        true => serde_json::to_string_pretty(&report)
-            .map(|text| text + "\n")
-            .map_err(|error| Failure::new(Kind::Failed, format!("cannot write JSON: {error}"))),
-        false => Ok(report.text(options)),
+    Known {
+        lines: reader.counts(),
+        too_long,
+        gaps: 0,
+        joined: reader.joiner().joined(),
+        untracked: reader.joiner().clients().untracked(),
+        clients: reader.turn().into_map(),
     }
 }
 
@@ -96,8 +184,10 @@ pub fn run(options: &Options) -> Result<String, Failure> {
 struct Report<'a> {
     schema: u32,
     lines: LineCounts,
-    /// Lines of more octets than are read.
+    /// Lines of more octets than are read, and entries of the journal that cannot be read.
     too_long: u64,
+    /// Times at which the agent lost lines, as the file that held them was gone.
+    gaps: u64,
     joined: Joined,
     /// Lines about clients that there was no place for.
     untracked: u64,
@@ -175,9 +265,9 @@ fn time(seconds: i64) -> String {
 }
 
 impl<'a> Report<'a> {
-    fn new(reader: &'a Reader, too_long: u64, address: Option<IpAddr>) -> Self {
-        let clients = reader.joiner().clients();
-        let mut rows: Vec<_> = clients
+    fn new(known: &'a Known, address: Option<IpAddr>) -> Self {
+        let mut rows: Vec<_> = known
+            .clients
             .iter()
             .filter(|(addr, _)| address.is_none_or(|wanted| wanted.to_canonical() == **addr))
             .map(|(addr, figures)| Row::new(*addr, figures))
@@ -185,10 +275,11 @@ impl<'a> Report<'a> {
         rows.sort_by_key(|row| (Reverse(row.messages + row.rejected), row.addr));
         Self {
             schema: SCHEMA,
-            lines: reader.counts(),
-            too_long,
-            joined: reader.joiner().joined(),
-            untracked: clients.untracked(),
+            lines: known.lines,
+            too_long: known.too_long,
+            gaps: known.gaps,
+            joined: known.joined,
+            untracked: known.untracked,
             clients: rows,
         }
     }
@@ -214,6 +305,12 @@ impl<'a> Report<'a> {
                 self.joined.without_client
             ),
         ];
+        if self.gaps > 0 {
+            notes.push(format!(
+                "lines are missing: {} times the file that held them was gone or compressed",
+                self.gaps
+            ));
+        }
         if self.too_long + self.untracked + self.joined.evicted + self.joined.expired > 0 {
             notes.push(format!(
                 "not all was told apart: {} lines too long, {} lines of clients beyond the limit, {} messages that \

@@ -1,5 +1,6 @@
 //! Mail logs of a real Postfix: what `smtpflow maillog` says of each client is what that client did, and a
-//! follower loses and repeats no line while the log is rotated under a server that writes to it.
+//! follower loses and repeats no line while the log is rotated under a server that writes to it. The agent
+//! follows it as well, is killed and started again, and has each message once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use smtp_user::maillog::follow::{Follower, Saved};
-use xtask::command::finish;
-use xtask::lab::{Lab, Messages, Postfix, REFUSED, Topology, smtpflow_binary};
+use xtask::command::{finish, poll_until};
+use xtask::lab::{AgentOptions, Lab, Messages, Postfix, REFUSED, Topology, smtpflow_binary};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -185,7 +187,6 @@ fn a_rotation_under_a_server_that_writes_loses_and_repeats_nothing() {
     scene.lab.add_client("bot").expect("a client");
     let log = scene.postfix.log_path();
     let rotated = log.with_file_name("maillog.1");
-    let state = scene.lab.folder().join("position.json");
     let config = scene.postfix.config().display().to_string();
 
     let before = lines(&[log.to_owned()]).len();
@@ -210,7 +211,7 @@ fn a_rotation_under_a_server_that_writes_loses_and_repeats_nothing() {
     scene.send("bot", 50, true);
     read(&mut follower);
     // And a restart in the middle.
-    follower.saved().save(&state).expect("saved");
+    let saved = serde_json::to_string(&follower.saved()).expect("JSON");
     scene.send("bot", 50, false);
     let all = || {
         [&rotated, log]
@@ -218,8 +219,8 @@ fn a_rotation_under_a_server_that_writes_loses_and_repeats_nothing() {
             .concat()
     };
     wait_removed(&all, 200);
-    let saved = Saved::load(&state).expect("a position");
-    let mut follower = Follower::open(log, saved.as_ref()).expect("a follower");
+    let saved: Saved = serde_json::from_str(&saved).expect("a position");
+    let mut follower = Follower::open(log, Some(&saved)).expect("a follower");
     read(&mut follower);
 
     let written = lines(&[rotated, log.to_owned()]);
@@ -234,4 +235,160 @@ fn a_rotation_under_a_server_that_writes_loses_and_repeats_nothing() {
     assert_eq!(count(&found), count(&written[before..]));
     assert_eq!(follower.counts().gaps, 0);
     assert!(log.exists(), "postfix wrote no new log");
+}
+
+/// A journald of its own in a mount namespace of its own; it touches nothing of the machine's. What is behind the
+/// script is run in there.
+const JOURNAL: &str = r#"
+set -eu
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+[ ! -d /var/log/journal ] || mount -t tmpfs tmpfs /var/log/journal
+mkdir -p /run/systemd/journald.conf.d
+printf '[Journal]\nStorage=volatile\nAudit=no\nReadKMsg=no\nForwardToWall=no\nRateLimitBurst=0\n' \
+    > /run/systemd/journald.conf.d/test.conf
+/lib/systemd/systemd-journald &
+journald=$!
+trap 'kill $journald; wait $journald || true' EXIT
+tries=0
+while [ ! -S /run/systemd/journal/dev-log ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 200 ]
+    sleep 0.05
+done
+say() {
+    logger --socket /run/systemd/journal/dev-log --size 20000 --priority "$1" --tag "$2" -- "$3"
+}
+say mail.info postfix/smtpd '4ABCDEF123: client=x[192.0.2.7]'
+say mail.info postfix/qmgr '4ABCDEF123: from=<ann@client.example>, size=2345, nrcpt=1 (queue active)'
+say mail.info postfix/smtp '4ABCDEF123: to=<bob@other.example>, relay=none, delay=1, delays=1/0/0/0, dsn=2.0.0, status=sent (ok)'
+say mail.info postfix/qmgr '4ABCDEF123: removed'
+escape=$(printf '\033\377')
+say mail.info postfix/smtpd "NOQUEUE: reject: RCPT from unknown[192.0.2.8]: 554 no $escape; from=<a@b> to=<x@y> proto=SMTP helo=<h>"
+long=$(printf '%8192s' '' | tr ' ' x)
+say mail.info postfix/smtpd "NOQUEUE: reject: RCPT from unknown[192.0.2.9]: 554 no; from=<$long"
+long=$(printf '%5000s' '' | tr ' ' x)
+say mail.info postfix/smtpd "NOQUEUE: reject: RCPT from unknown[192.0.2.10]: 554 no; from=<$long"
+# Another facility is none of mail servers.
+say user.info postfix/smtpd 'NOQUEUE: reject: RCPT from unknown[192.0.2.11]: 554 no; from=<'
+journalctl --sync
+"$@"
+"#;
+
+#[test]
+fn the_journal_is_read_as_files_are() {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", JOURNAL, "sh"])
+        .arg(smtpflow_binary().expect("the program is built"))
+        .args(["maillog", "--journal", "--addresses=domain", "--json"]);
+    let finished = finish(&mut command, LIMIT).expect("it ends");
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let report: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let rows = report["clients"].as_array().expect("clients");
+    let mut addresses: Vec<_> = rows.iter().map(|row| row["addr"].clone()).collect();
+    addresses.sort_by_key(Value::to_string);
+    assert_eq!(
+        addresses,
+        ["192.0.2.10", "192.0.2.7", "192.0.2.8"],
+        "{report:#}"
+    );
+    let found = client(&report, IpAddr::from([192, 0, 2, 7]));
+    for (field, value) in [
+        ("messages", 1),
+        ("recipients", 1),
+        ("bytes", 2345),
+        ("sent", 1),
+    ] {
+        assert_eq!(found[field], value, "{field} of {found:#}");
+    }
+    assert_eq!(found["latest"][0]["sender"], "client.example");
+    for last in [8, 10] {
+        let found = client(&report, IpAddr::from([192, 0, 2, last]));
+        assert_eq!(found["rejected"], 1, "{found:#}");
+    }
+    assert_eq!(report["too_long"], 1, "{report:#}");
+}
+
+#[test]
+fn the_agent_has_each_message_once_however_it_ends() {
+    let scene = Scene::new("sfmlogag");
+    let lab = &scene.lab;
+    let bot = lab.add_client("bot").expect("a client");
+    let log = scene.postfix.log_path();
+    let rotated = log.with_file_name("maillog.1");
+    let state = lab.folder().join("known");
+    let file = lab.folder().join("smtpflow.toml");
+    let text = format!(
+        "[maillog]\nfiles = [{:?}, \"/var/log/no-such-log-of-a-test\"]\naddresses = \"domain\"\nstate = {:?}\n",
+        log.display().to_string(),
+        state.display().to_string()
+    );
+    fs::write(&file, text).expect("written");
+    let config = file.display().to_string();
+    let mut options = AgentOptions::new(lab).expect("options");
+    options.extra = vec!["--config".to_owned(), config.clone()];
+
+    let known = || {
+        let report = json(&[], &["--followed", "--config", &config]);
+        let clients = report["clients"].as_array().expect("clients");
+        let found = clients.iter().find(|row| row["addr"] == bot.v4.to_string());
+        let number = |name: &str| found.map_or(0, |row| row[name].as_u64().expect("a number"));
+        (number("messages"), number("sent"), report)
+    };
+    let wait_for = |count: u64| {
+        let mut last = Value::Null;
+        let met = poll_until(LIMIT, || {
+            let (messages, sent, report) = known();
+            last = report;
+            (messages, sent) == (count, count)
+        });
+        assert!(met, "expected {count} messages: {last:#}");
+    };
+    // What was there before anybody asked is none of it.
+    scene.send("bot", 5, false);
+    wait_removed(&|| scene.postfix.log_text(), 5);
+    let mut agent = lab.agent(&options).expect("an agent");
+    agent.wait_ready(LIMIT).expect("ready");
+    assert!(
+        poll_until(LIMIT, || state.join("books.json").exists()),
+        "{}",
+        agent.process().log_text()
+    );
+
+    // Killed while it reads, between what it read and what it has kept.
+    scene.send("bot", 20, false);
+    agent
+        .process()
+        .stop(Signal::SIGKILL, LIMIT)
+        .expect("killed");
+    // A rotation while nobody looks, and one while the server still writes to the old file.
+    scene.send("bot", 20, false);
+    fs::rename(log, &rotated).expect("renamed");
+    let mut agent = lab.agent(&options).expect("an agent");
+    agent.wait_ready(LIMIT).expect("ready");
+    scene.send("bot", 20, true);
+    let postfix = scene.postfix.config().display().to_string();
+    lab.run("servers", "postfix", &["-c", &postfix, "reload"], LIMIT)
+        .expect("a reload");
+    scene.send("bot", 20, true);
+    wait_for(80);
+    // At a good end all that was read is kept at once.
+    scene.send("bot", 20, false);
+    let all = || {
+        [&rotated, log]
+            .map(|file| fs::read_to_string(file).unwrap_or_default())
+            .concat()
+    };
+    wait_removed(&all, 105);
+    std::thread::sleep(Duration::from_secs(2));
+    let said = agent.process().log_text();
+    assert!(agent.stop().expect("ended").success(), "{said}");
+    let (messages, sent, report) = known();
+    assert_eq!((messages, sent), (100, 100), "{report:#}");
+    assert_eq!(report["gaps"], 0, "{report:#}");
+    let text = fs::read_to_string(state.join("books.json")).expect("the books");
+    assert!(!text.contains('@'), "a mail address is kept");
+    assert!(said.contains("following mail logs"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }

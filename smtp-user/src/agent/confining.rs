@@ -5,11 +5,13 @@
 //! are there.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Maillog};
 use crate::failure::Failure;
+use crate::maillog::watch;
 use crate::privilege::{Account, Confined, Confinement, Rules};
 use crate::secret;
 use crate::store::Store;
@@ -75,7 +77,30 @@ pub fn rules(config: &Config, file: Option<&Path>) -> Rules {
             rules.connect.push(DNS);
         }
     }
+    follow_logs(&config.maillog, &mut rules);
     rules
+}
+
+/// Logs of mail servers, in whose folders they are rotated, and the folder of what is known from them.
+fn follow_logs(maillog: &Maillog, rules: &mut Rules) {
+    if maillog.files.is_empty() {
+        return;
+    }
+    rules.write.push(maillog.state.clone());
+    for file in &maillog.files {
+        // One that is a link is rotated where it is.
+        let there = fs::canonicalize(file).unwrap_or_else(|_| file.clone());
+        for folder in [file, &there].into_iter().filter_map(|file| file.parent()) {
+            // All of it would be too much for one log.
+            if folder.parent().is_some() {
+                rules.read.push(folder.to_path_buf());
+            }
+        }
+    }
+    // Their times are local ones.
+    rules
+        .read
+        .extend(["/etc/localtime", "/usr/share/zoneinfo"].map(PathBuf::from));
 }
 
 /// Makes ready what every thread is to be held to; threads are held by [`Confinement::thread`].
@@ -84,6 +109,18 @@ pub(super) fn prepare(config: &Config, file: Option<&Path>) -> Result<Arc<Confin
     if config.store.enabled {
         let owner = account.as_ref().map(|account| (account.uid, account.gid));
         Store::provide_folder(&config.store.path, owner)?;
+    }
+    if !config.maillog.files.is_empty() {
+        let owner = account.as_ref().map(|account| (account.uid, account.gid));
+        let state = &config.maillog.state;
+        // Nothing is counted from logs, and so this ends nothing.
+        if let Err(error) = watch::provide_folder(state, owner) {
+            tracing::error!(
+                "cannot make the folder {} for what is known from mail logs: {error}; name another one \
+                 (maillog.state)",
+                state.display()
+            );
+        }
     }
     let rules = match config.agent.landlock {
         true => Some(rules(config, file).prepare()?),

@@ -57,6 +57,8 @@ impl EvidenceArgs {
         } else {
             Some(mail_report::Options {
                 files: self.maillog,
+                journal: false,
+                followed: None,
                 address: Some(self.address),
                 json: true,
                 top: 1,

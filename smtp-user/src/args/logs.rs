@@ -17,8 +17,14 @@ use crate::model::mail::KeptAddresses;
 #[derive(Debug, Args)]
 pub struct MaillogArgs {
     /// Log file of sendmail, Postfix or Exim, not compressed; several in their order, the oldest first
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present_any = ["journal", "followed"], value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The entries of the facility mail in the journal of systemd, as far as they are kept
+    #[arg(long, conflicts_with = "files")]
+    pub journal: bool,
+    /// What the agent knows from the logs that it follows (maillog.files), of yesterday and today
+    #[arg(long, conflicts_with_all = ["files", "journal"])]
+    pub followed: bool,
     /// This client alone, with its latest messages
     #[arg(long, value_name = "ADDR")]
     pub addr: Option<IpAddr>,
@@ -45,6 +51,8 @@ impl MaillogArgs {
     pub fn options(self) -> Result<mail_report::Options, Failure> {
         let Self {
             files,
+            journal,
+            followed,
             addr,
             addresses,
             time_zone,
@@ -60,12 +68,15 @@ impl MaillogArgs {
             Some(zone) => zone,
             None => maillog::zone(config.time_zone.as_deref())?,
         };
+        let limits = (&config).into();
         Ok(mail_report::Options {
             files,
+            journal,
+            followed: followed.then_some(config.state),
             address: addr,
             json,
             top,
-            limits: (&config).into(),
+            limits,
             zone,
         })
     }

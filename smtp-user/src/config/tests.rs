@@ -98,7 +98,6 @@ data = true
 state = "/srv/relay-test"
 [maillog]
 files = ["/var/log/mail.log", "/srv/exim/mainlog"]
-journal = true
 addresses = "domain"
 queue_ids = 5000
 keep_open = "12h"
@@ -662,7 +661,10 @@ fn valid() -> impl Strategy<Value = Config> {
                     ..relay_test::Settings::default()
                 },
                 maillog: Maillog {
-                    journal: enabled,
+                    addresses: match enabled {
+                        true => KeptAddresses::Full,
+                        false => KeptAddresses::None,
+                    },
                     ..Maillog::default()
                 },
                 detect,

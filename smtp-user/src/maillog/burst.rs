@@ -6,6 +6,8 @@
 //! gives way. The size is what the server counted, so that nobody can disguise it by what is in the headers.
 #![forbid(unsafe_code)]
 
+use serde::{Deserialize, Serialize};
+
 /// A row is over after so many seconds without another message.
 pub const PAUSE: i64 = 60;
 /// So many messages are a burst.
@@ -16,7 +18,7 @@ const RUNS: usize = 4;
 const LEAST: u64 = 64;
 
 /// A row of messages that look alike.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Run {
     /// The size of the first.
     size: u64,
@@ -25,7 +27,7 @@ struct Run {
 }
 
 /// What is known of the rows of one client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bursts {
     runs: Vec<Run>,
     /// Bursts so far.
@@ -64,6 +66,12 @@ impl Bursts {
         };
         self.count += u64::from(count == MANY);
         self.longest = self.longest.max(count);
+    }
+
+    /// Takes what came of other messages of this client.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.longest = self.longest.max(other.longest);
     }
 }
 

@@ -3,11 +3,14 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest queue id that is looked at: Exim's have 23 octets.
 pub const ID_LIMIT: usize = 24;
 
 /// The number of a message in the queue of its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct QueueId {
     octets: [u8; ID_LIMIT],
     length: u8,
@@ -35,8 +38,22 @@ impl QueueId {
     }
 }
 
+impl TryFrom<String> for QueueId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(text.as_bytes()).ok_or("no queue id")
+    }
+}
+
+impl From<QueueId> for String {
+    fn from(id: QueueId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
 /// Who opened the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Its address.
     pub address: IpAddr,
@@ -45,7 +62,7 @@ pub struct Client {
 }
 
 /// What became of a message for one recipient or several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It was delivered, or handed on.
@@ -57,7 +74,7 @@ pub enum Status {
 }
 
 /// Why a message or a command was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// A virus was found in it.

@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::burst::Bursts;
 use super::event::{Reason, Status};
+use super::personal;
+use crate::model::mail::KeptAddresses;
 
 /// Messages of each client that are kept as evidence, the latest ones.
 const MESSAGES: usize = 8;
@@ -21,7 +23,7 @@ const SENDERS: usize = 16;
 pub const RECIPIENTS: usize = 4;
 
 /// A message as evidence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// When it came, in seconds since 1970.
     pub time: i64,
@@ -48,7 +50,7 @@ pub struct Message {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
     /// Messages that came into the queue.
     pub messages: u64,
@@ -112,10 +114,72 @@ impl Figures {
         }
         self.latest.push_back(message);
     }
+
+    /// Takes the figures of a later time.
+    pub fn merge(&mut self, later: Self) {
+        let Self {
+            messages,
+            recipients,
+            bytes,
+            sent,
+            deferred,
+            bounced,
+            rejects,
+            forged,
+            bursts,
+            first,
+            last,
+            senders,
+            latest,
+        } = later;
+        self.messages += messages;
+        self.recipients += recipients;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.sent += sent;
+        self.deferred += deferred;
+        self.bounced += bounced;
+        for (count, more) in self.rejects.iter_mut().zip(rejects) {
+            *count += more;
+        }
+        self.forged += forged;
+        self.bursts.merge(&bursts);
+        self.first = self.first.min(first);
+        self.last = self.last.max(last);
+        for (sender, count) in senders {
+            if self.senders.len() < SENDERS || self.senders.contains_key(&sender) {
+                *self.senders.entry(sender).or_default() += count;
+            }
+        }
+        for message in latest {
+            self.message(message);
+        }
+    }
+
+    /// Forgets what was kept of mail addresses by another choice, as far as this one keeps less.
+    fn narrow(&mut self, from: KeptAddresses, to: KeptAddresses) {
+        for (sender, count) in std::mem::take(&mut self.senders) {
+            if let Some(sender) = personal::narrowed(from, to, &sender) {
+                *self.senders.entry(sender).or_default() += count;
+            }
+        }
+        for message in &mut self.latest {
+            message.narrow(from, to);
+        }
+    }
+}
+
+impl Message {
+    /// As that of [`Figures`].
+    pub(super) fn narrow(&mut self, from: KeptAddresses, to: KeptAddresses) {
+        let narrowed = |text: &String| personal::narrowed(from, to, text);
+        self.sender = self.sender.as_ref().and_then(narrowed);
+        self.recipients = self.recipients.iter().filter_map(narrowed).collect();
+        self.recipients.dedup();
+    }
 }
 
 /// Figures by client.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clients {
     figures: HashMap<IpAddr, Figures>,
     limit: usize,
@@ -148,6 +212,14 @@ impl Clients {
         Some(figures)
     }
 
+    /// As that of [`Figures`], of all, with another limit from now on.
+    pub(super) fn resume(&mut self, limit: usize, from: KeptAddresses, to: KeptAddresses) {
+        self.limit = limit;
+        for figures in self.figures.values_mut() {
+            figures.narrow(from, to);
+        }
+    }
+
     /// What is known of one.
     pub fn get(&self, address: IpAddr) -> Option<&Figures> {
         self.figures.get(&address)
@@ -156,6 +228,11 @@ impl Clients {
     /// What is known of all, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&IpAddr, &Figures)> {
         self.figures.iter()
+    }
+
+    /// What is known of all.
+    pub fn into_map(self) -> BTreeMap<IpAddr, Figures> {
+        self.figures.into_iter().collect()
     }
 
     /// How many are known.
@@ -196,6 +273,26 @@ mod tests {
             clients.at(IpAddr::from([192, 0, 2, last]), 0);
         }
         assert_eq!((clients.len(), clients.untracked()), (2, 2));
+    }
+
+    #[test]
+    fn two_times_together_are_what_one_is() {
+        let mut clients = [1, 2, 3].map(|_| Clients::new(1));
+        let address = IpAddr::from([192, 0, 2, 1]);
+        for time in 0..10 {
+            for at in [usize::from(time >= 5), 2] {
+                let figures = clients[at].at(address, time).expect("a place");
+                figures.messages += 1;
+                figures.status(Status::Sent, 2);
+                figures.reject(Reason::Virus);
+                figures.sender(&format!("{}@example.org", time % 3));
+            }
+        }
+        let [earlier, later, whole] =
+            clients.map(|clients| clients.get(address).expect("figures").clone());
+        let mut merged = earlier;
+        merged.merge(later);
+        assert_eq!(merged, whole);
     }
 
     #[test]

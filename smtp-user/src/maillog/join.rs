@@ -7,7 +7,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+
+use serde::{Deserialize, Serialize};
 
 use super::event::{Client, Event, QueueId, Reason, Status};
 use super::field;
@@ -16,7 +17,7 @@ use super::personal;
 use crate::model::mail::KeptAddresses;
 
 /// What is kept at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Messages whose lines are still coming.
     pub queue_ids: usize,
@@ -29,7 +30,7 @@ pub struct Limits {
 }
 
 /// What became of lines that say something of a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// Messages of which a client is known.
     pub messages: u64,
@@ -43,7 +44,7 @@ pub struct Joined {
 }
 
 /// A message whose lines are still coming.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Open {
     serial: u64,
     since: i64,
@@ -62,18 +63,18 @@ struct Open {
 /// Refusals of one message that wait for its client.
 const PENDING: usize = 16;
 
-/// Host and queue id.
-type Key = (u64, QueueId);
+/// A checksum of the host's name, which is the same after a restart, and the queue id.
+type Key = (u32, QueueId);
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Joiner {
     limits: Limits,
+    #[serde(with = "pairs")]
     open: HashMap<Key, Open>,
     /// Open ones in the order in which they were begun, and some that are closed.
     order: VecDeque<(Key, u64)>,
     serial: u64,
-    hosts: RandomState,
     clients: Clients,
     joined: Joined,
 }
@@ -86,7 +87,6 @@ impl Joiner {
             open: HashMap::new(),
             order: VecDeque::new(),
             serial: 0,
-            hosts: RandomState::new(),
             clients: Clients::new(limits.sources),
             joined: Joined::default(),
         }
@@ -107,13 +107,33 @@ impl Joiner {
         self.open.len()
     }
 
+    /// Goes on with these limits after a restart.
+    pub fn resume(&mut self, limits: Limits) {
+        let (from, to) = (self.limits.addresses, limits.addresses);
+        self.clients.resume(limits.sources, from, to);
+        for open in self.open.values_mut() {
+            open.message.narrow(from, to);
+        }
+        self.limits = limits;
+    }
+
+    /// What is kept of mail addresses.
+    pub const fn addresses(&self) -> KeptAddresses {
+        self.limits.addresses
+    }
+
+    /// Takes out what is known of clients, and begins anew; what is open stays so.
+    pub fn turn(&mut self) -> Clients {
+        std::mem::replace(&mut self.clients, Clients::new(self.limits.sources))
+    }
+
     /// Takes what a host said at a time.
     pub fn take(&mut self, time: i64, host: &[u8], event: Event<'_>) {
         self.expire(time);
-        let key = |id, hosts: &RandomState| (hosts.hash_one(host), id);
+        let key = |id| (crc32fast::hash(host), id);
         match event {
             Event::Begin { id, client } => {
-                let key = key(id, &self.hosts);
+                let key = key(id);
                 // A queue id comes again when its message is gone, and the line that said so may be missing.
                 if self.open.get(&key).is_some_and(|open| open.arrived) {
                     self.close(key);
@@ -128,7 +148,7 @@ impl Joiner {
                 size,
                 recipients,
             } => {
-                let key = key(id, &self.hosts);
+                let key = key(id);
                 self.arrival(key, time, client, sender, size, recipients);
             }
             Event::Delivery {
@@ -137,15 +157,15 @@ impl Joiner {
                 status,
                 relay,
             } => {
-                let key = key(id, &self.hosts);
+                let key = key(id);
                 self.delivery(key, time, recipients, status, relay);
             }
             Event::Reject { id, client, reason } => {
-                let key = id.map(|id| key(id, &self.hosts));
+                let key = id.map(key);
                 self.reject(key, time, client, reason);
             }
             Event::End { id } => {
-                let key = key(id, &self.hosts);
+                let key = key(id);
                 self.close(key);
             }
         }
@@ -385,146 +405,23 @@ impl Joiner {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
+/// A map whose keys are no texts, as JSON wants them, is kept as pairs.
+mod pairs {
+    use super::{Deserialize, HashMap, Key, Open};
 
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        queue_ids: 3,
-        keep_open: 100,
-        sources: 10,
-        addresses: KeptAddresses::Full,
-    };
-
-    fn id(text: &str) -> QueueId {
-        QueueId::new(text.as_bytes()).expect("a queue id")
+    pub fn serialize<S: serde::Serializer>(
+        open: &HashMap<Key, Open>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(open)
     }
 
-    fn client(last: u8) -> Client {
-        Client {
-            address: IpAddr::from([192, 0, 2, last]),
-            forged: false,
-        }
-    }
-
-    fn begin(text: &str, last: u8) -> Event<'static> {
-        Event::Begin {
-            id: id(text),
-            client: client(last),
-        }
-    }
-
-    fn arrival(text: &str, recipients: u32) -> Event<'static> {
-        Event::Arrival {
-            id: id(text),
-            client: None,
-            sender: b"ann@example.org",
-            size: Some(1000),
-            recipients: Some(recipients),
-        }
-    }
-
-    fn messages(joiner: &Joiner, last: u8) -> u64 {
-        let figures = joiner.clients().get(client(last).address);
-        figures.map_or(0, |figures| figures.messages)
-    }
-
-    #[test]
-    fn a_message_that_is_tried_again_is_counted_once() {
-        let mut joiner = Joiner::new(LIMITS);
-        joiner.take(0, b"mx", begin("A1", 1));
-        for time in [0, 10, 20] {
-            joiner.take(time, b"mx", arrival("A1", 2));
-        }
-        assert_eq!(messages(&joiner, 1), 1);
-        joiner.take(30, b"mx", Event::End { id: id("A1") });
-        let figures = joiner.clients().get(client(1).address).expect("figures");
-        assert_eq!((figures.recipients, figures.bytes), (2, 1000));
-        assert_eq!(figures.latest[0].sender.as_deref(), Some("ann@example.org"));
-        assert_eq!(joiner.open(), 0);
-    }
-
-    #[test]
-    fn a_number_that_comes_again_is_another_message() {
-        let mut joiner = Joiner::new(LIMITS);
-        for (time, last) in [(0, 1), (10, 2)] {
-            joiner.take(time, b"mx", begin("A1", last));
-            joiner.take(time, b"mx", arrival("A1", 1));
-        }
-        assert_eq!((messages(&joiner, 1), messages(&joiner, 2)), (1, 1));
-        assert_eq!(joiner.open(), 1);
-    }
-
-    #[test]
-    fn the_same_number_on_another_host_is_another_message() {
-        let mut joiner = Joiner::new(LIMITS);
-        joiner.take(0, b"mx1", begin("A1", 1));
-        joiner.take(0, b"mx2", begin("A1", 2));
-        joiner.take(0, b"mx2", arrival("A1", 1));
-        assert_eq!((messages(&joiner, 1), messages(&joiner, 2)), (0, 1));
-    }
-
-    #[test]
-    fn the_oldest_gives_way_and_the_late_are_over() {
-        let mut joiner = Joiner::new(LIMITS);
-        for (time, text) in [(0, "A1"), (1, "A2"), (2, "A3"), (3, "A4")] {
-            joiner.take(time, b"mx", begin(text, 1));
-        }
-        assert_eq!((joiner.open(), joiner.joined().evicted), (3, 1));
-        joiner.take(4, b"mx", arrival("A1", 1));
-        assert_eq!(
-            (messages(&joiner, 1), joiner.joined().without_client),
-            (0, 1)
-        );
-        joiner.take(102, b"mx", begin("A5", 1));
-        assert_eq!(joiner.joined().expired, 1);
-        joiner.take(1000, b"mx", begin("A6", 1));
-        assert_eq!((joiner.open(), joiner.joined().expired), (1, 4));
-    }
-
-    #[test]
-    fn many_that_end_leave_nothing_behind() {
-        let mut joiner = Joiner::new(LIMITS);
-        // One that stays keeps the order from being emptied from its front.
-        joiner.take(0, b"mx", begin("STAYS", 1));
-        for i in 0..1000 {
-            let text = format!("A{i}");
-            joiner.take(0, b"mx", begin(&text, 1));
-            joiner.take(0, b"mx", Event::End { id: id(&text) });
-        }
-        assert!(
-            joiner.order.len() <= 2 * LIMITS.queue_ids + 1,
-            "{}",
-            joiner.order.len()
-        );
-        assert_eq!(joiner.open(), 1);
-    }
-
-    #[test]
-    fn a_refusal_that_names_nobody_waits_for_the_client() {
-        let mut joiner = Joiner::new(LIMITS);
-        let refusal = Event::Reject {
-            id: Some(id("A1")),
-            client: None,
-            reason: Reason::Virus,
-        };
-        joiner.take(0, b"mx", refusal);
-        joiner.take(
-            0,
-            b"mx",
-            Event::Arrival {
-                id: id("A1"),
-                client: Some(client(1)),
-                sender: b"",
-                size: Some(9),
-                recipients: Some(1),
-            },
-        );
-        joiner.finish();
-        let figures = joiner.clients().get(client(1).address).expect("figures");
-        assert_eq!(figures.rejects[Reason::Virus as usize], 1);
-        assert_eq!(figures.latest[0].rejected, Some(Reason::Virus));
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<HashMap<Key, Open>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

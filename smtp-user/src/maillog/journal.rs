@@ -1,28 +1,22 @@
-//! Reads the journal of systemd by `journalctl`, from a cursor on.
+//! Reads the journal of systemd by `journalctl`, once and to its end.
 //!
-//! Contract: entries of the facility mail are handed over once and in order, each with its cursor; whoever keeps the
-//! cursor together with what came of them loses and repeats none over a restart, as long as the journal itself keeps
-//! them. A line of `journalctl` has at most [`LIMIT`] octets, and a longer one is dropped and counted. A message that
+//! Contract: entries of the facility mail are handed over once and in order. A line of `journalctl` has at most [`LIMIT`] octets, and a longer one is dropped and counted. A message that
 //! is no UTF-8 is taken as the octets that it is; one of more than [`LINE_LIMIT`] octets, or one that journalctl does
 //! not show, being too large, is counted and not handed over.
 //! `journalctl` is ended with the reader.
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-use super::follow::replace;
 use super::line::LINE_LIMIT;
 use crate::failure::{Failure, Kind};
 
 /// Longest line in JSON: a message of [`LINE_LIMIT`] octets, each escaped in six, with its other fields.
 const LIMIT: usize = 64 * 1024;
-/// Longest cursor that is kept; those of systemd have 150 octets.
-const CURSOR_LIMIT: usize = 1024;
 /// The facility mail (syslog(3)) as the journal has it.
 const FACILITY: &str = "SYSLOG_FACILITY=2";
 /// What is asked for beside what every entry has.
@@ -39,15 +33,11 @@ pub struct Entry {
     pub program: String,
     /// What it says.
     pub message: Vec<u8>,
-    /// Where it stands.
-    pub cursor: String,
 }
 
 /// An entry as journalctl writes it (systemd's JOURNAL_EXPORT_FORMATS, "Journal JSON Format").
 #[derive(Deserialize)]
 struct Written {
-    #[serde(rename = "__CURSOR")]
-    cursor: String,
     #[serde(rename = "__REALTIME_TIMESTAMP")]
     time: String,
     #[serde(rename = "_HOSTNAME", default)]
@@ -83,33 +73,30 @@ impl Text {
     }
 }
 
-/// What an entry in JSON holds, or its cursor alone if that is all of use.
+/// What a line of journalctl is.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Entry(Entry),
-    Hidden(String),
+    /// An entry that says nothing that could be read.
+    Hidden,
 }
 
 fn parse(line: &[u8]) -> Option<Line> {
     let written: Written = serde_json::from_slice(line).ok()?;
-    if written.cursor.is_empty() || written.cursor.len() > CURSOR_LIMIT {
-        return None;
-    }
     let microseconds: i64 = written.time.parse().ok()?;
     let message = written.message.and_then(Text::into_octets);
     let (Some(message), Some(program)) = (message, written.program.and_then(Text::into_string))
     else {
-        return Some(Line::Hidden(written.cursor));
+        return Some(Line::Hidden);
     };
     if message.len() > LINE_LIMIT {
-        return Some(Line::Hidden(written.cursor));
+        return Some(Line::Hidden);
     }
     Some(Line::Entry(Entry {
         time: microseconds.div_euclid(1_000_000),
         host: written.host.and_then(Text::into_string).unwrap_or_default(),
         program,
         message,
-        cursor: written.cursor,
     }))
 }
 
@@ -124,50 +111,31 @@ pub struct JournalCounts {
     pub unread: u64,
 }
 
-/// Which entries are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// Those that are there.
-    Now,
-    /// Those that are there and those that will be.
-    Forever,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Journal {
     child: Child,
     output: BufReader<ChildStdout>,
     line: Vec<u8>,
-    cursor: Option<String>,
     counts: JournalCounts,
 }
 
 impl Journal {
-    /// Starts `journalctl` behind this cursor, or without one at the end of the journal.
-    pub fn start(cursor: Option<&str>, until: Until) -> Result<Self, Failure> {
-        Self::start_with(Command::new("journalctl"), cursor, until)
+    /// Starts `journalctl` with the entries that are there.
+    pub fn start() -> Result<Self, Failure> {
+        Self::start_with(Command::new("journalctl"))
     }
 
-    fn start_with(
-        mut command: Command,
-        cursor: Option<&str>,
-        until: Until,
-    ) -> Result<Self, Failure> {
-        command.args(["--output=json", "--quiet", "--no-pager", FIELDS]);
-        match cursor {
-            Some(cursor) => command.arg(format!("--after-cursor={cursor}")),
-            None => command.arg("--lines=0"),
-        };
-        if until == Until::Forever {
-            command.arg("--follow");
-            // Of --follow's own accord it would begin ten entries before the end.
-            if cursor.is_some() {
-                command.arg("--lines=all");
-            }
-        }
+    fn start_with(mut command: Command) -> Result<Self, Failure> {
         command
-            .arg(FACILITY)
+            .args([
+                "--output=json",
+                "--all",
+                "--quiet",
+                "--no-pager",
+                FIELDS,
+                FACILITY,
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
@@ -176,7 +144,7 @@ impl Journal {
                 Kind::Unavailable,
                 format!(
                     "cannot start journalctl to read the journal: {error}; without systemd name the log's \
-                     files (maillog.files) instead"
+                     files instead"
                 ),
             )
         })?;
@@ -187,7 +155,6 @@ impl Journal {
             child,
             output: BufReader::with_capacity(LIMIT, output),
             line: Vec::new(),
-            cursor: cursor.map(str::to_owned),
             counts: JournalCounts::default(),
         })
     }
@@ -213,13 +180,9 @@ impl Journal {
             match parse(&self.line) {
                 Some(Line::Entry(entry)) => {
                     self.counts.entries += 1;
-                    self.cursor = Some(entry.cursor.clone());
                     return Ok(Some(entry));
                 }
-                Some(Line::Hidden(cursor)) => {
-                    self.counts.hidden += 1;
-                    self.cursor = Some(cursor);
-                }
+                Some(Line::Hidden) => self.counts.hidden += 1,
                 None => self.counts.unread += 1,
             }
         }
@@ -241,11 +204,6 @@ impl Journal {
         }
     }
 
-    /// Behind all that was handed over.
-    pub fn cursor(&self) -> Option<&str> {
-        self.cursor.as_deref()
-    }
-
     /// What became of the lines so far.
     pub const fn counts(&self) -> JournalCounts {
         self.counts
@@ -256,8 +214,8 @@ impl Journal {
         let status = self.child.wait().context("cannot wait for journalctl")?;
         ensure!(
             status.success(),
-            "journalctl ended with {status}: see above what it says; the agent's user has to be in the group \
-             systemd-journal"
+            "journalctl ended with {status}: see above what it says; only root and the group systemd-journal \
+             may read all of the journal"
         );
         Ok(())
     }
@@ -269,32 +227,6 @@ impl Drop for Journal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The cursor that is kept in a file; `None` if there is no file.
-pub fn load_cursor(path: &Path) -> anyhow::Result<Option<String>> {
-    let text = match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.with_context(|| format!("cannot read the cursor in {}", path.display()))?,
-    };
-    let cursor = String::from_utf8_lossy(&text).trim().to_owned();
-    // It goes to a command line.
-    ensure!(
-        !cursor.is_empty()
-            && cursor.len() <= CURSOR_LIMIT
-            && cursor
-                .bytes()
-                .all(|octet| octet.is_ascii_alphanumeric() || b"=;-".contains(&octet)),
-        "{} holds no cursor of the journal; remove it, and the journal is read from its end on",
-        path.display()
-    );
-    Ok(Some(cursor))
-}
-
-/// Keeps a cursor in a file, whole or not at all.
-pub fn save_cursor(path: &Path, cursor: &str) -> anyhow::Result<()> {
-    replace(path, format!("{cursor}\n").as_bytes())
-        .with_context(|| format!("cannot keep the cursor in {}", path.display()))
 }
 
 #[cfg(test)]
@@ -320,7 +252,6 @@ mod tests {
             ("mx1", "postfix/qmgr")
         );
         assert_eq!(found.message, b"4ABCDE12345: removed");
-        assert_eq!(found.cursor, "s=5a1b;i=2f;b=77c0;m=1f4;t=63f2;x=9e");
     }
 
     #[test]
@@ -334,7 +265,7 @@ mod tests {
         for message in ["null", "[\"one\",\"two\"]", &longer] {
             let line = ENTRY.replace("\"4ABCDE12345: removed\"", message);
             assert!(
-                matches!(parse(line.as_bytes()), Some(Line::Hidden(_))),
+                matches!(parse(line.as_bytes()), Some(Line::Hidden)),
                 "{line}"
             );
         }
@@ -361,9 +292,8 @@ mod tests {
         std::fs::write(&file, text).expect("written");
         let mut command = Command::new("sh");
         command.args(["-c", "exec cat \"$0\""]).arg(&file);
-        let mut journal = Journal::start_with(command, None, Until::Now).expect("started");
-        let found = journal.next_entry().expect("read").expect("an entry");
-        assert_eq!(journal.cursor(), Some(found.cursor.as_str()));
+        let mut journal = Journal::start_with(command).expect("started");
+        journal.next_entry().expect("read").expect("an entry");
         // Without its end it may be half of one.
         assert_eq!(journal.next_entry().expect("read"), None);
         let counts = JournalCounts {
@@ -373,21 +303,5 @@ mod tests {
         };
         assert_eq!(journal.counts(), counts);
         journal.end().expect("a good end");
-    }
-
-    #[test]
-    fn a_cursor_is_kept_and_nothing_else_is_taken_for_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("cursor");
-        assert_eq!(load_cursor(&path).expect("none"), None);
-        save_cursor(&path, "s=5a1b;i=2f").expect("saved");
-        assert_eq!(
-            load_cursor(&path).expect("read").as_deref(),
-            Some("s=5a1b;i=2f")
-        );
-        for text in ["", "two words", "$(reboot)"] {
-            std::fs::write(&path, text).expect("written");
-            load_cursor(&path).expect_err(text);
-        }
     }
 }

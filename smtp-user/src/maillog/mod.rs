@@ -13,6 +13,7 @@
 //! is the operator's to prevent.
 #![forbid(unsafe_code)]
 
+pub mod books;
 mod burst;
 mod event;
 mod exim;
@@ -30,6 +31,7 @@ mod sendmail;
 #[cfg(test)]
 mod tests;
 mod time;
+pub mod watch;
 
 use jiff::tz::TimeZone;
 
@@ -45,7 +47,7 @@ use crate::config;
 use crate::failure::{Failure, Kind};
 
 /// What the lines of a log were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LineCounts {
     /// All that were looked at.
     pub lines: u64,
@@ -78,6 +80,26 @@ impl Reader {
             joiner: Joiner::new(limits),
             counts: LineCounts::default(),
         }
+    }
+
+    /// Goes on after a restart with what was counted and known before.
+    pub fn resume(
+        zone: TimeZone,
+        now: i64,
+        limits: Limits,
+        (counts, mut joiner): (LineCounts, Joiner),
+    ) -> Self {
+        joiner.resume(limits);
+        Self {
+            clock: Clock::new(zone, now),
+            joiner,
+            counts,
+        }
+    }
+
+    /// Takes out what is known of clients, and begins anew.
+    pub fn turn(&mut self) -> Clients {
+        self.joiner.turn()
     }
 
     /// From now on, lines without a year are of this time or earlier.

@@ -24,6 +24,18 @@ pub fn kept(choice: KeptAddresses, address: &[u8]) -> Option<String> {
     }
 }
 
+/// What is kept by one choice of what was kept by another; never more than that.
+pub fn narrowed(from: KeptAddresses, to: KeptAddresses, text: &str) -> Option<String> {
+    match (from, to) {
+        (_, KeptAddresses::None) => None,
+        // It is nobody, whatever is kept.
+        (KeptAddresses::Full, KeptAddresses::Domain) if text != "<>" => {
+            Some(domain(text.as_bytes()))
+        }
+        _ => Some(text.to_owned()),
+    }
+}
+
 /// What is behind the last `@`.
 fn domain(address: &[u8]) -> String {
     let Some(at) = address.iter().rposition(|octet| *octet == b'@') else {
@@ -110,6 +122,21 @@ mod tests {
                 Some(domain)
             );
             assert_eq!(kept(KeptAddresses::Full, address).as_deref(), Some(full));
+        }
+    }
+
+    #[test]
+    fn another_choice_takes_away_and_brings_nothing_back() {
+        use KeptAddresses::{Domain, Full, None as Nothing};
+        for (from, to, text, expected) in [
+            (Full, Domain, "ann@example.org", Some("example.org")),
+            (Full, Domain, "<>", Some("<>")),
+            (Full, Nothing, "ann@example.org", None),
+            (Domain, Nothing, "example.org", None),
+            (Domain, Domain, "example.org", Some("example.org")),
+            (Domain, Full, "example.org", Some("example.org")),
+        ] {
+            assert_eq!(narrowed(from, to, text).as_deref(), expected, "{text}");
         }
     }
 

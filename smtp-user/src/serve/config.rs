@@ -93,7 +93,6 @@ const PUBLIC: &[&str] = &[
     "relay_test.data",
     "relay_test.state",
     "maillog.files",
-    "maillog.journal",
     "maillog.addresses",
     "maillog.queue_ids",
     "maillog.keep_open",

@@ -22,7 +22,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use self::position::{Position, Saved, make_folder, place, replace};
+pub use self::position::{Position, Saved, replace};
 use self::tail::{Step, Tail};
 
 /// Octets of one read.
@@ -33,7 +33,7 @@ const MOST: u64 = 16 * 1024 * 1024;
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// What happened to the file so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FollowCounts {
     /// It was renamed and another one took its place.
     pub renamed: u64,
@@ -43,6 +43,40 @@ pub struct FollowCounts {
     pub gaps: u64,
     /// Lines that were too long.
     pub dropped: u64,
+}
+
+impl FollowCounts {
+    /// What happened since these counts.
+    pub const fn since(&self, before: &Self) -> Self {
+        let Self {
+            renamed,
+            truncated,
+            gaps,
+            dropped,
+        } = *self;
+        Self {
+            renamed: renamed - before.renamed,
+            truncated: truncated - before.truncated,
+            gaps: gaps - before.gaps,
+            dropped: dropped - before.dropped,
+        }
+    }
+
+    /// With what happened after these counts.
+    pub const fn and(&self, more: &Self) -> Self {
+        let Self {
+            renamed,
+            truncated,
+            gaps,
+            dropped,
+        } = *self;
+        Self {
+            renamed: renamed + more.renamed,
+            truncated: truncated + more.truncated,
+            gaps: gaps + more.gaps,
+            dropped: dropped + more.dropped,
+        }
+    }
 }
 
 /// See the module.
@@ -99,7 +133,10 @@ impl Follower {
         // While files are behind, the first of them is where to go on.
         let current = self.behind.front().or(self.current.as_ref());
         let retired = self.retired.as_ref().map(|(tail, _)| tail);
-        Saved::new(current.map(Tail::position), retired.map(Tail::position))
+        Saved {
+            current: current.map(Tail::position),
+            retired: retired.map(Tail::position),
+        }
     }
 
     /// What happened so far.

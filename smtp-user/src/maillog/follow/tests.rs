@@ -12,6 +12,7 @@ struct Scene {
     written: u32,
     found: Vec<String>,
     follower: Option<Follower>,
+    saved: String,
 }
 
 impl Scene {
@@ -21,6 +22,7 @@ impl Scene {
             written: 0,
             found: Vec::new(),
             follower: None,
+            saved: String::new(),
         };
         fs::write(scene.log(), "").expect("written");
         scene.follower = Some(Follower::open(&scene.log(), None).expect("open"));
@@ -33,10 +35,6 @@ impl Scene {
 
     fn log(&self) -> PathBuf {
         self.path("mail.log")
-    }
-
-    fn positions(&self) -> PathBuf {
-        self.path("position.json")
     }
 
     /// Writes so many lines to a file, each with another number.
@@ -93,12 +91,12 @@ impl Scene {
 
     fn stop(&mut self) {
         let follower = self.follower.take().expect("a follower");
-        follower.saved().save(&self.positions()).expect("saved");
+        self.saved = serde_json::to_string(&follower.saved()).expect("JSON");
     }
 
     fn start(&mut self) {
-        let saved = Saved::load(&self.positions()).expect("read");
-        let follower = Follower::open(&self.log(), saved.as_ref()).expect("open");
+        let saved: Saved = serde_json::from_str(&self.saved).expect("a position");
+        let follower = Follower::open(&self.log(), Some(&saved)).expect("open");
         self.follower = Some(follower);
     }
 
