@@ -437,3 +437,6 @@ fn hop(row: Row) -> Hop {
         interface: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
