@@ -53,13 +53,12 @@ pub(super) fn read(body: &[u8], address: IpAddr) -> Result<Network, String> {
         Some(name) => format!("{name}, {first} - {last}"),
         None => format!("{first} - {last}"),
     };
-    let parent = json["links"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find_map(|link| {
-            (link["rel"] == "up").then(|| link["href"].as_str().map(str::to_owned))?
-        });
+    // As RFC 9083 has it, and as registries write it that can be searched upwards (extension rirSearch1).
+    let parent = ["up", "rdap-up"].iter().find_map(|rel| {
+        let mut links = json["links"].as_array().into_iter().flatten();
+        let link = links.find(|link| link["rel"] == *rel)?;
+        link["href"].as_str().map(str::to_owned)
+    });
     Ok(Network {
         contact: abuse(&json).map(|contact| Contact {
             name: if contact.name.is_empty() {
@@ -177,6 +176,26 @@ mod tests {
             network.parent.as_deref(),
             Some("https://rdap.example/ip/192.0.0.0/16")
         );
+    }
+
+    #[test]
+    fn the_network_around_is_named_in_either_way() {
+        let mut json = recorded();
+        json["links"] = serde_json::json!([
+            {"rel": "rdap-up rdap-active", "href": "https://rdap.example/active"},
+            {"rel": "rdap-up", "href": "https://rdap.example/ips/rirSearch1/rdap-up/192.0.2.0%20-%20192.0.2.255"},
+        ]);
+        let parent = |json: &Value| of(json, "192.0.2.7").expect("an answer").parent;
+        assert_eq!(
+            parent(&json).as_deref(),
+            Some("https://rdap.example/ips/rirSearch1/rdap-up/192.0.2.0%20-%20192.0.2.255")
+        );
+        let up = serde_json::json!({"rel": "up", "href": "https://rdap.example/up"});
+        json["links"].as_array_mut().expect("links").push(up);
+        assert_eq!(parent(&json).as_deref(), Some("https://rdap.example/up"));
+        json["links"] =
+            serde_json::json!([{"rel": "rdap-top", "href": "https://rdap.example/top"}]);
+        assert_eq!(parent(&json), None);
     }
 
     #[test]
