@@ -97,7 +97,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Routes(args) => {
             let (config, form) = args.options()?;
-            print(&whose::routes(&config, form)?)?;
+            whose::routes(&config, form, print)?;
         }
         Command::ServeRwhois(args) => whose::serve_rwhois(args.config()?, print)?,
         Command::RelayTest(args) => {

@@ -15,6 +15,9 @@ use crate::owner::{self, Desk};
 use crate::report;
 use crate::report::document::{Form, csv_cell, no_formula, printable};
 
+/// How much of a list of routes is printed at a time, in bytes.
+const PIECE: usize = 64 << 10;
+
 /// How routes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutesForm {
@@ -41,11 +44,26 @@ pub fn owner(config: &Config, address: IpAddr, all: bool, json: bool) -> Result<
     Ok(report::owner::document(&owner).render(Form::Text))
 }
 
-/// `smtpflow routes`.
-pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
+/// `smtpflow routes`: prints in pieces, for a table may have millions of them, and nothing if a table that was
+/// asked for could not be read; only in JSON there is a place to say so.
+pub fn routes(
+    config: &Config,
+    form: RoutesForm,
+    print: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut desk = desk(config)?;
+    if !config.owner.reads_routes() {
+        return Err(Failure::new(
+            Kind::BadConfig,
+            "no source of the order has routes: name \"kernel\" or \"routers\" in owner.order",
+        ));
+    }
+    let failed = desk.read_routes();
+    // Half of the truth is no table.
+    if !failed.is_empty() && form != RoutesForm::Json {
+        return Err(Failure::new(Kind::Unavailable, failed.join("; ")));
+    }
     let mut text = String::new();
-    let mut rows = 0_usize;
     match form {
         RoutesForm::Table => row(&mut text, "next hop", "destination", "mask", "/24s", "from"),
         RoutesForm::Csv => {
@@ -53,8 +71,8 @@ pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
         }
         RoutesForm::Json => text.push_str("{\"schema\":1,\"routes\":["),
     }
-    let failed = desk.routes(|source, route| {
-        rows += 1;
+    let mut first = true;
+    desk.each_route(|source, route| {
         match form {
             RoutesForm::Table => {
                 let count = slash_24s(route.destination);
@@ -67,26 +85,9 @@ pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
                     source,
                 );
             }
-            RoutesForm::Csv => {
-                let count = slash_24s(route.destination);
-                for cell in [
-                    route
-                        .next_hop
-                        .map(|hop| hop.to_string())
-                        .unwrap_or_default(),
-                    route.destination.network().to_string(),
-                    mask(&route),
-                    count.map(|count| count.to_string()).unwrap_or_default(),
-                    no_formula(&route.interface.unwrap_or_default()),
-                ] {
-                    csv_cell(&mut text, &cell);
-                    text.push(',');
-                }
-                csv_cell(&mut text, &no_formula(source));
-                text.push_str("\r\n");
-            }
+            RoutesForm::Csv => record(&mut text, source, route),
             RoutesForm::Json => {
-                if rows > 1 {
+                if !first {
                     text.push(',');
                 }
                 let json = json!({
@@ -101,23 +102,38 @@ pub fn routes(config: &Config, form: RoutesForm) -> Result<String, Failure> {
                 let _ = write!(text, "{json}");
             }
         }
+        first = false;
+        if text.len() >= PIECE {
+            print(&text)?;
+            text.clear();
+        }
         Ok(())
     })?;
     if form == RoutesForm::Json {
         let _ = write!(text, "],\"failed\":{}}}", json!(failed));
         text.push('\n');
     }
-    // Half of the truth is no table.
-    if !failed.is_empty() && form != RoutesForm::Json {
-        return Err(Failure::new(Kind::Unavailable, failed.join("; ")));
+    print(&text)
+}
+
+/// A route for a spreadsheet.
+fn record(text: &mut String, source: &str, route: Route) {
+    let count = slash_24s(route.destination);
+    for cell in [
+        route
+            .next_hop
+            .map(|hop| hop.to_string())
+            .unwrap_or_default(),
+        route.destination.network().to_string(),
+        mask(&route),
+        count.map(|count| count.to_string()).unwrap_or_default(),
+        no_formula(&route.interface.unwrap_or_default()),
+    ] {
+        csv_cell(text, &cell);
+        text.push(',');
     }
-    if rows == 0 && failed.is_empty() && !config.owner.reads_routes() {
-        return Err(Failure::new(
-            Kind::BadConfig,
-            "no source of the order has routes: name \"kernel\" or \"routers\" in owner.order",
-        ));
-    }
-    Ok(text)
+    csv_cell(text, &no_formula(source));
+    text.push_str("\r\n");
 }
 
 /// `smtpflow serve-rwhois`.

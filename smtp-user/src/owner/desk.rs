@@ -118,28 +118,36 @@ impl Desk {
         None
     }
 
-    /// Calls `each` with every route of the sources in the order, and the name of its table. Gives why tables
-    /// could not be read.
-    pub fn routes(
+    /// Reads the tables of routes of the sources in the order. Gives why some of them could not be read.
+    pub fn read_routes(&mut self) -> Vec<String> {
+        let keep = self.keep;
+        self.tables
+            .iter_mut()
+            .filter_map(|kept| kept.table(keep).0.err().map(str::to_owned))
+            .collect()
+    }
+
+    /// Calls `each` with every route of the tables that could be read, and the name of its table.
+    pub fn each_route(
         &mut self,
         mut each: impl FnMut(&str, Route) -> Result<(), Failure>,
-    ) -> Result<Vec<String>, Failure> {
-        let mut failed = Vec::new();
+    ) -> Result<(), Failure> {
         for kept in &mut self.tables {
-            match kept.table(self.keep).0 {
-                Err(error) => failed.push(error.to_owned()),
-                Ok(_) => {
-                    let name = kept.name.clone();
-                    // Read a moment ago.
-                    if let Ok(table) = kept.table(self.keep).0 {
-                        for route in table.iter() {
-                            each(&name, route)?;
-                        }
-                    }
-                }
+            // Reading it may give it a better name.
+            if kept.table(self.keep).0.is_err() {
+                continue;
+            }
+            let name = kept.name.clone();
+            for route in kept
+                .table(self.keep)
+                .0
+                .iter()
+                .flat_map(|table| table.iter())
+            {
+                each(&name, route)?;
             }
         }
-        Ok(failed)
+        Ok(())
     }
 
     fn ask(&mut self, source: OwnerSource, address: IpAddr) -> Vec<Finding> {
@@ -354,6 +362,25 @@ impl Desk {
             }
         }
     }
+}
+
+/// The ports that look-ups connect to: those of the servers that are named, and the usual ones of those that
+/// they refer to. A bootstrap file that cannot be used has none; whoever makes a [`Desk`] is told.
+pub fn ports(settings: &Settings) -> Vec<u16> {
+    let named = settings.rwhois.iter().chain(&settings.whois);
+    let mut ports: Vec<u16> = named.map(|server| server.port).collect();
+    if !ports.is_empty() {
+        ports.extend([directory::WHOIS_PORT, directory::RWHOIS_PORT]);
+    }
+    if !settings.rdap_bootstrap.is_empty() {
+        ports.extend([80, 443]);
+        if let Ok(bootstrap) = Bootstrap::load(&settings.rdap_bootstrap) {
+            ports.extend(bootstrap.ports());
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 /// Why a server is not asked now.

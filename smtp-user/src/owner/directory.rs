@@ -14,6 +14,10 @@ use crate::model::owner::Contact;
 
 /// Most servers that are asked because others say so.
 pub(super) const REFERRALS: usize = 3;
+/// The port of whois.
+pub(super) const WHOIS_PORT: u16 = 43;
+/// The port of RWhois.
+pub(super) const RWHOIS_PORT: u16 = 4321;
 /// The longest answer of a server.
 pub(super) const LIMIT: usize = 64 << 10;
 
@@ -55,8 +59,8 @@ impl Target {
         };
         let authority = rest.split('/').next()?.trim();
         let port = match protocol {
-            Protocol::Whois => 43,
-            Protocol::Rwhois => 4321,
+            Protocol::Whois => WHOIS_PORT,
+            Protocol::Rwhois => RWHOIS_PORT,
         };
         let server = if authority.contains(':') {
             Server::parse(authority).ok()?

@@ -21,6 +21,6 @@ mod web;
 mod whois;
 mod wire;
 
-pub use self::desk::Desk;
+pub use self::desk::{Desk, ports};
 pub use self::register::serve_rwhois;
 pub use self::settings::{ROUTER_EXAMPLE, Router, Settings};

@@ -44,7 +44,7 @@ fn warm(settings: &Settings, netns: Option<&str>) -> Result<Desk, Failure> {
         },
         netns,
     )?;
-    for error in desk.routes(|_, _| Ok(()))? {
+    for error in desk.read_routes() {
         tracing::warn!("{error}");
     }
     Ok(desk)

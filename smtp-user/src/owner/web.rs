@@ -28,7 +28,8 @@ pub(super) struct Url {
     pub(super) tls: bool,
     /// A name or an address, without brackets.
     host: String,
-    port: u16,
+    /// Its port.
+    pub(super) port: u16,
     /// Path and query; begins with a slash.
     path: String,
 }

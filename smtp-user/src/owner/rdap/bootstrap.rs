@@ -63,6 +63,11 @@ impl Bootstrap {
         let (_, number) = *self.prefixes.matches(address).first()?;
         self.servers.get(number as usize)
     }
+
+    /// The ports of all servers.
+    pub(in super::super) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.servers.iter().map(|server| server.port)
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
