@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::config::{Config, Maillog};
 use crate::failure::Failure;
 use crate::maillog::watch;
+use crate::owner;
 use crate::privilege::{Account, Confined, Confinement, Rules};
 use crate::secret;
 use crate::store::Store;
@@ -77,8 +78,41 @@ pub fn rules(config: &Config, file: Option<&Path>) -> Rules {
             rules.connect.push(DNS);
         }
     }
+    look_up_owners(&config.owner, &mut rules);
     follow_logs(&config.maillog, &mut rules);
     rules
+}
+
+/// Whatever is named may be used, whether it is in the order or not: that can change while the agent runs.
+fn look_up_owners(settings: &owner::Settings, rules: &mut Rules) {
+    let secrets = settings.router.iter().flat_map(|router| {
+        [
+            &router.community_file,
+            &router.auth_file,
+            &router.privacy_file,
+        ]
+    });
+    let secrets = secrets.flatten().filter_map(|name| secret::path(name).ok());
+    for file in settings
+        .contacts
+        .iter()
+        .chain(&settings.rdap_bootstrap)
+        .cloned()
+        .chain(secrets)
+    {
+        rules.read_configured(&file);
+    }
+    let ports = owner::ports(settings);
+    if ports.is_empty() {
+        return;
+    }
+    if !settings.rdap_bootstrap.is_empty() {
+        rules.read_configured(&settings.authorities);
+    }
+    rules.connect.extend(ports);
+    // Servers refer to others by name.
+    rules.read.extend(NAME_LOOKUP.iter().map(PathBuf::from));
+    rules.connect.push(DNS);
 }
 
 /// Logs of mail servers, in whose folders they are rotated, and the folder of what is known from them.

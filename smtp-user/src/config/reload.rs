@@ -5,6 +5,7 @@
 //! thought about here, or this does not compile.
 
 use super::{Alertmanager, Config, History, Meter, Serve};
+use crate::owner;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Config {
                     every,
                     gateway,
                 },
-            owner,
+            owner: new_owner,
             // Read by the command alone, each time.
             relay_test,
             maillog: _,
@@ -80,6 +81,18 @@ impl Config {
         let url = match old.agent.landlock {
             true => old.alertmanager.url,
             false => url,
+        };
+        // And to the files and ports of those who are asked about owners.
+        let owner = match old.agent.landlock {
+            true => owner::Settings {
+                order: new_owner.order,
+                timeout: new_owner.timeout,
+                keep: new_owner.keep,
+                keep_nobody: new_owner.keep_nobody,
+                serve_rwhois: new_owner.serve_rwhois,
+                ..old.owner
+            },
+            false => new_owner,
         };
         Self {
             meter: Meter {
@@ -163,6 +176,7 @@ mod tests {
              [serve]\nlisten = \"127.0.0.1:9\"\ntoken_file = \"/t\"\n\
              [metrics]\nsources = 3\n[alertmanager]\nevery = \"5s\"\n\
              url = \"http://127.0.0.1:9093\"\n[agent]\nuser = \"nobody\"\n\
+             [owner]\norder = [\"kernel\"]\nwhois = [\"whois.example:43\"]\n\
              [detect]\nquiet = \"1h\"\n[detect.volume]\nnotice = 5\n\
              [[relay]]\nprefix = \"192.0.2.1/32\"\nreason = \"r\"\nowner = \"o\"\n",
         );
@@ -177,6 +191,7 @@ mod tests {
                 "meter.keep_attached",
                 "metrics.sources",
                 "networks.local",
+                "owner.order",
                 "relay",
                 "serve.public_url",
                 "serve.token_file",
@@ -191,6 +206,7 @@ mod tests {
                 "history.pairs",
                 "meter.interfaces",
                 "meter.window",
+                "owner.whois",
                 "serve.listen",
                 "store.enabled",
                 "table.spill",
@@ -208,6 +224,7 @@ mod tests {
         free.agent.landlock = false;
         let reload_of_free = free.reload(new.clone());
         assert_eq!(reload_of_free.config.alertmanager, new.alertmanager);
+        assert_eq!(reload_of_free.config.owner, new.owner);
         // Said again each time, as it is true each time.
         let again = reload.config.reload(new);
         assert_eq!(again.changed, [""; 0]);

@@ -29,7 +29,7 @@ pub struct Contact {
     /// Where to call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
-    /// What the operator has written beside it; it leaves this machine in no answer.
+    /// What the operator has written beside it; strangers who ask (`smtpflow serve-rwhois`) are not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }

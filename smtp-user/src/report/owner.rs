@@ -33,7 +33,8 @@ pub fn document(owner: &Owner) -> Document {
     }
 }
 
-fn facts(contact: &Contact) -> Vec<(&'static str, String)> {
+/// Who, and how to reach them: what each text is, and the text.
+pub fn facts(contact: &Contact) -> Vec<(&'static str, String)> {
     let Contact {
         name,
         mail,
@@ -47,7 +48,8 @@ fn facts(contact: &Contact) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn row(finding: &Finding) -> Vec<String> {
+/// Of a source: which one, its outcome, what it says, how old that is, where it is from.
+pub fn row(finding: &Finding) -> Vec<String> {
     let (outcome, what) = match &finding.outcome {
         Outcome::Found {
             contact,

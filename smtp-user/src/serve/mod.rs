@@ -18,6 +18,7 @@ mod events;
 mod interfaces;
 pub mod metrics;
 mod openapi;
+mod owners;
 mod page;
 mod pairs;
 mod places;
@@ -60,6 +61,7 @@ use tower::ServiceExt as _;
 
 use self::cache::Cache;
 use self::events::{Streams, Way};
+use self::owners::Owners;
 use self::places::{Place, Places, Progress, Watched};
 use self::problem::Problem;
 use self::series::Sums;
@@ -265,6 +267,7 @@ struct App {
     config: watch::Receiver<Arc<Config>>,
     cache: Arc<Cache>,
     sums: Arc<Sums>,
+    owners: Arc<Owners>,
 }
 
 impl App {
@@ -525,6 +528,7 @@ fn router(
         config,
         cache: Arc::default(),
         sums: Arc::default(),
+        owners: Arc::default(),
     };
     routes::router()
         .layer(middleware::from_fn_with_state(app.clone(), guard))

@@ -7,6 +7,7 @@
 
 mod conduct;
 mod heat;
+mod owner;
 mod rules;
 mod series;
 
@@ -20,6 +21,7 @@ use smtp_common::packet::Address;
 
 use self::conduct::{Connection, Outcome, Said, Server};
 use self::heat::Heat;
+use self::owner::Shown;
 pub(super) use self::rules::RuleRow;
 use self::series::Row;
 use super::life::{Act, Life};
@@ -132,6 +134,7 @@ struct Page {
     layout: Layout,
     address: IpAddr,
     known: Known,
+    owner: Shown,
     choices: Vec<Choice>,
     period_value: String,
     /// Whether the table was asked for.
@@ -166,10 +169,11 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
     let table = params.take("table", "yes", |text| (text == "yes").then_some(()))?;
     let table = table.is_some();
     params.finish()?;
-    let known = match app
-        .look_up(move |archive| Host::read(archive, address, asked, table))
-        .await
-    {
+    let (known, owner) = tokio::join!(
+        app.look_up(move |archive| Host::read(archive, address, asked, table)),
+        app.owners.of(app.config(), address),
+    );
+    let known = match known {
         Ok(host) => Known::Host(Box::new(host)),
         Err(problem) => Known::Nothing(
             problem.body["error"]
@@ -187,6 +191,7 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
         layout: Layout::new(&app.snapshot(), Screen::Other).of(address.to_string()),
         address,
         known,
+        owner: owner.into(),
         choices,
         period_value,
         table,
