@@ -20,6 +20,7 @@ pub mod instructions;
 pub mod load;
 pub mod measure;
 pub mod oracle;
+pub mod owners;
 pub mod packets;
 pub mod programs;
 pub mod reached;

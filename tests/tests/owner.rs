@@ -1,73 +1,21 @@
-//! Whose host it is, with real parts: the kernel's own table, net-snmp's agent on thousands of real routes, our
-//! RWhois server and our client, and answers of RDAP, whois and RWhois over loopback as servers give them
-//! and as nobody should.
+//! Whose host it is, by routes, with real parts: the kernel's own table, net-snmp's agent on thousands of real
+//! routes; and the page of a host.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::thread;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use xtask::command::{Finished, finish, poll_until};
-use xtask::lab::{Lab, free_listen_address, smtpflow_binary};
+use smtpflow_tests::owners::{LIMIT, asked, ends, finding, owner, server, smtpflow, write};
+use xtask::command::{finish, poll_until};
+use xtask::lab::{AgentOptions, Lab, smtpflow_binary};
 
-const LIMIT: Duration = Duration::from_secs(120);
 /// Routes of each family in the router's namespace.
 const V4_ROUTES: usize = 4000;
 const V6_ROUTES: usize = 1000;
-
-/// Writes a file that only its owner can read.
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, text).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
-    path
-}
-
-fn smtpflow(words: &[&str]) -> Command {
-    let mut command = Command::new(smtpflow_binary().expect("the program is built"));
-    command.args(words);
-    command
-}
-
-/// Runs to the end, which has to come with this exit code.
-fn ends(code: i32, command: &mut Command) -> Finished {
-    let finished = finish(command, LIMIT).expect("it ends");
-    assert_eq!(
-        finished.status.code(),
-        Some(code),
-        "{}{}",
-        finished.stdout,
-        finished.stderr
-    );
-    assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
-    finished
-}
-
-fn owner(config: &Path, address: &str) -> Value {
-    let config = config.to_str().expect("a path in UTF-8");
-    let finished = ends(
-        0,
-        &mut smtpflow(&["owner", address, "--json", "--config", config]),
-    );
-    serde_json::from_str(&finished.stdout).expect("JSON")
-}
-
-/// What a source of an answer says, the last one that it says something of.
-fn finding<'a>(owner: &'a Value, source: &str) -> &'a Value {
-    let findings = owner["findings"].as_array().expect("findings");
-    findings
-        .iter()
-        .rev()
-        .find(|finding| finding["source"] == source)
-        .unwrap_or_else(|| panic!("no {source} in {owner}"))
-}
 
 /// A namespace with a neighbour and thousands of routes to ten next hops.
 fn router(prefix: &str) -> Lab {
@@ -325,321 +273,117 @@ fn the_table_of_a_router_is_read_by_snmp_in_both_versions() {
 }
 
 #[test]
-fn our_rwhois_server_answers_our_client_for_own_prefixes_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let lab = Lab::new("townrwhois").expect("a laboratory");
-    let listen = free_listen_address().expect("a port");
-    let contacts = write(
-        folder,
-        "contacts.csv",
-        "prefix,name,mail,note\n192.0.2.0/24,Backbone,noc@example.net,between us\n\
-        198.51.100.0/24,Stranger,x@stranger.example,\n",
-    );
-    let server = write(
-        folder,
-        "server.toml",
-        &format!(
-            "[networks]\nlocal = [\"192.0.2.0/23\"]\n[owner]\norder = [\"contacts\"]\ncontacts = [{contacts:?}]\n\
-             serve_rwhois = \"{listen}\"\n"
-        ),
-    );
-    let client = write(
-        folder,
-        "client.toml",
-        &format!("[owner]\norder = [\"rwhois\"]\nrwhois = [\"{listen}\"]\n"),
-    );
-    let mut command = smtpflow(&[
-        "serve-rwhois",
-        "--config",
-        server.to_str().expect("a path in UTF-8"),
-    ]);
-    let serving = lab.start(&mut command, "serve-rwhois").expect("it starts");
-    let ready = poll_until(LIMIT, || serving.log_text().contains("answering RWhois"));
-    assert!(ready, "{}", serving.log_text());
-
-    let answer = owner(&client, "192.0.2.77");
-    assert_eq!(answer["owner"]["name"], "Backbone", "{answer}");
-    assert_eq!(answer["owner"]["mail"], json!(["noc@example.net"]));
-    let found = finding(&answer, "rwhois");
-    assert_eq!(
-        (&found["network"], &found["age"]),
-        (&json!("192.0.2.0/24"), &json!(0))
-    );
-    assert!(!answer.to_string().contains("between us"), "{answer}");
-    for stranger in ["198.51.100.1", "192.0.3.1", "2001:db8::1"] {
-        let answer = owner(&client, stranger);
-        assert_eq!(finding(&answer, "rwhois")["outcome"], "nobody", "{answer}");
+fn the_page_of_a_host_says_whose_it_is_within_what_the_kernel_allows_the_agent() {
+    let lab = Lab::new("townpage").expect("a laboratory");
+    for name in ["gateway", "beyond"] {
+        lab.add_namespace(name).expect("a namespace");
     }
-    // Off until somebody says where.
-    let client = client.to_str().expect("a path in UTF-8");
-    let refused = ends(78, &mut smtpflow(&["serve-rwhois", "--config", client]));
-    assert!(
-        refused.stderr.contains("owner.serve_rwhois"),
-        "{}",
-        refused.stderr
-    );
-    let refused = ends(78, &mut smtpflow(&["owner", "192.0.2.1"]));
-    assert!(refused.stderr.contains("owner.order"), "{}", refused.stderr);
-}
-
-/// A server on loopback that does this with every client; its address.
-fn server(act: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let act = Arc::new(act);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let act = Arc::clone(&act);
-            thread::spawn(move || act(stream));
-        }
-    });
-    address
-}
-
-/// The first line of what a client asks.
-fn asked(stream: &mut TcpStream) -> String {
-    let mut buffer = [0; 4096];
-    let read = stream.read(&mut buffer).unwrap_or(0);
-    let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// A network of RDAP as a registry describes it.
-fn network(first: &str, last: &str, up: Option<String>, mail: Option<&str>) -> String {
-    let abuse = mail.map(|mail| {
-        json!({"roles": ["abuse"], "vcardArray": ["vcard", [["fn", {}, "text", "Abuse Desk"], ["email", {}, "text", mail]]]})
-    });
-    json!({
-        "rdapConformance": ["rdap_level_0"], "objectClassName": "ip network", "name": "TEST-NET",
-        "startAddress": first, "endAddress": last,
-        "links": up.map(|up| vec![json!({"rel": "up", "href": up})]).unwrap_or_default(),
-        "entities": [{"roles": ["registrant"], "vcardArray": ["vcard", [["email", {}, "text", "boss@example.net"]]],
-            "entities": abuse.map(|abuse| vec![abuse]).unwrap_or_default()}],
-    })
-    .to_string()
-}
-
-fn http(status: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/rdap+json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
-    )
-}
-
-/// A configuration that asks servers on loopback.
-fn asking(folder: &Path, rdap: SocketAddr) -> PathBuf {
-    let bootstrap = json!({"version": "1.0", "publication": "2026-11-27T00:00:00Z",
-        "services": [[["0.0.0.0/0", "::/0"], [format!("http://{rdap}/rdap/")]]]});
-    let bootstrap = write(folder, "bootstrap.json", &bootstrap.to_string());
-    let text = format!(
-        "[owner]\norder = [\"rdap\"]\ntimeout = \"3s\"\nrdap_bootstrap = [{bootstrap:?}]\n"
-    );
-    write(folder, "rdap.toml", &text)
-}
-
-#[test]
-fn rdap_is_asked_for_the_network_and_for_those_around_it() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rdap = server(|mut stream| {
-        let line = asked(&mut stream);
-        let at = stream.local_addr().expect("an address");
-        let answer = match line.split(' ').nth(1).unwrap_or_default() {
-            "/rdap/ip/192.0.2.7" => http(
-                "200 OK",
-                "",
-                &network("192.0.2.0", "192.0.2.255", None, Some("abuse@example.net")),
-            ),
-            "/rdap/ip/198.51.100.7" => {
-                let up = Some(format!("http://{at}/rdap/ip/198.51.0.0/16"));
-                http(
-                    "200 OK",
-                    "",
-                    &network("198.51.100.0", "198.51.100.255", up, None),
-                )
-            }
-            "/rdap/ip/198.51.0.0/16" => http(
-                "200 OK",
-                "",
-                &network(
-                    "198.51.0.0",
-                    "198.51.255.255",
-                    None,
-                    Some("parent@example.net"),
-                ),
-            ),
-            "/rdap/ip/2001:db8::7" => {
-                http("302 Found", &format!("Location: http://{at}/moved\r\n"), "")
-            }
-            "/moved" => http(
-                "200 OK",
-                "",
-                &network(
-                    "2001:db8::",
-                    "2001:db8::ffff",
-                    None,
-                    Some("moved@example.net"),
-                ),
-            ),
-            _ => http("404 Not Found", "", "{}"),
-        };
-        let _ = stream.write_all(answer.as_bytes());
-    });
-    let config = asking(folder.path(), rdap);
-    for (address, mail) in [
-        ("192.0.2.7", Some("abuse@example.net")),
-        ("198.51.100.7", Some("parent@example.net")),
-        ("2001:db8::7", Some("moved@example.net")),
-        ("203.0.113.1", None),
-    ] {
-        let answer = owner(&config, address);
-        assert_eq!(answer["owner"]["mail"][0].as_str(), mail, "{answer}");
-        assert_eq!(finding(&answer, "rdap")["age"], 0);
-    }
-}
-
-#[test]
-fn hostile_answers_end_soon_and_say_why() {
-    /// Whatever comes, these octets, and then what else is done with the client.
-    fn says(text: Vec<u8>, then: fn(&mut TcpStream)) -> SocketAddr {
-        server(move |mut stream| {
-            asked(&mut stream);
-            let _ = stream.write_all(&text);
-            then(&mut stream);
-        })
-    }
-    fn close(_: &mut TcpStream) {}
-    fn hang(stream: &mut TcpStream) {
-        let _ = stream.read(&mut [0]);
-    }
-    fn drip(stream: &mut TcpStream) {
-        while stream.write_all(b"x").is_ok() {
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-    fn pour(stream: &mut TcpStream) {
-        while stream.write_all(&[b'x'; 1 << 14]).is_ok() {}
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let circle = server(|mut stream| {
-        asked(&mut stream);
-        let at = stream.local_addr().expect("an address");
-        let _ = stream.write_all(
-            http(
-                "302 Found",
-                &format!("Location: http://{at}/rdap/ip/192.0.2.7\r\n"),
-                "",
-            )
-            .as_bytes(),
-        );
-    });
-    let endless = server(|mut stream| {
-        let path = asked(&mut stream)
-            .split(' ')
-            .nth(1)
-            .unwrap_or_default()
-            .to_owned();
-        let at = stream.local_addr().expect("an address");
-        let _ = stream.write_all(
-            http(
-                "302 Found",
-                &format!("Location: http://{at}{path}x\r\n"),
-                "",
-            )
-            .as_bytes(),
-        );
-    });
-    let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-    let other = network("198.51.100.0", "198.51.100.255", None, Some("a@b.example"));
-    for (rdap, expected) in [
-        (circle, "a circle"),
-        (endless, "more than 3 times"),
-        (says(head.clone(), hang), "no whole answer within 3s"),
-        (says(head.clone(), drip), "no whole answer within 3s"),
-        (says(head.clone(), pour), "longer than 1024 KiB"),
-        (says(Vec::new(), close), "breaks off in its head"),
-        (says(b"\xff\xfe\r\n\r\n".to_vec(), close), "not HTTP"),
-        (
-            says([&head[..], &[b'['; 100_000]].concat(), close),
-            "no JSON",
-        ),
-        (
-            says(http("200 OK", "", &other).into_bytes(), close),
-            "another network",
-        ),
-        (
-            says(
-                http("429 Slow down", "Retry-After: 9\r\n", "").into_bytes(),
-                close,
-            ),
-            "asked less often",
-        ),
-        (
-            says(
-                http("302 Found", "Location: file:///etc/passwd\r\n", "").into_bytes(),
-                close,
-            ),
-            "no address of a server",
-        ),
-    ] {
-        let config = asking(folder, rdap);
-        let begun = Instant::now();
-        let answer = owner(&config, "192.0.2.7");
-        let found = finding(&answer, "rdap");
-        assert_eq!(found["outcome"], "failed", "{answer}");
-        let reason = found["reason"].as_str().expect("text");
-        assert!(reason.contains(expected), "{reason} for {expected}");
-        assert!(begun.elapsed() < Duration::from_secs(30), "{expected}");
-    }
-    // Whois and RWhois: circles are told, what was found before the circle stays.
+    lab.link(("gateway", "eth0"), ("beyond", "eth0"), None)
+        .expect("a link");
     let whois = server(|mut stream| {
-        asked(&mut stream);
-        let at = stream.local_addr().expect("an address");
-        let text = format!(
-            "OrgName: Example\r\nOrgAbuseEmail: abuse@example.net\r\nReferralServer: whois://{at}\r\n"
-        );
+        let address = asked(&mut stream);
+        let text = format!("OrgName: <b>{address}</b>\r\nOrgAbuseEmail: abuse@example.net\r\n");
         let _ = stream.write_all(text.as_bytes());
     });
-    let ask = |source: &str, at: SocketAddr| {
-        let text =
-            format!("[owner]\norder = [\"{source}\"]\ntimeout = \"3s\"\n{source} = [\"{at}\"]\n");
-        owner(&write(folder, "directory.toml", &text), "192.0.2.7")
+    // A port that nobody has named: the kernel refuses it to the agent, and the page says so.
+    let elsewhere = server(|mut stream| {
+        asked(&mut stream);
+        let _ = stream.write_all(b"OrgAbuseEmail: elsewhere@example.net\r\n");
+    });
+    let leading = server(move |mut stream| {
+        asked(&mut stream);
+        let text = format!("ReferralServer: whois://{elsewhere}\r\n");
+        let _ = stream.write_all(text.as_bytes());
+    });
+    let contacts = write(lab.folder(), "contacts.csv", CONTACTS);
+    let page = |name: &str, whois: SocketAddr| {
+        let config = write(
+            lab.folder(),
+            name,
+            &format!(
+                "[owner]\norder = [\"contacts\", \"whois\"]\ncontacts = [{contacts:?}]\nwhois = [\"{whois}\"]\n"
+            ),
+        );
+        let mut options = AgentOptions::new(&lab).expect("options");
+        options.interfaces = vec!["eth0".to_owned()];
+        options.store = None;
+        options.extra = vec!["--config".to_owned(), config.display().to_string()];
+        let mut agent = lab.agent(&options).expect("an agent");
+        agent.wait_ready(LIMIT).expect("it counts");
+        let log = agent.process().log_text();
+        assert!(log.contains("all rules held"), "{log}");
+        let mut pages = Vec::new();
+        for address in ["192.0.2.7", "203.0.113.9"] {
+            let mut body = String::new();
+            let answered = poll_until(LIMIT, || {
+                let answer = agent.get(&format!("/host/{address}")).expect("a page");
+                body = String::from_utf8_lossy(&answer.body).into_owned();
+                !body.contains("being looked up")
+            });
+            assert!(answered, "{body}");
+            assert!(body.contains("Whose host it is"), "{body}");
+            pages.push(body);
+        }
+        assert!(agent.stop().expect("it ends").success());
+        pages
     };
-    assert_eq!(ask("whois", whois)["owner"]["mail"][0], "abuse@example.net");
-    for (source, at, expected) in [
-        ("whois", says(Vec::new(), hang), "no whole answer within 3s"),
-        ("whois", says(Vec::new(), pour), "longer than 64 KiB"),
-        (
-            "rwhois",
-            says(b"SSH-2.0-x\r\n".to_vec(), close),
-            "not RWhois",
-        ),
-        (
-            "rwhois",
-            says(b"%rwhois V-1.5 x\r\n".to_vec(), drip),
-            "no whole answer within 3s",
-        ),
-        (
-            "rwhois",
-            says(b"%rwhois V-1.5 x\r\n%error 501 \x1b[2J\r\n".to_vec(), close),
-            "error 501 \u{fffd}[2J",
-        ),
-        (
-            "rwhois",
-            says(b"%rwhois V-1.5 x\r\n".to_vec(), pour),
-            "longer than 64 KiB",
-        ),
-    ] {
-        let answer = ask(source, at);
-        let reason = finding(&answer, source)["reason"]
-            .as_str()
-            .expect("text")
-            .to_owned();
-        assert!(reason.contains(expected), "{reason} for {expected}");
+    let pages = page("page.toml", whois);
+    assert!(pages[0].contains("Backbone") && pages[0].contains("noc@example.net"));
+    assert!(!pages[0].contains("abuse@example.net"), "{}", pages[0]);
+    assert!(pages[1].contains("abuse@example.net"), "{}", pages[1]);
+    assert!(
+        pages[1].contains("&lt;b&gt;203.0.113.9") || pages[1].contains("&#60;b&#62;203.0.113.9"),
+        "{}",
+        pages[1]
+    );
+    let pages = page("elsewhere.toml", leading);
+    assert!(pages[1].contains("Permission denied"), "{}", pages[1]);
+    assert!(!pages[1].contains("elsewhere@example.net"), "{}", pages[1]);
+}
+
+#[test]
+fn half_a_million_routes_of_the_kernel_are_listed_in_bounded_memory() {
+    /// What the program may have of memory of its own, in bytes: as many routes, and as much again.
+    const MEMORY: &str = "--data=268435456";
+    const ROUTES: u32 = 500_000;
+    let lab = Lab::new("townmany").expect("a laboratory");
+    for name in ["router", "beyond"] {
+        lab.add_namespace(name).expect("a namespace");
     }
-    // Nobody listens there any more.
-    let gone = free_listen_address().expect("a port");
-    assert!(gone.ip().is_loopback() && gone.ip() != IpAddr::from([0, 0, 0, 0]));
-    assert_eq!(finding(&ask("whois", gone), "whois")["outcome"], "failed");
+    lab.link(("router", "eth0"), ("beyond", "eth0"), None)
+        .expect("a link");
+    lab.ip("router", "addr add 192.0.2.1/24 dev eth0")
+        .expect("an address");
+    let batch: String = (0..ROUTES)
+        .map(|i| {
+            let network = Ipv4Addr::from_bits((1 << 24) + (i << 8));
+            format!("route add {network}/24 via 192.0.2.{}\n", 2 + i % 200)
+        })
+        .collect();
+    let file = write(lab.folder(), "batch", &batch);
+    let file = file.to_str().expect("a path in UTF-8");
+    lab.run("router", "ip", &["-batch", file], LIMIT)
+        .expect("routes");
+    let config = write(
+        lab.folder(),
+        "kernel.toml",
+        "[owner]\norder = [\"kernel\"]\n",
+    );
+    let config = config.to_str().expect("a path in UTF-8");
+    let program = smtpflow_binary().expect("the program is built");
+    let program = program.to_str().expect("a path in UTF-8");
+    for form in ["table", "csv", "json"] {
+        let begun = Instant::now();
+        let words = [
+            MEMORY, program, "routes", "--format", form, "--config", config,
+        ];
+        let finished = ends(0, &mut lab.command("router", "prlimit", &words));
+        println!("{ROUTES} routes as {form} in {:?}", begun.elapsed());
+        let listed = match form {
+            "json" => finished.stdout.matches("\"next_hop\":\"192.0.2.").count(),
+            "csv" => finished.stdout.matches("\r\n192.0.2.").count(),
+            _ => finished.stdout.matches("\n192.0.2.").count(),
+        };
+        assert_eq!(listed, ROUTES as usize, "{form}");
+    }
 }
