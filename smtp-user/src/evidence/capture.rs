@@ -97,19 +97,16 @@ impl From<Totals> for Counted {
 }
 
 /// Writes the host's packets of a capture.
-pub(super) fn cut(
-    file: &Path,
-    host: Address,
-    ports: MailPorts,
-    to: File,
-) -> Result<Cut, Failure> {
+pub(super) fn cut(file: &Path, host: Address, ports: MailPorts, to: File) -> Result<Cut, Failure> {
     let input = File::open(file).map_err(|error| fail(file, &Fault::Io(error)))?;
     let mut capture = CaptureFile::new(input).map_err(|fault| fail(file, &fault))?;
     let mut to = BufWriter::new(to);
     let unwritten = |error: io::Error| {
         Failure::new(
             Kind::Failed,
-            format!("cannot write the packets of the host: {error}; make room, or name another place (--output)"),
+            format!(
+                "cannot write the packets of the host: {error}; make room, or name another place (--output)"
+            ),
         )
     };
     for word in [MAGIC, VERSION, 0, 0, SNAPLEN, RAW] {
@@ -151,7 +148,12 @@ pub(super) fn cut(
         cut.written += 1;
         let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
         let length = u32::try_from(headers.len()).unwrap_or(u32::MAX);
-        for word in [seconds, at.subsec_nanos(), length, segment.bytes.max(length)] {
+        for word in [
+            seconds,
+            at.subsec_nanos(),
+            length,
+            segment.bytes.max(length),
+        ] {
             to.write_all(&word.to_le_bytes()).map_err(unwritten)?;
         }
         to.write_all(headers).map_err(unwritten)?;
@@ -187,7 +189,10 @@ pub(super) fn count(file: &Path, host: Address, ports: MailPorts) -> Result<Coun
     let mut meter = PcapMeter::open(file, WINDOW, ports)?;
     let mut totals = Totals::default();
     while let Some(window) = meter.window()? {
-        let of_host = window.sources.iter().filter(|source| source.address == host);
+        let of_host = window
+            .sources
+            .iter()
+            .filter(|source| source.address == host);
         for source in of_host {
             totals.merge(&source.totals);
         }

@@ -226,7 +226,10 @@ mod tests {
         assert_eq!(fs::read_dir(place.path()).expect("a folder").count(), 0);
         fs::create_dir(&output).expect("a folder");
         let failure = Folder::begin(&output).expect_err("it is there");
-        assert!(failure.to_string().contains("never written over"), "{failure}");
+        assert!(
+            failure.to_string().contains("never written over"),
+            "{failure}"
+        );
         let failure = Folder::begin(Path::new("/")).expect_err("no name");
         assert_eq!(failure.kind, Kind::Usage);
         let failure = Folder::begin(&place.path().join("no/pack")).expect_err("no parent");

@@ -196,14 +196,23 @@ fn only_headers_of_the_host_are_cut_and_they_count_as_before() {
     let packets = [
         packet(host, server, (40_000, 25), 0x02, b""),
         packet(server, host, (25, 40_000), 0x12, b""),
-        packet(host, server, (40_000, 25), 0x18, b"MAIL FROM:<secret@example.org>\r\n"),
+        packet(
+            host,
+            server,
+            (40_000, 25),
+            0x18,
+            b"MAIL FROM:<secret@example.org>\r\n",
+        ),
         packet(server, host, (25, 40_000), 0x18, b"250 secret\r\n"),
         // Others, and other ports.
         packet([192, 0, 2, 7], server, (40_000, 25), 0x02, b""),
         packet(host, server, (40_000, 80), 0x18, b"GET /secret"),
     ];
     let place = tempfile::tempdir().expect("a folder");
-    let (from, to) = (place.path().join("all.pcap"), place.path().join("host.pcap"));
+    let (from, to) = (
+        place.path().join("all.pcap"),
+        place.path().join("host.pcap"),
+    );
     let octets = capture(&packets);
     fs::write(&from, &octets).expect("written");
     let address = IpAddr::from(host).into();
@@ -217,7 +226,8 @@ fn only_headers_of_the_host_are_cut_and_they_count_as_before() {
     let written = fs::read(&to).expect("read");
     assert_eq!(written.len(), 24 + 4 * (16 + 40));
     assert!(!written.windows(6).any(|part| part == b"secret"));
-    let before = capture::count(&from, address, PORTS).unwrap_or_else(|failure| panic!("{failure}"));
+    let before =
+        capture::count(&from, address, PORTS).unwrap_or_else(|failure| panic!("{failure}"));
     let after = capture::count(&to, address, PORTS).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(before, after);
     assert_eq!((after.connections, after.answered), (1, 1));
