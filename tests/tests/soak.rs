@@ -1,10 +1,10 @@
 //! The agent for a long time under a steady load: what it holds of memory and descriptors does not grow,
-//! its drains are on time, every packet is counted. Five minutes after six in which it fills what it keeps, or
-//! eight hours with `--long`.
+//! its drains are on time, every packet is counted. Five minutes, or eight hours with `--long`, after the time in
+//! which it fills what it keeps.
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use smtpflow_tests::load::Rig;
@@ -15,14 +15,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PER_SECOND: u64 = 100_000;
 /// How often it is looked at. Windows are as long.
 const STEP: Duration = Duration::from_secs(1);
-/// The share of windows that may have ended late.
+/// The share of windows that may have ended late: on a machine of its own, and beside compilers.
 const LATE: f64 = 0.001;
+const LATE_BESIDE: f64 = 0.02;
 /// A window that is this much longer than it should be has ended late.
 const LATE_BY: f64 = 0.5;
 /// Most growth, in MiB an hour, beyond what noise may look like: told in hours, not in minutes.
 const GROWTH: f64 = 1.0;
-/// Most growth in minutes, in MiB: what merging history may take and give back meanwhile.
+/// Most growth in minutes, in MiB: a hundredth of what is held, which a window that ended late may take.
 const SHORT_GROWTH: f64 = 2.0;
+/// Bins of history, which are merged at their end.
+const BIN: u64 = 300;
+/// From the end of a bin until it is merged.
+const MERGING: Duration = Duration::from_secs(45);
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
@@ -79,20 +84,31 @@ fn status(agent: &mut Agent) -> Value {
     agent.json("/api/v1/status").expect("status")
 }
 
+/// How long it takes to fill what is kept: until the first bin has been merged, at least.
+fn filling() -> Duration {
+    if long() {
+        return Duration::from_secs(3600);
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let into = now.expect("a clock after 1970").as_secs() % BIN;
+    Duration::from_secs(BIN - into) + MERGING
+}
+
 #[test]
 fn for_a_long_time_memory_and_descriptors_stay_and_drains_are_on_time() {
-    let (warm, length) = if long() {
-        (Duration::from_secs(3600), Duration::from_secs(8 * 3600))
+    let measured = if long() {
+        Duration::from_secs(8 * 3600)
     } else {
-        // Until the first bins of five minutes are closed and merged.
-        (Duration::from_secs(360), Duration::from_secs(660))
+        Duration::from_secs(300)
     };
     let mut rig = Rig::new("soak", PER_SECOND);
     rig.look = Duration::from_millis(100);
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
-    // Connections that are never ended are given up soon, so that as many are waiting all the time.
-    fs::write(&config, "[history]\nidle = \"30s\"\n").expect("written");
+    // Connections that are never ended are given up soon, so that as many are waiting all the time; and the pages of a
+    // file that grows fill a cache of the usual size for hours.
+    let text = "[history]\nidle = \"30s\"\n[store]\ncache_mib = 2\n";
+    fs::write(&config, text).expect("written");
     let config = config.to_str().expect("text").to_owned();
     rig.options.extra.extend(["--config".to_owned(), config]);
 
@@ -100,12 +116,16 @@ fn for_a_long_time_memory_and_descriptors_stay_and_drains_are_on_time() {
     let mut late = 0;
     let mut drains = 0;
     let mut longest: f64 = 0.0;
+    let mut warm = Duration::ZERO;
+    let mut length = Duration::ZERO;
     let packets = rig.under_load(|rig| {
         let mut agent = rig.ready();
         agent.wait_drained(LIMIT).expect("windows");
         let id = agent.process().id();
         let first = status(&mut agent)["drains"].as_u64().expect("a number");
         let begun = Instant::now();
+        warm = filling();
+        length = warm + measured;
         let mut known = first;
         while begun.elapsed() < length {
             let now = status(&mut agent);
@@ -152,18 +172,19 @@ fn for_a_long_time_memory_and_descriptors_stay_and_drains_are_on_time() {
         resident(steady.last()),
     );
     let windows = length.as_secs_f64() / STEP.as_secs_f64();
+    let share = if long() { LATE } else { LATE_BESIDE };
     assert!(
-        drains as f64 >= windows * (1.0 - LATE) - 1.0,
+        drains as f64 >= windows * (1.0 - share) - 1.0,
         "{drains} drains instead of {windows}"
     );
     assert!(
-        late as f64 <= windows * LATE,
+        late as f64 <= windows * share,
         "{late} of {windows} windows late"
     );
     let most = if long() {
         GROWTH + 3.0 * memory_error
     } else {
-        SHORT_GROWTH / (length - warm).as_secs_f64() * 3600.0
+        SHORT_GROWTH / measured.as_secs_f64() * 3600.0
     };
     assert!(
         memory <= most,

@@ -65,14 +65,14 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("packages", &[], 30, Work::Call(packages)),
     ("fmt", &[], 5, Work::Check(FMT)),
     ("build", &["setup"], 30, Work::Check(&["build", "--locked"])),
+    ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
+    ("vm", &["setup"], 40, Work::Call(vm::stage)),
     ("clippy", &["setup"], 30, Work::Check(CLIPPY)),
     ("clippy-ebpf", &[], 15, Work::Check(CLIPPY_EBPF)),
     ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
     ("bench", &["setup"], 30, Work::Call(bench::smoke)),
-    ("vm", &["setup"], 40, Work::Call(vm::stage)),
     ("packagers", &["packages"], 30, Work::Call(packagers)),
-    ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
     ("miri", &["nightly"], 30, Work::Nightly(MIRI)),
     (
         "libfuzzer",
@@ -82,13 +82,23 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ),
 ];
 
-/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so does
-/// a soak.
-const LONG_ONLY: &[&str] = &["libfuzzer", "soak"];
+/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has.
+const LONG_ONLY: &[&str] = &["libfuzzer"];
 
-/// Run beside the others, in this order: machines take half an hour of processors' time, and the other stages,
-/// which mostly wait, leave that much. What is judged by a clock does not feel what has the lowest priority.
-const BESIDE: &[&str] = &["vm", "packagers", "gateway", "package"];
+/// Run beside the others, in this order: they need processors' time, and the other stages, which mostly wait,
+/// leave much of it. What is judged by a clock does not feel what has the lowest priority.
+const BESIDE: &[&str] = &[
+    "packagers",
+    "miri",
+    "gateway",
+    "package",
+    "scenarios",
+    "replay",
+    "contract",
+];
+/// Run before anything is beside: machines run by emulation fall behind their own clocks where they have to
+/// share, and one that gets a hundredth of a processor does nothing any more but answer its timer.
+const BEFORE: &str = "vm";
 /// The lowest priority (setpriority(2)).
 const LOWEST: i32 = 19;
 
@@ -218,7 +228,10 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
     let own = |need: &&&str| stages.iter().any(|stage| stage.name == **need);
     let needs: Vec<&str> = beside
         .iter()
-        .flat_map(|stage| stage.needs.iter().filter(own).copied())
+        .flat_map(|stage| stage.needs)
+        .chain(&[BEFORE])
+        .filter(own)
+        .copied()
         .collect();
     let mut lane = Lane::new(long);
     thread::scope(|scope| {
