@@ -99,6 +99,8 @@ const BESIDE: &[&str] = &[
 /// Run before anything is beside: machines run by emulation fall behind their own clocks where they have to
 /// share, and one that gets a hundredth of a processor does nothing any more but answer its timer.
 const BEFORE: &str = "vm";
+/// Run when nothing is beside any more: it judges how an agent does on a machine of its own.
+const AFTER: &str = "soak";
 /// The lowest priority (setpriority(2)).
 const LOWEST: i32 = 19;
 
@@ -204,7 +206,11 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     } else {
         (Vec::new(), stages)
     };
-    let total = both(&stages, &beside, args.long);
+    let (after, stages): (Vec<_>, Vec<_>) =
+        stages.into_iter().partition(|stage| stage.name == AFTER);
+    let mut lane = both(&stages, &beside, args.long);
+    lane.run_all(&after);
+    let total = lane.total;
     println!("{:<14} {:>8}", "total", seconds(begun.elapsed()));
     println!("{total}");
     Ok(if total.failed == 0 {
@@ -224,7 +230,7 @@ fn apart(stages: Vec<Stage>) -> (Vec<Stage>, Vec<Stage>) {
 }
 
 /// Runs stages one after the other, and others beside them as soon as what those need has run.
-fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
+fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Lane {
     let own = |need: &&&str| stages.iter().any(|stage| stage.name == **need);
     let needs: Vec<&str> = beside
         .iter()
@@ -253,12 +259,7 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
                             "cannot lower the priority of what runs beside the stages: {error}"
                         );
                     }
-                    for stage in beside {
-                        if second.is_stopped() {
-                            break;
-                        }
-                        second.run(stage);
-                    }
+                    second.run_all(beside);
                     second.total
                 }));
             }
@@ -269,7 +270,7 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
                 .add(other.join().unwrap_or_else(|_| Counts::one_failed()));
         }
     });
-    lane.total
+    lane
 }
 
 /// Stages that run one after the other.
@@ -277,6 +278,7 @@ struct Lane {
     long: bool,
     total: Counts,
     failed: Vec<String>,
+    stopped: bool,
 }
 
 impl Lane {
@@ -285,6 +287,7 @@ impl Lane {
             long,
             total: Counts::default(),
             failed: Vec::new(),
+            stopped: false,
         }
     }
 
@@ -298,12 +301,22 @@ impl Lane {
 
     /// Whether no more is to be run, on request. It says so, and what was left out is a failure.
     fn is_stopped(&mut self) -> bool {
-        let stopped = interrupt::requested();
-        if stopped {
+        if interrupt::requested() && !self.stopped {
             println!("stopped on request");
             self.total.add(Counts::one_failed());
+            self.stopped = true;
         }
-        stopped
+        self.stopped
+    }
+
+    /// Runs these.
+    fn run_all(&mut self, stages: &[Stage]) {
+        for stage in stages {
+            if self.is_stopped() {
+                break;
+            }
+            self.run(stage);
+        }
     }
 
     /// Runs one, if what it needs has not failed, and shows how that ended.
