@@ -155,6 +155,8 @@ fn for_a_long_time_memory_and_descriptors_stay_and_drains_are_on_time() {
         let log = agent.process().log_text();
         assert!(!log.contains("panicked"), "{log}");
         agent.stop().expect("it ends and stays attached");
+        // So that what is compared at last comes soon.
+        rig.options.window = "1s".to_owned();
     });
 
     let steady: Vec<Held> = samples

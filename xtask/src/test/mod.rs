@@ -65,6 +65,7 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("packages", &[], 30, Work::Call(packages)),
     ("fmt", &[], 5, Work::Check(FMT)),
     ("build", &["setup"], 30, Work::Check(&["build", "--locked"])),
+    ("tests", &["build"], 30, Work::Check(TESTS)),
     ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
     ("vm", &["setup"], 40, Work::Call(vm::stage)),
     ("clippy", &["setup"], 30, Work::Check(CLIPPY)),
@@ -105,6 +106,10 @@ const AFTER: &str = "soak";
 const LOWEST: i32 = 19;
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
+
+/// All files of `tests/tests` at once, before anything is beside: who compiles at the lowest priority holds up
+/// every other who wants to compile.
+const TESTS: &[&str] = &["test", "--locked", "--no-run", "--package=smtpflow-tests"];
 
 const CLIPPY: &[&str] = &[
     "clippy",
