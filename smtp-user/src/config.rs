@@ -170,6 +170,10 @@ section! {
         /// The file: an absolute path. Its folder is made if need be. It belongs to one agent alone.
         #[serde(deserialize_with = "value::store")]
         pub path: PathBuf = PathBuf::from(DEFAULT_STORE);
+        /// Memory for the file's pages, in MiB, 1 to 4096. It fills as the file grows. Where hundreds of
+        /// thousands of sources send, less of it means that they are read again with each window.
+        #[serde(deserialize_with = "value::cache")]
+        pub cache_mib: u32 = 64;
     }
 }
 
@@ -443,6 +447,7 @@ impl Config {
                 value::check_keep_days(history.keep_days, history.keep_hours),
             ),
             ("store.path", value::check_store(&store.path)),
+            ("store.cache_mib", value::check_cache(store.cache_mib)),
             (
                 "metrics.sources",
                 value::check_metric_sources(metrics.sources),

@@ -214,6 +214,14 @@ impl Store {
         self.retention = retention;
     }
 
+    /// Keeps at most so many MiB of the file's pages in memory.
+    pub fn set_cache(&self, mib: u32) -> Result<(), Failure> {
+        let kib = i64::from(mib) << 10;
+        self.connection
+            .pragma_update(None, "cache_size", -kib)
+            .map_err(|error| self.unreadable(&error))
+    }
+
     /// Makes these the operator's own prefixes, see [`Store::open_for`].
     pub fn set_local(&mut self, local: &[IpNet]) {
         self.admission.set_local(local);

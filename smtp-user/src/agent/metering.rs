@@ -334,6 +334,7 @@ fn remember(meter: &mut XdpMeter, config: &Config) -> Result<Memory, Failure> {
         config.history.sources,
     )?;
     store.retain(retention(config));
+    store.set_cache(config.store.cache_mib)?;
     let ledger = store.load(|kept| history.restore_source(&kept.source, &mut sources))?;
     history.restore(&ledger.account, &ledger.untracked);
     sources.arrange(meter.geometry().sets);

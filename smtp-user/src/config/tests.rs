@@ -59,6 +59,7 @@ keep_days = "365d"
 [store]
 enabled = false
 path = "/srv/ledger.db"
+cache_mib = 8
 [serve]
 listen = "[::1]:80"
 token_file = "/etc/smtpflow/token"
@@ -164,6 +165,7 @@ owner = "press office"
     assert_eq!(config.history.keep_days, Span::days(365));
     assert!(!config.store.enabled);
     assert_eq!(config.store.path, Path::new("/srv/ledger.db"));
+    assert_eq!(config.store.cache_mib, 8);
     assert_eq!(config.serve.listen.port(), 80);
     assert_eq!(
         config.serve.public_url.as_ref().map(HttpUrl::to_string),
@@ -327,6 +329,10 @@ fn errors_say_where_and_what_was_expected() {
         (
             "[store]\npath = \"/var/lib/\"\n",
             "2:8: \"/var/lib/\" is no absolute path of a file",
+        ),
+        (
+            "[store]\ncache_mib = 0\n",
+            "2:13: 0 is out of range: expected 1 to 4096",
         ),
         (
             "[meter]\nwindow = \"-10s\"\n",
@@ -609,7 +615,7 @@ fn valid() -> impl Strategy<Value = Config> {
     });
     let keep = (1..=1_000_u64, 72..=10_000_u64, 1..=80_000_u64);
     let history = (1..=1u32 << 24, 1..=1u32 << 24, 10_u64..=3600, keep);
-    let store = (any::<bool>(), "/[a-z ]{1,9}\\.db");
+    let store = (any::<bool>(), "/[a-z ]{1,9}\\.db", 1..=4096_u32);
     let limits = (any::<u32>(), 0..=1000_u32, 0..=1000_u32, 1..=87_600_u64);
     let detect = limits.prop_map(|(limit, thousandths, servers, hours)| {
         let mut detect = detect::Settings {
@@ -651,7 +657,7 @@ fn valid() -> impl Strategy<Value = Config> {
                 table,
                 networks,
                 (sources, pairs, idle, (bins, hours, days)),
-                (enabled, path),
+                (enabled, path, cache_mib),
                 port,
                 detect,
                 relay,
@@ -688,6 +694,7 @@ fn valid() -> impl Strategy<Value = Config> {
                 store: Store {
                     enabled,
                     path: path.into(),
+                    cache_mib,
                 },
                 serve: Serve {
                     listen: (Ipv4Addr::LOCALHOST, port).into(),

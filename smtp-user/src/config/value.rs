@@ -394,6 +394,14 @@ pub(super) fn check_sources(sources: u32) -> Checked {
     check_range(sources, &(1..=1 << 24))
 }
 
+pub(super) fn check_cache(mib: u32) -> Checked {
+    check_range(mib, &(1..=4096))
+}
+
+pub(super) fn cache<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    checked(from, |mib: &u32| check_cache(*mib))
+}
+
 pub(super) fn sets_per_cpu<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     checked(from, |sets: &u32| check_sets_per_cpu(*sets)).map(Some)
 }

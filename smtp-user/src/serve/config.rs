@@ -50,6 +50,7 @@ const PUBLIC: &[&str] = &[
     "history.keep_days",
     "store.enabled",
     "store.path",
+    "store.cache_mib",
     "serve.listen",
     "serve.token_file",
     "serve.act_token_file",

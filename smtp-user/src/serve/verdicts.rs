@@ -311,7 +311,8 @@ pub fn verdict_fields() -> Vec<(String, String)> {
 /// What can be asked and changed here.
 pub(super) fn operations() -> Vec<Operation> {
     let one = |operation: Operation| {
-        let number = json!({"type": "integer", "minimum": 0, "format": "uint64"});
+        let number =
+            json!({"type": "integer", "minimum": 0, "maximum": u64::MAX, "format": "uint64"});
         operation.path("id", "The number of a verdict.", number)
     };
     vec![

@@ -121,8 +121,9 @@ impl Place {
     ///   for which the kernel's half waits; `journal_size_limit` gives the room of a log that was long
     ///   back to the disk.
     /// - `temp_store = MEMORY`: nothing is written anywhere but to the store.
-    /// - `cache_size = -65536`: up to 64 MiB of pages, so that the sources of a flood, which are all over
-    ///   their table, are not read from the file again with each window.
+    /// - `cache_size = -65536`: up to 64 MiB of pages until [`super::Store::set_cache`] says otherwise, so that
+    ///   the sources of a flood, which are all over their table, are not read from the file again with each
+    ///   window.
     /// - `trusted_schema = OFF`: the file may have been written by somebody else.
     ///
     /// The size of a page is 4,096 octets, as chunks are made for it. There is no `auto_vacuum`: pages

@@ -565,6 +565,24 @@ fn a_long_log_is_moved_into_the_file() {
 }
 
 #[test]
+fn the_cache_is_as_large_as_it_is_told() {
+    let (_folder, path) = folder();
+    let store = open(&path);
+    let kib = || {
+        let size: rusqlite::Result<i64> =
+            store
+                .connection
+                .pragma_query_value(None, "cache_size", |row| row.get(0));
+        -size.expect("a size")
+    };
+    assert_eq!(kib(), 64 << 10);
+    store
+        .set_cache(2)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(kib(), 2 << 10);
+}
+
+#[test]
 fn counts_at_the_end_of_their_range_stay_there() {
     let (_folder, path) = folder();
     let mut store = open(&path);

@@ -65,14 +65,15 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ("packages", &[], 30, Work::Call(packages)),
     ("fmt", &[], 5, Work::Check(FMT)),
     ("build", &["setup"], 30, Work::Check(&["build", "--locked"])),
+    ("tests", &["build"], 30, Work::Check(TESTS)),
+    ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
+    ("vm", &["setup"], 40, Work::Call(vm::stage)),
     ("clippy", &["setup"], 30, Work::Check(CLIPPY)),
     ("clippy-ebpf", &[], 15, Work::Check(CLIPPY_EBPF)),
     ("doc", &["setup"], 15, Work::Check(DOC)),
     ("unit", &["setup"], 30, Work::Tests(UNIT)),
     ("bench", &["setup"], 30, Work::Call(bench::smoke)),
-    ("vm", &["setup"], 40, Work::Call(vm::stage)),
     ("packagers", &["packages"], 30, Work::Call(packagers)),
-    ("nightly", &["setup"], 60, Work::Call(nightly::provide)),
     ("miri", &["nightly"], 30, Work::Nightly(MIRI)),
     (
         "libfuzzer",
@@ -82,17 +83,33 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
     ),
 ];
 
-/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has, and so does
-/// a soak.
-const LONG_ONLY: &[&str] = &["libfuzzer", "soak"];
+/// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has.
+const LONG_ONLY: &[&str] = &["libfuzzer"];
 
-/// Run beside the others, in this order: machines take half an hour of processors' time, and the other stages,
-/// which mostly wait, leave that much. What is judged by a clock does not feel what has the lowest priority.
-const BESIDE: &[&str] = &["vm", "packagers", "gateway", "package"];
+/// Run beside the others, in this order: they need processors' time, and the other stages, which mostly wait,
+/// leave much of it. What is judged by a clock does not feel what has the lowest priority.
+const BESIDE: &[&str] = &[
+    "packagers",
+    "miri",
+    "gateway",
+    "package",
+    "scenarios",
+    "replay",
+    "contract",
+];
+/// Run before anything is beside: machines run by emulation fall behind their own clocks where they have to
+/// share, and one that gets a hundredth of a processor does nothing any more but answer its timer.
+const BEFORE: &str = "vm";
+/// Run when nothing is beside any more: it judges how an agent does on a machine of its own.
+const AFTER: &str = "soak";
 /// The lowest priority (setpriority(2)).
 const LOWEST: i32 = 19;
 
 const FMT: &[&str] = &["fmt", "--check", "--", "--color=never"];
+
+/// All files of `tests/tests` at once, before anything is beside: who compiles at the lowest priority holds up
+/// every other who wants to compile.
+const TESTS: &[&str] = &["test", "--locked", "--no-run", "--package=smtpflow-tests"];
 
 const CLIPPY: &[&str] = &[
     "clippy",
@@ -194,7 +211,11 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     } else {
         (Vec::new(), stages)
     };
-    let total = both(&stages, &beside, args.long);
+    let (after, stages): (Vec<_>, Vec<_>) =
+        stages.into_iter().partition(|stage| stage.name == AFTER);
+    let mut lane = both(&stages, &beside, args.long);
+    lane.run_all(&after);
+    let total = lane.total;
     println!("{:<14} {:>8}", "total", seconds(begun.elapsed()));
     println!("{total}");
     Ok(if total.failed == 0 {
@@ -214,11 +235,14 @@ fn apart(stages: Vec<Stage>) -> (Vec<Stage>, Vec<Stage>) {
 }
 
 /// Runs stages one after the other, and others beside them as soon as what those need has run.
-fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
+fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Lane {
     let own = |need: &&&str| stages.iter().any(|stage| stage.name == **need);
     let needs: Vec<&str> = beside
         .iter()
-        .flat_map(|stage| stage.needs.iter().filter(own).copied())
+        .flat_map(|stage| stage.needs)
+        .chain(&[BEFORE])
+        .filter(own)
+        .copied()
         .collect();
     let mut lane = Lane::new(long);
     thread::scope(|scope| {
@@ -240,12 +264,7 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
                             "cannot lower the priority of what runs beside the stages: {error}"
                         );
                     }
-                    for stage in beside {
-                        if second.is_stopped() {
-                            break;
-                        }
-                        second.run(stage);
-                    }
+                    second.run_all(beside);
                     second.total
                 }));
             }
@@ -256,7 +275,7 @@ fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Counts {
                 .add(other.join().unwrap_or_else(|_| Counts::one_failed()));
         }
     });
-    lane.total
+    lane
 }
 
 /// Stages that run one after the other.
@@ -264,6 +283,7 @@ struct Lane {
     long: bool,
     total: Counts,
     failed: Vec<String>,
+    stopped: bool,
 }
 
 impl Lane {
@@ -272,6 +292,7 @@ impl Lane {
             long,
             total: Counts::default(),
             failed: Vec::new(),
+            stopped: false,
         }
     }
 
@@ -285,12 +306,22 @@ impl Lane {
 
     /// Whether no more is to be run, on request. It says so, and what was left out is a failure.
     fn is_stopped(&mut self) -> bool {
-        let stopped = interrupt::requested();
-        if stopped {
+        if interrupt::requested() && !self.stopped {
             println!("stopped on request");
             self.total.add(Counts::one_failed());
+            self.stopped = true;
         }
-        stopped
+        self.stopped
+    }
+
+    /// Runs these.
+    fn run_all(&mut self, stages: &[Stage]) {
+        for stage in stages {
+            if self.is_stopped() {
+                break;
+            }
+            self.run(stage);
+        }
     }
 
     /// Runs one, if what it needs has not failed, and shows how that ended.
