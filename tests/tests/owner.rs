@@ -39,7 +39,7 @@ fn router(prefix: &str) -> Lab {
     for i in 0..V6_ROUTES {
         let hop = 2 + i % 10;
         batch.push_str(&format!(
-            "-6 route add 2001:db8:{:x}::/48 via 2001:db8::{hop:x}\n",
+            "route add 2001:db8:{:x}::/48 via 2001:db8::{hop:x}\n",
             i + 1
         ));
     }
