@@ -440,6 +440,7 @@ fn one_test_per_host_and_day_and_two_at_once() {
     let children: Vec<_> = (0..2)
         .map(|_| {
             desk.command(&host, &[])
+                .stdout(std::process::Stdio::null())
                 .stderr(std::process::Stdio::null())
                 .spawn()
                 .expect("it starts")

@@ -17,11 +17,16 @@ const START: Duration = Duration::from_secs(20);
 /// The users that it becomes, with numbers that no user of the machine should have.
 const USERS: [(&str, u32); 2] = [("opensmtpd", 64_251), ("opensmtpq", 64_252)];
 
+/// It looks up every client's name before it greets, and would wait for the machine's servers of names, which nobody
+/// in a laboratory reaches: no such server is asked (libasr's resolv.conf).
+const RESOLVER: &str = "lookup file\n";
+
 /// Makes the file system as if it were installed: $1 is the folder with its files, $2 the program. It runs
 /// in a mount namespace of its own, whose mounts reach no other one.
 const SCRIPT: &str = "set -e
 mount --bind \"$1/passwd\" /etc/passwd
 mount --bind \"$1/group\" /etc/group
+[ ! -e /etc/resolv.conf ] || mount --bind \"$1/resolv.conf\" /etc/resolv.conf
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 mkdir -p /var/lib/opensmtpd/empty
 mount -t tmpfs -o mode=755 tmpfs /var/spool
@@ -57,6 +62,7 @@ impl Lab {
         for (name, text) in [
             ("passwd", passwd),
             ("group", group),
+            ("resolv.conf", RESOLVER.to_owned()),
             ("smtpd.conf", configuration(addresses, is_open)),
         ] {
             let file = home.join(name);
