@@ -14,7 +14,7 @@ use smtp_user::connections::{Follower, Limits};
 use smtp_user::detect::{Court, Settings};
 use smtp_user::meter::Meter as _;
 use smtp_user::meter::pcap::PcapMeter;
-use smtp_user::model::period::{Bucket, Tier, milliseconds};
+use smtp_user::model::period::{Bucket, Tier, milliseconds, rfc3339};
 use smtp_user::store::Store;
 use smtpflow_tests::evaluation::local;
 use smtpflow_tests::oracle;
@@ -26,12 +26,17 @@ use xtask::traffic::kind::named;
 use xtask::traffic::{Population, pcap};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long a window is.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// A store, a capture of all that is in it, and who of it is flagged and who is not.
 struct Scene {
     folder: tempfile::TempDir,
     hammer: IpAddr,
     innocent: IpAddr,
+    /// When the windows began that were counted, in milliseconds since 1970. A capture has none of a time without
+    /// packets.
+    windows: Vec<u64>,
 }
 
 impl Scene {
@@ -55,9 +60,11 @@ impl Scene {
             Store::open_for(&store, local(), 100_000).unwrap_or_else(|failure| panic!("{failure}"));
         let mut follower = Follower::new(&Limits::default());
         let mut court = Court::new(&Settings::default(), local(), Vec::new());
-        let mut meter = PcapMeter::open(&capture, Duration::from_secs(10), SMTP)
-            .unwrap_or_else(|failure| panic!("{failure}"));
+        let mut meter =
+            PcapMeter::open(&capture, WINDOW, SMTP).unwrap_or_else(|failure| panic!("{failure}"));
+        let mut windows = Vec::new();
         while let Some(window) = meter.window().unwrap_or_else(|failure| panic!("{failure}")) {
+            windows.push(milliseconds(window.started_at));
             let followed = follower.follow(&window);
             store.commit(1, &window, &followed.folded);
             let hour = Bucket {
@@ -92,6 +99,7 @@ impl Scene {
         Self {
             hammer: address("hammer"),
             innocent: address("mail_server"),
+            windows,
             folder,
         }
     }
@@ -277,11 +285,20 @@ fn evidence_is_of_the_hours_of_its_verdict_and_never_written_over() {
     let hours = pack["host"]["series"].as_array().expect("hours");
     assert!((1..=3).contains(&hours.len()), "{hours:?}");
     assert!(hours.iter().all(|hour| hour["tier"] == "hour"), "{hours:?}");
+    // What was not counted is told to the window.
+    let coverage = &pack["coverage"];
+    let period = ["from", "to"].map(|end| pack["host"]["period"][end].as_str().expect("a time"));
+    let starts = scene.windows.iter().copied().map(rfc3339);
+    let counted = starts
+        .filter(|start| (period[0]..period[1]).contains(&start.as_str()))
+        .count();
+    assert!(counted > 10, "{counted} windows");
+    let counted = WINDOW * u32::try_from(counted).expect("few windows");
+    let number = |name: &str| coverage[name].as_u64().expect("a number");
     assert_eq!(
-        pack["coverage"]["missing_milliseconds"].as_u64(),
-        Some(0),
-        "{}",
-        pack["coverage"]
+        u128::from(number("milliseconds") - number("missing_milliseconds")),
+        counted.as_millis(),
+        "{coverage}"
     );
     let finished = scene.evidence(scene.hammer, &output, &[]);
     assert_eq!(finished.status.code(), Some(1));
@@ -310,7 +327,7 @@ fn evidence_is_of_the_hours_of_its_verdict_and_never_written_over() {
             1,
             "/nowhere.log",
         ),
-        (scene.hammer, &["--store", "/nowhere.db"], 1, "/nowhere.db"),
+        (scene.hammer, &["--store", "/nowhere.db"], 69, "/nowhere.db"),
     ] {
         let other = scene.path("other");
         let finished = scene.evidence(host, &other, words);
