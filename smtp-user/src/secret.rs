@@ -46,7 +46,7 @@ impl Token {
     /// Reads the token from a file that nobody else can read or write, or from a credential.
     pub fn load(name: &Path) -> Result<Self, Failure> {
         // One byte more than allowed, to see that there is more.
-        load(name, "token file", MAX_TOKEN + 1, |text| Self::new(text))
+        load(name, "token file", MAX_TOKEN + 1, Self::new)
     }
 
     pub(crate) fn new(token: &[u8]) -> anyhow::Result<Self> {

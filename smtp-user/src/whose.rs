@@ -67,7 +67,7 @@ pub fn routes(
     match form {
         RoutesForm::Table => row(&mut text, "next hop", "destination", "mask", "/24s", "from"),
         RoutesForm::Csv => {
-            text.push_str("next_hop,destination,mask,slash_24s,interface,source\r\n")
+            text.push_str("next_hop,destination,mask,slash_24s,interface,source\r\n");
         }
         RoutesForm::Json => text.push_str("{\"schema\":1,\"routes\":["),
     }
