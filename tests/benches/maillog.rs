@@ -104,11 +104,14 @@ fn read(log: &[u8]) -> Reader {
     reader
 }
 
+/// Writes what a program logs of the message of this number.
+type Form = fn(u32, &mut String);
+
 fn main() {
     // In passing: `cargo test --benches`.
     let quick = std::env::args().any(|word| word == "--quick" || word == "--test");
     let messages = if quick { MESSAGES / 100 } else { MESSAGES };
-    let forms: [(&str, fn(u32, &mut String)); 4] = [
+    let forms: [(&str, Form); 4] = [
         ("postfix", postfix),
         ("sendmail", sendmail),
         ("exim", exim),
