@@ -570,7 +570,11 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
         Ok(Ok(answer) | Err(answer)) => answer,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "too many requests are under way; try again".to_owned(),
+            format!(
+                "no answer within {} s: too much is asked at once, by this request or by others; ask for \
+                 a shorter period or fewer rows, or try again",
+                REQUEST_TIME.as_secs()
+            ),
         )
         .into_response(),
     }

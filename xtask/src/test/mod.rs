@@ -95,7 +95,6 @@ const BESIDE: &[&str] = &[
     "package",
     "scenarios",
     "replay",
-    "contract",
 ];
 /// Run before anything is beside: machines run by emulation fall behind their own clocks where they have to
 /// share, and one that gets a hundredth of a processor does nothing any more but answer its timer.
