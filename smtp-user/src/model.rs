@@ -10,6 +10,7 @@ use smtp_common::flow::{Header, Totals};
 use smtp_common::packet::Address;
 
 mod bins;
+pub mod complaint;
 mod counts;
 mod flow;
 pub mod mail;
@@ -20,6 +21,7 @@ pub mod prefix;
 pub mod relay;
 pub mod relay_test;
 pub mod session;
+pub mod share;
 pub mod verdict;
 
 pub use self::bins::{Bin, Bins};

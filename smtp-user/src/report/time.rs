@@ -4,6 +4,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+pub use crate::model::period::parse_time;
 use crate::model::period::{Period, Tier};
 
 /// A calendar month.
@@ -90,22 +91,6 @@ pub fn parse_span(text: &str) -> Result<u64, String> {
     span().ok_or_else(|| {
         format!("{text:?} is no length of time: expected one such as 90m, 24h, 30d or 4w")
     })
-}
-
-/// A time such as `2026-11-24`, `2026-11-24T14:00` (both UTC) or RFC 3339, in milliseconds.
-pub fn parse_time(text: &str) -> Result<u64, String> {
-    let time = text.parse::<Timestamp>().or_else(|_| {
-        let local: DateTime = text.parse()?;
-        TimeZone::UTC.to_timestamp(local)
-    });
-    time.ok()
-        .and_then(|time| u64::try_from(time.as_millisecond()).ok())
-        .ok_or_else(|| {
-            format!(
-                "{text:?} is no time: expected one such as 2026-11-24, 2026-11-24T14:00 (UTC) or \
-                 2026-11-24T14:00:00Z"
-            )
-        })
 }
 
 fn start_of(date: Date) -> u64 {

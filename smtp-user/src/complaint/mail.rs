@@ -1,0 +1,113 @@
+//! One message: the report in it, when it came, and from which domain.
+//!
+//! Contract: only parts of the message itself are looked at, never those of a message inside: what
+//! somebody quotes or returns is no complaint of his. When it came says the line that the operator's own
+//! server has written on top (`Received`), and only without one what the sender claims (`Date`).
+
+use mail_parser::{
+    DateTime, HeaderName, Message, MessageParser, MessagePart, MimeHeaders as _, PartType,
+};
+
+use super::{arf, xarf};
+use crate::model::complaint::{Complaint, ComplaintForm};
+
+/// Reads a message, which may be cut at its end.
+pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
+    let parsed = Parsed::of(message).ok_or("it is no mail")?;
+    let message = &parsed.0;
+    let feedback = message
+        .parts
+        .iter()
+        .find(|part| part.is_content_type("message", "feedback-report"));
+    if let Some(part) = feedback {
+        arf::check_stranger(part.contents())?;
+    }
+    let came = came_at(message);
+    let json = message.parts.iter().find(|part| is_xarf(part));
+    let of_json = json.map(|part| xarf::read(part.contents(), came));
+    if let Some(Ok(complaint)) = of_json {
+        return Ok(complaint);
+    }
+    let of_feedback = feedback.map(|part| arf::read(part.contents()));
+    match (of_feedback, of_json) {
+        (Some(Ok(report)), _) => {
+            let at = came.or(report.happened_at);
+            Ok(Complaint {
+                address: report.address,
+                at: at.ok_or("it does not say when it was sent")?,
+                happened_at: report.happened_at,
+                kind: report.kind,
+                form: ComplaintForm::Arf,
+                reporter: domain(message).ok_or("it does not say who sends it (From)")?,
+                reference: message.message_id().unwrap_or_default().to_owned(),
+                incidents: report.incidents,
+            })
+        }
+        // The part that is there for programs says best what is wrong with it.
+        (_, Some(Err(error))) | (Some(Err(error)), _) => Err(error),
+        (None, _) => Err("there is no report in it (ARF or XARF)".to_owned()),
+    }
+}
+
+fn is_xarf(part: &MessagePart<'_>) -> bool {
+    let json = part.is_content_type("application", "json")
+        || part.is_content_type("application", "xarf+json");
+    json && !matches!(part.body, PartType::Message(_))
+}
+
+/// When it reached the operator, in milliseconds since 1970.
+fn came_at(message: &Message<'_>) -> Option<u64> {
+    let header = |name: HeaderName<'static>| {
+        let headers = message.headers().iter();
+        headers.filter(move |header| header.name == name)
+    };
+    let received = header(HeaderName::Received)
+        .next()
+        .and_then(|header| header.value.as_received()?.date);
+    let sent = || -> Option<DateTime> {
+        let date = header(HeaderName::Date).next()?;
+        date.value.as_datetime().copied()
+    };
+    received
+        .and_then(arf::time)
+        .or_else(|| sent().and_then(arf::time))
+}
+
+/// The domain of the first sender.
+fn domain(message: &Message<'_>) -> Option<String> {
+    let from = message.from()?.first()?.address()?;
+    let (_, domain) = from.rsplit_once('@')?;
+    let domain = domain.trim().trim_end_matches('.');
+    (!domain.is_empty()).then(|| domain.to_owned())
+}
+
+/// A message that is taken apart level by level: messages can be nested as deeply as octets allow, and to
+/// drop them as the compiler does would need as much stack.
+struct Parsed<'x>(Message<'x>);
+
+impl<'x> Parsed<'x> {
+    fn of(message: &'x [u8]) -> Option<Self> {
+        MessageParser::new()
+            .with_mime_headers()
+            .header_address(HeaderName::From)
+            .header_date(HeaderName::Date)
+            .header_id(HeaderName::MessageId)
+            .header_received(HeaderName::Received)
+            .default_header_ignore()
+            .parse(message)
+            .map(Self)
+    }
+}
+
+impl Drop for Parsed<'_> {
+    fn drop(&mut self) {
+        let mut messages = vec![std::mem::take(&mut self.0)];
+        while let Some(mut message) = messages.pop() {
+            for part in message.parts.drain(..) {
+                if let PartType::Message(inner) = part.body {
+                    messages.push(inner);
+                }
+            }
+        }
+    }
+}
