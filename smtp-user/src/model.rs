@@ -18,10 +18,10 @@ pub mod owner;
 pub mod period;
 pub mod person;
 pub mod prefix;
+pub mod proportion;
 pub mod relay;
 pub mod relay_test;
 pub mod session;
-pub mod share;
 pub mod verdict;
 
 pub use self::bins::{Bin, Bins};

@@ -23,11 +23,12 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `complaints`: complaints of others; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
 mod check;
+mod complaints;
 mod file;
 mod history;
 mod pass;
@@ -52,6 +53,9 @@ use self::account::Account;
 use self::check::{Prepared, prepare};
 use self::file::Place;
 use self::history::Run;
+pub use self::complaints::{
+    NewComplaints, Noted, Withdrawal, add_complaints, withdraw_complaint,
+};
 pub use self::history::{Clock, Coarsened, Retention, Span};
 use self::pending::{LeftOut, Pending};
 pub use self::personal::Unchanged;

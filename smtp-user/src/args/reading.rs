@@ -77,7 +77,7 @@ pub struct PeriodArgs {
 
 impl PeriodArgs {
     /// What was asked for, if anything was.
-    fn asked(&self) -> Result<Option<Asked>, Failure> {
+    pub(super) fn asked(&self) -> Result<Option<Asked>, Failure> {
         let Self {
             since,
             month,

@@ -229,7 +229,8 @@ fn value(json: &impl serde::Serialize) -> Value {
 fn month(scene: &Scene, local: &[IpNet]) -> PeriodReport {
     let month = Month::parse("2026-11").expect("a month");
     let period = Asked::Month(month).period(scene.reader().now());
-    PeriodReport::read(&scene.reader(), Some(month), period, local).expect("a report")
+    let policy = policy(local.to_vec());
+    PeriodReport::read(&scene.reader(), Some(month), period, &policy).expect("a report")
 }
 
 const USERS: u64 = 2 * 24;

@@ -8,7 +8,7 @@ pub use crate::model::period::parse_time;
 use crate::model::period::{Period, Tier};
 
 /// A calendar month.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month(Date);
 
 impl Month {
@@ -28,6 +28,16 @@ impl Month {
     /// The month that this time is in, in milliseconds since 1970.
     pub fn of(time: u64) -> Self {
         Self(civil(time).date().first_of_month())
+    }
+
+    /// So many months later, or earlier where it is less than none.
+    pub fn plus(self, months: i32) -> Self {
+        Self(self.0.checked_add(months.months()).unwrap_or(self.0))
+    }
+
+    /// Its first millisecond.
+    pub fn start(self) -> u64 {
+        start_of(self.0)
     }
 
     /// From its first millisecond to the first one after it.

@@ -33,12 +33,14 @@ pub(super) async fn view(app: &App, month: Month) -> Result<Arc<PeriodReport>, P
                 reader,
                 Some(month),
                 month.period(),
-                archive.policy().local(),
+                &archive.policy(),
             )
         })
     });
     let weight = |report: &PeriodReport| {
-        let listed = report.cases.hosts.len() + report.gaps.gaps.len();
+        let listed = report.cases.hosts.len()
+            + report.gaps.gaps.len()
+            + report.scorecard.all.mail.leads.len();
         8192 + 256 * listed
     };
     app.once(&format!("report {month}"), weight, make).await

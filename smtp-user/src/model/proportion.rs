@@ -4,14 +4,14 @@
 
 /// So many of so many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct Proportion {
     /// The part.
     pub part: u64,
     /// What it is a part of; at least as many.
     pub whole: u64,
 }
 
-impl Share {
+impl Proportion {
     /// From 0 to 1; `None` of nothing.
     pub fn value(self) -> Option<f64> {
         (self.whole != 0).then(|| self.part as f64 / self.whole as f64)
@@ -43,7 +43,7 @@ impl Share {
     }
 }
 
-impl std::ops::AddAssign for Share {
+impl std::ops::AddAssign for Proportion {
     fn add_assign(&mut self, other: Self) {
         let Self { part, whole } = other;
         self.part += part;
@@ -89,8 +89,8 @@ mod tests {
 
     use super::*;
 
-    fn share(part: u64, whole: u64) -> Share {
-        Share { part, whole }
+    fn proportion(part: u64, whole: u64) -> Proportion {
+        Proportion { part, whole }
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             (0, 20, 0.0, 0.1611),
             (1, 29, 0.0061, 0.1718),
         ] {
-            let (from, to) = share(part, whole).interval();
+            let (from, to) = proportion(part, whole).interval();
             assert!((from - low).abs() < 5e-5, "{part} of {whole}: {from}");
             assert!((to - high).abs() < 5e-5, "{part} of {whole}: {to}");
         }
@@ -110,23 +110,23 @@ mod tests {
 
     #[test]
     fn the_months_of_the_ancestor_come_out_figure_by_figure() {
-        let months = [(12, 16), (15, 22), (6, 8), (7, 8), (7, 9)].map(|(p, w)| share(p, w));
-        let mut all = Share::default();
+        let months = [(12, 16), (15, 22), (6, 8), (7, 8), (7, 9)].map(|(p, w)| proportion(p, w));
+        let mut all = Proportion::default();
         for month in months {
             all += month;
         }
-        assert_eq!(all, share(47, 63));
+        assert_eq!(all, proportion(47, 63));
         let shown: Vec<String> = months
             .into_iter()
             .chain([all])
-            .map(Share::percent)
+            .map(Proportion::percent)
             .collect();
         assert_eq!(shown, ["75.0", "68.2", "75.0", "87.5", "77.8", "74.6"]);
     }
 
     #[test]
     fn nothing_is_no_part_of_nothing() {
-        let none = Share::default();
+        let none = Proportion::default();
         assert_eq!((none.value(), none.interval()), (None, (0.0, 1.0)));
         assert_eq!(
             (none.percent(), none.interval_percent()),
@@ -152,7 +152,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_share_is_inside_its_interval(whole in 1_u64..100_000, seed: u64) {
-            let share = share(seed % (whole + 1), whole);
+            let share = proportion(seed % (whole + 1), whole);
             let (low, high) = share.interval();
             let value = share.value().expect("of something");
             prop_assert!((0.0..=1.0).contains(&low) && (0.0..=1.0).contains(&high));
