@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use smtp_user::args::{
-    self, Arguments, Command, ComplaintCommand, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
+    self, Arguments, Command, ComplaintCommand, ConfigCommand, LogArgs, LogFormat, LogLevel,
+    RelayCommand,
 };
 use smtp_user::failure::Failure;
 use smtp_user::{agent, config, doctor, journal, mail_report, meter, reading, replay, top, whose};

@@ -51,11 +51,9 @@ use smtp_common::flow::Totals;
 
 use self::account::Account;
 use self::check::{Prepared, prepare};
+pub use self::complaints::{NewComplaints, Noted, Withdrawal, add_complaints, withdraw_complaint};
 use self::file::Place;
 use self::history::Run;
-pub use self::complaints::{
-    NewComplaints, Noted, Withdrawal, add_complaints, withdraw_complaint,
-};
 pub use self::history::{Clock, Coarsened, Retention, Span};
 use self::pending::{LeftOut, Pending};
 pub use self::personal::Unchanged;

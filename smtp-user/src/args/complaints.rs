@@ -135,11 +135,7 @@ impl ComplaintListArgs {
             host: self.host,
             withdrawn: self.all,
         };
-        Ok((
-            self.store.place(Vec::new())?,
-            wanted,
-            self.output.output(),
-        ))
+        Ok((self.store.place(Vec::new())?, wanted, self.output.output()))
     }
 }
 
@@ -160,9 +156,7 @@ impl ComplaintAddArgs {
         let told = Told {
             complaint: Complaint {
                 address: self.address,
-                at: self
-                    .time
-                    .unwrap_or_else(|| milliseconds(SystemTime::now())),
+                at: self.time.unwrap_or_else(|| milliseconds(SystemTime::now())),
                 happened_at: self.happened,
                 kind: self.kind,
                 form: ComplaintForm::Hand,

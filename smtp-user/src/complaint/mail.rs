@@ -11,9 +11,13 @@ use mail_parser::{
 use super::{arf, xarf};
 use crate::model::complaint::{Complaint, ComplaintForm};
 
+/// Parts with a type that a message may have, with those of messages inside: for each one that should have
+/// parts and has none, the library looks through the rest.
+const MAX_TYPES: usize = 100;
+
 /// Reads a message, which may be cut at its end.
 pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
-    let parsed = Parsed::of(message).ok_or("it is no mail")?;
+    let parsed = Parsed::of(with_few_types(message)).ok_or("it is no mail")?;
     let message = &parsed.0;
     let feedback = message
         .parts
@@ -24,12 +28,13 @@ pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
     }
     let came = came_at(message);
     let json = message.parts.iter().find(|part| is_xarf(part));
-    let of_json = json.map(|part| xarf::read(part.contents(), came));
-    if let Some(Ok(complaint)) = of_json {
-        return Ok(complaint);
-    }
+    let no_xarf = match json.map(|part| xarf::read(part.contents(), came)) {
+        Some(Ok(complaint)) => return Ok(complaint),
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
     let of_feedback = feedback.map(|part| arf::read(part.contents()));
-    match (of_feedback, of_json) {
+    match (of_feedback, no_xarf) {
         (Some(Ok(report)), _) => {
             let at = came.or(report.happened_at);
             Ok(Complaint {
@@ -44,8 +49,8 @@ pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
             })
         }
         // The part that is there for programs says best what is wrong with it.
-        (_, Some(Err(error))) | (Some(Err(error)), _) => Err(error),
-        (None, _) => Err("there is no report in it (ARF or XARF)".to_owned()),
+        (_, Some(error)) | (Some(Err(error)), _) => Err(error),
+        (None, None) => Err("there is no report in it (ARF or XARF)".to_owned()),
     }
 }
 
@@ -79,6 +84,31 @@ fn domain(message: &Message<'_>) -> Option<String> {
     let (_, domain) = from.rsplit_once('@')?;
     let domain = domain.trim().trim_end_matches('.');
     (!domain.is_empty()).then(|| domain.to_owned())
+}
+
+/// The message up to its first part that is too many: reports have three, before what they quote.
+fn with_few_types(message: &[u8]) -> &[u8] {
+    let mut types = 0;
+    let mut start = 0;
+    for line in message.split_inclusive(|b| *b == b'\n') {
+        types += usize::from(is_type(line));
+        if types > MAX_TYPES {
+            return &message[..start];
+        }
+        start += line.len();
+    }
+    message
+}
+
+/// Whether a line is a field `Content-Type` as the library reads it: with space anywhere in its name, and
+/// with colons before it.
+fn is_type(line: &[u8]) -> bool {
+    let mut name = line
+        .iter()
+        .filter(|b| !b.is_ascii_whitespace())
+        .skip_while(|b| **b == b':')
+        .map(u8::to_ascii_lowercase);
+    b"content-type:".iter().all(|b| name.next() == Some(*b))
 }
 
 /// A message that is taken apart level by level: messages can be nested as deeply as octets allow, and to

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-pub use self::source::{STANDARD_INPUT, read};
+pub use self::source::{STANDARD_INPUT, read, stream};
 use crate::model::complaint::Complaint;
 
 /// Most octets of a message that are looked at: a report stands before what it is about.

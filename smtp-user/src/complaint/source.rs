@@ -68,8 +68,12 @@ pub fn read(path: &Path, intake: &mut Intake) -> Result<(), Failure> {
     stream(&name, file, intake).map_err(|error| fail(&error))
 }
 
-/// Reads what a file holds.
-pub(super) fn stream(name: &str, mut from: impl Read, intake: &mut Intake) -> io::Result<()> {
+/// Reads what a file of this name holds.
+///
+/// # Errors
+///
+/// It cannot be read; what it is cannot be told; it is CSV without the names of its fields.
+pub fn stream(name: &str, mut from: impl Read, intake: &mut Intake) -> io::Result<()> {
     let mut start = Vec::new();
     from.by_ref().take(START).read_to_end(&mut start)?;
     let form = Form::of(&start).ok_or_else(|| {

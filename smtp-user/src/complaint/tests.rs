@@ -172,13 +172,27 @@ fn refusals_are_told_up_to_a_number_and_counted_beyond() {
     );
 }
 
+#[test]
+fn a_report_before_parts_without_end_is_read() {
+    let tail = "Content-Type: multipart/mixed; boundary=c\n\n--b\n".repeat(1000);
+    let complaint = read(&format!("{}{tail}", arf(BOT)));
+    assert_eq!(complaint, read(&arf(BOT)));
+    assert!(complaint.is_ok());
+    let before = format!(
+        "Content-Type: multipart/mixed; boundary=b\n\n{tail}{}",
+        arf(BOT)
+    );
+    assert!(read(&before).is_err());
+}
+
 /// Of these octets and no others, as often as a message has room for them.
 fn filled(octets: &str) -> Vec<u8> {
     octets.as_bytes().repeat(MAX_MESSAGE / octets.len())
 }
 
 /// What costs a parser most: levels, parts and borders without end. Seen before the bounds were there:
-/// the first ones end the process, for want of stack, when all levels are dropped at once.
+/// the first one ends the process, for want of stack, when all levels are dropped at once; one with
+/// borders that never come takes a minute.
 #[test]
 fn hostile_structure_ends_in_time_and_with_the_stack_that_there_is() {
     let nested = filled("Content-Type: message/rfc822\n\n");
@@ -190,6 +204,10 @@ fn hostile_structure_ends_in_time_and_with_the_stack_that_there_is() {
     let encoded = filled("Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n");
     head.extend(filled(
         "--a\nContent-Type: multipart/mixed; boundary=c\n\n--b\n",
+    ));
+    let mut hidden = b"Content-Type: multipart/mixed; boundary=a\n\n".to_vec();
+    hidden.extend(filled(
+        "--a\n: : CON\tTENT-TY PE : multipart/mixed; boundary=c\n\n--b\n",
     ));
     let fields = filled("From: a <");
     let comments = [b"From: ".to_vec(), filled("(")].concat();
@@ -203,6 +221,7 @@ fn hostile_structure_ends_in_time_and_with_the_stack_that_there_is() {
         ("parts", parts),
         ("encoded", encoded),
         ("inner borders", head),
+        ("hidden borders", hidden),
         ("fields", fields),
         ("comments", comments),
         ("words", words),
@@ -221,7 +240,7 @@ fn hostile_structure_ends_in_time_and_with_the_stack_that_there_is() {
             running.join().expect(name)
         });
         eprintln!("{name}: {took:?}");
-        assert!(took.as_secs() < 30, "{name}: {took:?}");
+        assert!(took.as_secs() < 10, "{name}: {took:?}");
     }
 }
 

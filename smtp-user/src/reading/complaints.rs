@@ -16,14 +16,12 @@ use crate::complaint::{self, Intake, Taken};
 use crate::failure::{Failure, Kind};
 use crate::model::complaint::{Complaint, ComplaintFilter, StoredComplaint};
 use crate::model::period::milliseconds;
+use crate::report;
 use crate::report::complaints::{self, JsonChanged, JsonComplaints};
 use crate::report::document::printable;
 use crate::report::scorecard::{Flags, NEAR};
 use crate::report::time::Asked;
-use crate::report;
-use crate::store::{
-    NewComplaints, Noted, Reader, Withdrawal, add_complaints, withdraw_complaint,
-};
+use crate::store::{NewComplaints, Noted, Reader, Withdrawal, add_complaints, withdraw_complaint};
 
 /// Which complaints.
 #[derive(Clone, Debug)]
@@ -92,9 +90,9 @@ pub fn import(place: &Place, import: &Import, json: bool) -> Result<String, Fail
         refused,
     } = &taken;
     if json {
-        let refusals = refusals.iter().map(|refusal| {
-            json!({"place": refusal.place, "why": refusal.why})
-        });
+        let refusals = refusals
+            .iter()
+            .map(|refusal| json!({"place": refusal.place, "why": refusal.why}));
         return Ok(line(&json!({
             "schema": report::SCHEMA,
             "added": added,
@@ -105,7 +103,12 @@ pub fn import(place: &Place, import: &Import, json: bool) -> Result<String, Fail
     }
     let mut text = format!("noted {added} complaints; {known} were known; {refused} refused\n");
     for refusal in refusals {
-        let _ = writeln!(text, "  {}: {}", printable(&refusal.place), printable(&refusal.why));
+        let _ = writeln!(
+            text,
+            "  {}: {}",
+            printable(&refusal.place),
+            printable(&refusal.why)
+        );
     }
     let more = *refused - refusals.len() as u64;
     if more > 0 {
@@ -171,9 +174,10 @@ pub fn add(place: &Place, told: &Told, json: bool) -> Result<String, Failure> {
         (other.kind, &other.reporter, &other.reference)
             == (complaint.kind, &complaint.reporter, &complaint.reference)
     };
-    let stored = of_host.iter().find(same).ok_or_else(|| {
-        Failure::new(Kind::Failed, "the complaint is not in the store any more")
-    })?;
+    let stored = of_host
+        .iter()
+        .find(same)
+        .ok_or_else(|| Failure::new(Kind::Failed, "the complaint is not in the store any more"))?;
     if noted.added == 0 {
         return Err(usage(format!(
             "this complaint was noted already, as {}, by {}; give another --reference if it is another one",

@@ -6,46 +6,44 @@ use super::SCHEMA;
 use super::document::{Document, Table, number, text};
 use super::scorecard::{Flagged, Flags};
 use super::time;
-use crate::answer::answer;
 use crate::model::complaint::{Complaint, StoredComplaint};
 use crate::model::period::rfc3339;
 
-answer! {
-    /// A complaint.
-    pub(crate) struct JsonComplaint {
-        /// Its number.
-        id: u64,
-        /// The host that it is about.
-        addr: String,
-        /// When it was made.
-        at: String,
-        /// When that happened which it is about, or null.
-        happened_at: Option<String>,
-        /// spam, syn_flood, infringement or other.
-        kind: &'static str,
-        /// In which form it came: arf, xarf, csv or hand.
-        form: &'static str,
-        /// Who complains.
-        reporter: String,
-        /// By what the reporter knows it.
-        reference: String,
-        /// How many incidents it stands for.
-        incidents: u32,
-        /// When the host was flagged: before, after or never.
-        flagged: &'static str,
-        /// How long before the complaint, or null.
-        lead_milliseconds: Option<u64>,
-        /// When it was noted.
-        added_at: String,
-        /// Who noted it.
-        added_by: String,
-        /// When it was withdrawn, or null.
-        withdrawn_at: Option<String>,
-        /// Who withdrew it, or null.
-        withdrawn_by: Option<String>,
-        /// Why it was withdrawn, or null.
-        withdrawn_why: Option<String>,
-    }
+/// A complaint.
+#[derive(Serialize)]
+pub(crate) struct JsonComplaint {
+    /// Its number.
+    id: u64,
+    /// The host that it is about.
+    addr: String,
+    /// When it was made.
+    at: String,
+    /// When that happened which it is about, or null.
+    happened_at: Option<String>,
+    /// spam, syn_flood, infringement or other.
+    kind: &'static str,
+    /// In which form it came: arf, xarf, csv or hand.
+    form: &'static str,
+    /// Who complains.
+    reporter: String,
+    /// By what the reporter knows it.
+    reference: String,
+    /// How many incidents it stands for.
+    incidents: u32,
+    /// When the host was flagged: before, after or never.
+    flagged: &'static str,
+    /// How long before the complaint, or null.
+    lead_milliseconds: Option<u64>,
+    /// When it was noted.
+    added_at: String,
+    /// Who noted it.
+    added_by: String,
+    /// When it was withdrawn, or null.
+    withdrawn_at: Option<String>,
+    /// Who withdrew it, or null.
+    withdrawn_by: Option<String>,
+    /// Why it was withdrawn, or null.
+    withdrawn_why: Option<String>,
 }
 
 impl JsonComplaint {

@@ -418,22 +418,22 @@ impl Tuning {
             notes,
             tables: vec![
                 Table {
-                name: "limits",
-                title: "flagged in any UTC hour; new and lost are against the limit in effect"
-                    .to_owned(),
-                notes: Vec::new(),
-                columns: vec![
-                    text("measure"),
-                    number("limit"),
-                    text("in_effect"),
-                    number("hosts"),
-                    number("host_hours"),
-                    number("hosts_per_day"),
-                    number("new"),
-                    number("lost"),
-                ],
-                rows: self.outcomes.iter().map(row).collect(),
-            },
+                    name: "limits",
+                    title: "flagged in any UTC hour; new and lost are against the limit in effect"
+                        .to_owned(),
+                    notes: Vec::new(),
+                    columns: vec![
+                        text("measure"),
+                        number("limit"),
+                        text("in_effect"),
+                        number("hosts"),
+                        number("host_hours"),
+                        number("hosts_per_day"),
+                        number("new"),
+                        number("lost"),
+                    ],
+                    rows: self.outcomes.iter().map(row).collect(),
+                },
                 record::table(&self.outcomes),
             ],
         }

@@ -29,12 +29,7 @@ pub fn report_fields() -> Vec<(String, String)> {
 pub(super) async fn view(app: &App, month: Month) -> Result<Arc<PeriodReport>, Problem> {
     let make = app.look_up(move |archive| {
         archive.read(|reader| {
-            PeriodReport::read(
-                reader,
-                Some(month),
-                month.period(),
-                &archive.policy(),
-            )
+            PeriodReport::read(reader, Some(month), month.period(), &archive.policy())
         })
     });
     let weight = |report: &PeriodReport| {

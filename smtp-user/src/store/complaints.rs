@@ -10,9 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rusqlite::types::Value;
-use rusqlite::{
-    Connection, OptionalExtension as _, Row, Transaction, params, params_from_iter,
-};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params, params_from_iter};
 
 use super::integer;
 use super::personal::{self, Unchanged};
@@ -229,7 +227,12 @@ pub fn withdraw_complaint(
         transaction.execute(
             "UPDATE complaint SET withdrawn_at = ?2, withdrawn_by = ?3, withdrawn_why = ?4
              WHERE id = ?1",
-            params![integer(id), integer(withdrawn.at), withdrawn.by, withdrawn.why],
+            params![
+                integer(id),
+                integer(withdrawn.at),
+                withdrawn.by,
+                withdrawn.why
+            ],
         )?;
         stored.withdrawn = Some(withdrawn);
         Ok(Ok(stored))

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use crate::model::period::Period;
 use crate::model::person::SMTPFLOW;
-use crate::model::relay::RESOLVED_AS_RELAY;
 use crate::model::proportion::Proportion;
+use crate::model::relay::RESOLVED_AS_RELAY;
 use crate::model::verdict::{Verdict, VerdictEvent, VerdictState};
 
 /// Hosts that were judged, and whether they were rightly flagged.

@@ -13,7 +13,8 @@ const HOUR: u64 = 3_600_000;
 const NOVEMBER: u64 = 1_793_491_200_000;
 
 fn policy() -> Policy {
-    let local = ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::/32"].map(|p| p.parse().expect("a prefix"));
+    let local =
+        ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::/32"].map(|p| p.parse().expect("a prefix"));
     Policy::new(Settings::default(), local.into(), Vec::new())
 }
 
@@ -74,7 +75,6 @@ fn column(table: &Table, name: &str) -> Vec<String> {
     table.rows.iter().map(|row| row[place].clone()).collect()
 }
 
-
 #[test]
 fn the_months_of_the_ancestor_come_out_figure_by_figure() {
     let (complaints, verdicts) = months_of_the_ancestor();
@@ -85,14 +85,23 @@ fn the_months_of_the_ancestor_come_out_figure_by_figure() {
         ["2026-07", "2026-08", "2026-09", "2026-10", "2026-11", "all"]
     );
     assert_eq!(column(&months, "spam"), ["16", "22", "8", "8", "9", "63"]);
-    assert_eq!(column(&months, "flagged_before"), ["12", "15", "6", "7", "7", "47"]);
+    assert_eq!(
+        column(&months, "flagged_before"),
+        ["12", "15", "6", "7", "7", "47"]
+    );
     assert_eq!(
         column(&months, "recall_percent"),
         ["75.0", "68.2", "75.0", "87.5", "77.8", "74.6"]
     );
     // By the formula, with another program's arithmetic.
-    assert_eq!(column(&months, "low"), ["50.5", "47.3", "40.9", "52.9", "45.3", "62.7"]);
-    assert_eq!(column(&months, "high"), ["89.8", "83.6", "92.9", "97.8", "93.7", "83.7"]);
+    assert_eq!(
+        column(&months, "low"),
+        ["50.5", "47.3", "40.9", "52.9", "45.3", "62.7"]
+    );
+    assert_eq!(
+        column(&months, "high"),
+        ["89.8", "83.6", "92.9", "97.8", "93.7", "83.7"]
+    );
     assert_eq!(column(&months, "median_lead")[4], "4h");
     let json = serde_json::to_value(card.json()).expect("JSON");
     assert_eq!(json["all"]["mail"]["recall"]["part"], 47);
@@ -115,27 +124,53 @@ fn a_host_was_flagged_before_after_or_never() {
         (lived(bot(at + NEAR), &[]), Flagged::After(NEAR)),
         (lived(bot(at + NEAR + 1), &[]), Flagged::Never),
         // It was over; within 30 days the same bot, and before that another story.
-        (lived(bot(at - 2 * NEAR), &[(Resolved, at - NEAR)]), Flagged::Before(2 * NEAR)),
-        (lived(bot(at - 2 * NEAR), &[(Resolved, at - NEAR - 1)]), Flagged::Never),
+        (
+            lived(bot(at - 2 * NEAR), &[(Resolved, at - NEAR)]),
+            Flagged::Before(2 * NEAR),
+        ),
+        (
+            lived(bot(at - 2 * NEAR), &[(Resolved, at - NEAR - 1)]),
+            Flagged::Never,
+        ),
         // It is open since long.
         (lived(bot(at - 100 * DAY), &[]), Flagged::Before(100 * DAY)),
         // It came back: before the complaint, or only after it.
         (
-            lived(bot(at - 90 * DAY), &[(Resolved, at - 80 * DAY), (New, at - DAY)]),
+            lived(
+                bot(at - 90 * DAY),
+                &[(Resolved, at - 80 * DAY), (New, at - DAY)],
+            ),
             Flagged::Before(DAY),
         ),
         (
-            lived(bot(at - 90 * DAY), &[(Resolved, at - 80 * DAY), (New, at + DAY)]),
+            lived(
+                bot(at - 90 * DAY),
+                &[(Resolved, at - 80 * DAY), (New, at + DAY)],
+            ),
             Flagged::After(DAY),
         ),
-        (lived(bot(at - HOUR), &[(FalsePositive, at + 1)]), Flagged::Never),
+        (
+            lived(bot(at - HOUR), &[(FalsePositive, at + 1)]),
+            Flagged::Never,
+        ),
     ] {
-        assert_eq!(flagged(&about, &[lived_of.clone()]), expected, "{lived_of:?}");
+        assert_eq!(
+            flagged(&about, &[lived_of.clone()]),
+            expected,
+            "{lived_of:?}"
+        );
     }
     let other = opened(2, "192.0.2.67/32", at - HOUR);
-    assert_eq!(flagged(&about, &[other]), Flagged::Never, "that was somebody else");
+    assert_eq!(
+        flagged(&about, &[other]),
+        Flagged::Never,
+        "that was somebody else"
+    );
     // The earliest of all its verdicts counts.
-    let two = [opened(1, "192.0.2.66/32", at - HOUR), opened(2, "192.0.2.66/32", at - DAY)];
+    let two = [
+        opened(1, "192.0.2.66/32", at - HOUR),
+        opened(2, "192.0.2.66/32", at - DAY),
+    ];
     assert_eq!(flagged(&about, &two), Flagged::Before(DAY));
 }
 
@@ -176,13 +211,22 @@ fn every_kind_has_its_own_row_and_mail_counts_a_host_once() {
     let [kinds, months, _] = card.tables();
     assert_eq!(
         column(&kinds, "kind"),
-        ["spam", "SYN flood", "infringement", "other", "spam and SYN flood"]
+        [
+            "spam",
+            "SYN flood",
+            "infringement",
+            "other",
+            "spam and SYN flood"
+        ]
     );
     assert_eq!(column(&kinds, "reported"), ["1", "2", "1", "1", "2"]);
     // As a flood it was reported before it was flagged, as spam after that: the first counts.
     assert_eq!(column(&kinds, "flagged_before"), ["1", "0", "0", "0", "0"]);
     assert_eq!(column(&kinds, "after"), ["0", "1", "0", "0", "1"]);
-    assert_eq!(column(&kinds, "recall_percent"), ["100.0", "0.0", "0.0", "0.0", "0.0"]);
+    assert_eq!(
+        column(&kinds, "recall_percent"),
+        ["100.0", "0.0", "0.0", "0.0", "0.0"]
+    );
     assert_eq!(column(&months, "month"), ["2026-10", "2026-11", "all"]);
     assert_eq!(column(&months, "spam_or_syn_flood"), ["1", "2", "3"]);
     assert_eq!(column(&months, "infringement"), ["0", "1", "1"]);
@@ -247,7 +291,10 @@ fn precision_is_what_people_have_said_and_nobody_else() {
         let subject: IpNet = format!("192.0.2.{host}/32").parse().expect("a prefix");
         judged.right(&subject)
     };
-    assert_eq!([66, 67, 68, 69, 73].map(right), [true, true, false, true, false].map(Some));
+    assert_eq!(
+        [66, 67, 68, 69, 73].map(right),
+        [true, true, false, true, false].map(Some)
+    );
     assert_eq!([70, 71, 72, 74].map(right), [None; 4]);
     assert_eq!(judged.precision(), Proportion { part: 3, whole: 5 });
 }
@@ -267,7 +314,10 @@ fn a_month_without_complaints_has_tables_that_say_so() {
     }
     let json = serde_json::to_value(card.json()).expect("JSON");
     assert_eq!(json["mail"]["recall"]["share"], serde_json::Value::Null);
-    assert_eq!(json["mail"]["median_lead_milliseconds"], serde_json::Value::Null);
+    assert_eq!(
+        json["mail"]["median_lead_milliseconds"],
+        serde_json::Value::Null
+    );
 }
 
 #[test]
@@ -278,7 +328,10 @@ fn a_period_of_no_month_is_scored_by_its_own_ends() {
         to: at + DAY,
     };
     let record = Record {
-        complaints: vec![complaint("192.0.2.66", at), complaint("192.0.2.67", at + DAY)],
+        complaints: vec![
+            complaint("192.0.2.66", at),
+            complaint("192.0.2.67", at + DAY),
+        ],
         verdicts: Vec::new(),
     };
     let card = Scorecard::of(&record, period, &[], &policy());

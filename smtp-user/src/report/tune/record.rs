@@ -70,7 +70,11 @@ impl Known {
     /// What a limit has flagged before it has seen anything: whose hours are needed is known.
     pub(super) fn nothing_flagged(&self) -> Flagged {
         Flagged {
-            hours: self.reported.keys().map(|host| (*host, Vec::new())).collect(),
+            hours: self
+                .reported
+                .keys()
+                .map(|host| (*host, Vec::new()))
+                .collect(),
             ..Flagged::default()
         }
     }
@@ -79,9 +83,9 @@ impl Known {
     pub(super) fn score(&self, flagged: &Flagged) -> Score {
         let before = self.reported.iter().filter(|(host, at)| {
             let hours = flagged.hours.get(*host).into_iter().flatten();
-            hours.into_iter().any(|hour| {
-                hour.saturating_add(HOUR) <= **at && *hour >= at.saturating_sub(NEAR)
-            })
+            hours
+                .into_iter()
+                .any(|hour| hour.saturating_add(HOUR) <= **at && *hour >= at.saturating_sub(NEAR))
         });
         let judged: Vec<bool> = flagged
             .hosts

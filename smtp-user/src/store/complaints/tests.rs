@@ -13,14 +13,17 @@ const HOUR: u64 = 3_600_000;
 /// A file that an agent has open.
 struct Folder {
     folder: tempfile::TempDir,
-    store: Store,
+    _agent: Store,
 }
 
 impl Folder {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(&folder.path().join("store.db"), 1000).expect("a store");
-        Self { folder, store }
+        Self {
+            folder,
+            _agent: store,
+        }
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -29,7 +32,14 @@ impl Folder {
 
     fn add(&self, complaints: &[Complaint]) -> Result<Noted, Unchanged> {
         let (who, at) = ("anna", NOW);
-        add_complaints(&self.path(), &NewComplaints { complaints, who, at })
+        add_complaints(
+            &self.path(),
+            &NewComplaints {
+                complaints,
+                who,
+                at,
+            },
+        )
     }
 
     fn withdraw(&self, id: u64, why: &str) -> Result<StoredComplaint, Unchanged> {
@@ -78,7 +88,10 @@ fn a_complaint_is_there_with_all_that_it_says_and_who_noted_it() {
 fn a_complaint_that_comes_again_is_known_whatever_else_it_says() {
     let folder = Folder::new();
     let first = complaint("192.0.2.66", NOW);
-    assert_eq!(folder.add(&[first.clone(), first.clone()]).expect("noted"), noted(1, 1));
+    assert_eq!(
+        folder.add(&[first.clone(), first.clone()]).expect("noted"),
+        noted(1, 1)
+    );
     let again = Complaint {
         at: NOW + 5,
         form: crate::model::complaint::ComplaintForm::Xarf,
@@ -90,9 +103,18 @@ fn a_complaint_that_comes_again_is_known_whatever_else_it_says() {
     // Each of these makes it another one.
     let others = [
         complaint("192.0.2.67", NOW),
-        Complaint { kind: ComplaintKind::SynFlood, ..first.clone() },
-        Complaint { reporter: "other.example".to_owned(), ..first.clone() },
-        Complaint { reference: "2".to_owned(), ..first },
+        Complaint {
+            kind: ComplaintKind::SynFlood,
+            ..first.clone()
+        },
+        Complaint {
+            reporter: "other.example".to_owned(),
+            ..first.clone()
+        },
+        Complaint {
+            reference: "2".to_owned(),
+            ..first
+        },
     ];
     assert_eq!(folder.add(&others).expect("noted"), noted(4, 0));
 }
@@ -101,16 +123,31 @@ fn a_complaint_that_comes_again_is_known_whatever_else_it_says() {
 fn complaints_are_found_by_time_and_by_host() {
     let folder = Folder::new();
     let all: Vec<_> = (0..10)
-        .map(|hour| complaint(["192.0.2.66", "2001:db8::66"][hour as usize % 2], NOW - hour * HOUR))
+        .map(|hour| {
+            complaint(
+                ["192.0.2.66", "2001:db8::66"][hour as usize % 2],
+                NOW - hour * HOUR,
+            )
+        })
         .collect();
     folder.add(&all).expect("noted");
     let times = |filter: &ComplaintFilter| -> Vec<u64> {
         let found = folder.list(filter);
-        found.iter().map(|stored| (NOW - stored.complaint.at) / HOUR).collect()
+        found
+            .iter()
+            .map(|stored| (NOW - stored.complaint.at) / HOUR)
+            .collect()
     };
-    let period = Some(Period { from: NOW - 3 * HOUR, to: NOW });
+    let period = Some(Period {
+        from: NOW - 3 * HOUR,
+        to: NOW,
+    });
     let address = Some("::ffff:192.0.2.66".parse().expect("an address"));
-    let filter = |period, address| ComplaintFilter { period, address, withdrawn: false };
+    let filter = |period, address| ComplaintFilter {
+        period,
+        address,
+        withdrawn: false,
+    };
     assert_eq!(times(&filter(period, None)), [1, 2, 3]);
     assert_eq!(times(&filter(None, address)), [0, 2, 4, 6, 8]);
     assert_eq!(times(&filter(period, address)), [2]);
@@ -122,9 +159,14 @@ fn what_was_withdrawn_stays_so_when_its_mailbox_is_read_again() {
     let wrong = complaint("192.0.2.66", NOW);
     folder.add(&[wrong.clone()]).expect("noted");
     let id = folder.all()[0].id;
-    let stored = folder.withdraw(id, "it meant somebody else").expect("withdrawn");
+    let stored = folder
+        .withdraw(id, "it meant somebody else")
+        .expect("withdrawn");
     let ended = stored.withdrawn.clone().expect("withdrawn");
-    assert_eq!((&*ended.by, &*ended.why, ended.at), ("bob", "it meant somebody else", NOW + 1));
+    assert_eq!(
+        (&*ended.by, &*ended.why, ended.at),
+        ("bob", "it meant somebody else", NOW + 1)
+    );
     assert_eq!(folder.add(&[wrong]).expect("noted"), noted(0, 1));
     assert!(folder.list(&ComplaintFilter::default()).is_empty());
     assert_eq!(folder.all(), [stored]);
@@ -142,7 +184,9 @@ fn what_was_withdrawn_stays_so_when_its_mailbox_is_read_again() {
 fn many_are_written_in_parts_and_a_full_file_takes_no_more() {
     let folder = Folder::new();
     let of = |numbers: std::ops::Range<u64>| -> Vec<Complaint> {
-        numbers.map(|number| complaint("192.0.2.66", NOW - number)).collect()
+        numbers
+            .map(|number| complaint("192.0.2.66", NOW - number))
+            .collect()
     };
     assert_eq!(folder.add(&of(0..1100)).expect("noted"), noted(1100, 0));
     // Three parts: the first is known, the second fits, the third does not.
@@ -157,8 +201,15 @@ fn nobody_and_the_agent_bring_in_no_complaints() {
     let folder = Folder::new();
     for who in ["", "smtpflow"] {
         let complaints = &[complaint("192.0.2.66", NOW)];
-        let new = NewComplaints { complaints, who, at: NOW };
-        assert!(matches!(add_complaints(&folder.path(), &new), Err(Unchanged::Invalid(_))));
+        let new = NewComplaints {
+            complaints,
+            who,
+            at: NOW,
+        };
+        assert!(matches!(
+            add_complaints(&folder.path(), &new),
+            Err(Unchanged::Invalid(_))
+        ));
     }
     assert!(folder.all().is_empty());
 }
@@ -167,7 +218,11 @@ fn nobody_and_the_agent_bring_in_no_complaints() {
 fn a_file_that_is_written_to_is_waited_for_and_then_left_alone() {
     let folder = Folder::new();
     let held = hold(&folder.path());
-    let error = Failure::from(folder.add(&[complaint("192.0.2.66", NOW)]).expect_err("busy"));
+    let error = Failure::from(
+        folder
+            .add(&[complaint("192.0.2.66", NOW)])
+            .expect_err("busy"),
+    );
     assert!(error.to_string().contains("try again"), "{error}");
     drop(held);
     folder.add(&[complaint("192.0.2.66", NOW)]).expect("noted");
@@ -179,7 +234,11 @@ fn a_file_of_version_3_keeps_all_that_it_has_and_takes_complaints() {
     let path = folder.path().join("store.db");
     std::fs::write(&path, include_bytes!("../data/version-3.db")).expect("written");
     let complaints = &[complaint("192.0.2.66", NOW)];
-    let new = NewComplaints { complaints, who: "anna", at: NOW };
+    let new = NewComplaints {
+        complaints,
+        who: "anna",
+        at: NOW,
+    };
     let early = Failure::from(add_complaints(&path, &new).expect_err("refused"));
     assert!(early.to_string().contains("earlier smtpflow"), "{early}");
     let store = Store::open(&path, 1000).expect("brought up to date");
@@ -191,5 +250,8 @@ fn a_file_of_version_3_keeps_all_that_it_has_and_takes_complaints() {
     drop(store);
     Store::open(&path, 1000).expect("opened again");
     let reader = Reader::open(&path).expect("a reader");
-    assert_eq!(reader.complaints(&Default::default()).expect("read").len(), 1);
+    assert_eq!(
+        reader.complaints(&Default::default()).expect("read").len(),
+        1
+    );
 }
