@@ -66,6 +66,11 @@ impl Scorecard {
         };
         let each = ComplaintKind::ALL.map(ComplaintKind::title).into_iter();
         let each = each.zip(&self.period.each);
+        let each = each.chain([(MAIL, &self.period.mail)]).map(row);
+        let rows = match self.complaints {
+            0 => Vec::new(),
+            _ => each.collect(),
+        };
         let mut columns = vec![text("kind"), number("reported")];
         columns.extend(FIGURES);
         Table {
@@ -87,7 +92,7 @@ impl Scorecard {
                     .to_owned(),
             ],
             columns,
-            rows: each.chain([(MAIL, &self.period.mail)]).map(row).collect(),
+            rows,
         }
     }
 
