@@ -85,7 +85,10 @@ impl Scene {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(smtpflow_binary().expect("the program is built"));
-        command.args(words).arg("--config").arg(self.path("smtpflow.toml"));
+        command
+            .args(words)
+            .arg("--config")
+            .arg(self.path("smtpflow.toml"));
         command
     }
 
@@ -215,29 +218,45 @@ fn the_months_of_the_ancestor_come_out_of_its_mailbox() {
             }
             number += 1;
             let report = report(&address, at, number);
-            write!(mailbox, "From fbl@isp.example Tue Nov 24 14:00:00 2026\r\n{report}\r\n")
-                .expect("a string");
+            write!(
+                mailbox,
+                "From fbl@isp.example Tue Nov 24 14:00:00 2026\r\n{report}\r\n"
+            )
+            .expect("a string");
         }
     }
     // Of two flagged hosts more nobody complains.
     scene.flag("10.9.9.1", months()[4].start() + DAY);
     scene.flag("10.9.9.2", months()[4].start() + DAY);
     let noted = scene.import("abuse.mbox", &mailbox);
-    assert_eq!((&noted["added"], &noted["known"]), (&json!(63), &json!(0)), "{noted}");
+    assert_eq!(
+        (&noted["added"], &noted["known"]),
+        (&json!(63), &json!(0)),
+        "{noted}"
+    );
     // The next night all of it is read again, with one more.
     let more = report("10.0.4.0", months()[4].start() + 20 * DAY, 64);
     let mailbox = format!("{mailbox}From fbl@isp.example Tue Nov 24 14:00:00 2026\r\n{more}\r\n");
     let noted = scene.import("abuse.mbox", &mailbox);
-    assert_eq!((&noted["added"], &noted["known"]), (&json!(1), &json!(63)), "{noted}");
+    assert_eq!(
+        (&noted["added"], &noted["known"]),
+        (&json!(1), &json!(63)),
+        "{noted}"
+    );
 
     let csv = scene.printed(&["report", "--month", "2026-10", "--format", "csv"]);
     let table = |name: &str| -> Vec<Vec<&str>> {
-        let lines = csv.lines().filter_map(|line| line.strip_prefix(&format!("{name},")));
+        let lines = csv
+            .lines()
+            .filter_map(|line| line.strip_prefix(&format!("{name},")));
         lines.map(|line| line.split(',').collect()).collect()
     };
     let by_month = table("scorecard_months");
     let column = |name: &str| -> Vec<&str> {
-        let place = by_month[0].iter().position(|column| *column == name).expect(name);
+        let place = by_month[0]
+            .iter()
+            .position(|column| *column == name)
+            .expect(name);
         by_month[1..].iter().map(|row| row[place]).collect()
     };
     assert_eq!(
@@ -262,7 +281,14 @@ fn the_months_of_the_ancestor_come_out_of_its_mailbox() {
     assert_eq!(card["unconfirmed"]["part"], 2);
     assert_eq!(card["precision"]["whole"], 0);
     let text = scene.printed(&["report", "--month", "2026-10"]);
-    has(&text, &["hosts that were reported, in 10 complaints", "77.8", "(5.7 to 51.0)"]);
+    has(
+        &text,
+        &[
+            "hosts that were reported, in 10 complaints",
+            "77.8",
+            "(5.7 to 51.0)",
+        ],
+    );
     let html = scene.printed(&["report", "--month", "2026-10", "--format", "html"]);
     has(&html, &["<h2 id=\"scorecard_months\">", "</html>"]);
 }
@@ -280,11 +306,18 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
     };
     write("new/1790000000.M1P1.mx", &report("10.1.0.66", at, 1));
     write("cur/1790000001.M2P1.mx:2,S", &report("198.51.100.9", at, 2));
-    write("cur/1790000002.M3P1.mx:2,S", "Subject: Cheap watches\r\n\r\nBuy!\r\n");
+    write(
+        "cur/1790000002.M3P1.mx:2,S",
+        "Subject: Cheap watches\r\n\r\nBuy!\r\n",
+    );
     let maildir = scene.path("Maildir").display().to_string();
     let import: &[&str] = &["complaint", "import", &maildir, "--who", "anna"];
     let noted = scene.json(import);
-    assert_eq!((&noted["added"], &noted["refused"]), (&json!(1), &json!(2)), "{noted}");
+    assert_eq!(
+        (&noted["added"], &noted["refused"]),
+        (&json!(1), &json!(2)),
+        "{noted}"
+    );
     let text = scene.printed(import);
     has(
         &text,
@@ -310,8 +343,15 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
         "address,time,kind,reporter,reference\n\
          10.1.0.68,2026-10-03,infringement,label.example,T-1\n10.1.0.69,2026-10-33,spam,x,y\n",
     );
-    assert_eq!((&noted["added"], &noted["refused"]), (&json!(1), &json!(1)), "{noted}");
-    has(&noted["refusals"][0].to_string(), &["tickets.csv, line 3", "no time"]);
+    assert_eq!(
+        (&noted["added"], &noted["refused"]),
+        (&json!(1), &json!(1)),
+        "{noted}"
+    );
+    has(
+        &noted["refusals"][0].to_string(),
+        &["tickets.csv, line 3", "no time"],
+    );
 
     // From a filter of the mail server, on standard input.
     let mut command = scene.command(&["complaint", "import", "-", "--who", "anna"]);
@@ -321,19 +361,45 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
         .spawn()
         .expect("it starts");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(report("10.1.0.70", at, 3).as_bytes()).expect("written");
+    stdin
+        .write_all(report("10.1.0.70", at, 3).as_bytes())
+        .expect("written");
     drop(stdin);
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success());
-    has(&String::from_utf8_lossy(&output.stdout), &["noted 1 complaints"]);
+    has(
+        &String::from_utf8_lossy(&output.stdout),
+        &["noted 1 complaints"],
+    );
 
     let by_hand: &[&str] = &[
-        "complaint", "add", "10.1.0.66", "--reporter", "Frau Maier, by phone", "--time", "2026-10-04",
-        "--who", "bob",
+        "complaint",
+        "add",
+        "10.1.0.66",
+        "--reporter",
+        "Frau Maier, by phone",
+        "--time",
+        "2026-10-04",
+        "--who",
+        "bob",
     ];
-    has(&scene.printed(by_hand), &["about 10.1.0.66 (spam) is noted", "was flagged: before"]);
-    has(&scene.error(2, by_hand), &["noted already, as", "by bob", "--reference"]);
-    let foreign = ["complaint", "add", "203.0.113.1", "--reporter", "x", "--who", "bob"];
+    has(
+        &scene.printed(by_hand),
+        &["about 10.1.0.66 (spam) is noted", "was flagged: before"],
+    );
+    has(
+        &scene.error(2, by_hand),
+        &["noted already, as", "by bob", "--reference"],
+    );
+    let foreign = [
+        "complaint",
+        "add",
+        "203.0.113.1",
+        "--reporter",
+        "x",
+        "--who",
+        "bob",
+    ];
     has(&scene.error(2, &foreign), &["none of your hosts"]);
 
     let list = scene.json(&["complaint", "list"]);
@@ -341,7 +407,10 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
     let rows = list["complaints"].as_array().expect("a list");
     let told: Vec<_> = rows
         .iter()
-        .map(|row| [&row["addr"], &row["kind"], &row["form"], &row["flagged"]].map(|v| v.as_str().expect("a text")))
+        .map(|row| {
+            [&row["addr"], &row["kind"], &row["form"], &row["flagged"]]
+                .map(|v| v.as_str().expect("a text"))
+        })
         .collect();
     assert_eq!(
         told,
@@ -353,16 +422,40 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
             ["10.1.0.66", "spam", "arf", "before"],
         ]
     );
-    let one = scene.json(&["complaint", "list", "--host", "10.1.0.66", "--from", "2026-10-03"]);
+    let one = scene.json(&[
+        "complaint",
+        "list",
+        "--host",
+        "10.1.0.66",
+        "--from",
+        "2026-10-03",
+    ]);
     assert_eq!(one["total"], 1);
 
     // One was wrong: it is out of the score, and stays in the list of all.
     let id = rows[2]["id"].to_string();
-    let withdraw: &[&str] = &["complaint", "withdraw", &id, "--why", "spoofed", "--who", "anna"];
-    has(&scene.printed(withdraw), &["complaint", "about 10.1.0.67 is withdrawn"]);
-    has(&scene.error(2, withdraw), &["withdrawn already, by anna: spoofed"]);
+    let withdraw: &[&str] = &[
+        "complaint",
+        "withdraw",
+        &id,
+        "--why",
+        "spoofed",
+        "--who",
+        "anna",
+    ];
+    has(
+        &scene.printed(withdraw),
+        &["complaint", "about 10.1.0.67 is withdrawn"],
+    );
+    has(
+        &scene.error(2, withdraw),
+        &["withdrawn already, by anna: spoofed"],
+    );
     assert_eq!(scene.json(&["complaint", "list"])["total"], 4);
-    has(&scene.printed(&["complaint", "list", "--all"]), &["by anna: spoofed"]);
+    has(
+        &scene.printed(&["complaint", "list", "--all"]),
+        &["by anna: spoofed"],
+    );
     assert_eq!(scene.import("report.json", &xarf.to_string())["known"], 1);
     let report = scene.json(&["report", "--month", "2026-10"]);
     assert_eq!(report["scorecard"]["complaints"], 4);
@@ -380,14 +473,30 @@ fn what_cannot_be_read_is_an_error_with_the_way_out_and_notes_nothing() {
         scene.error(code, &["complaint", "import", &file, "--who", "anna"])
     };
     has(&import(1, "nowhere", None), &["nowhere", "No such file"]);
-    has(&import(1, "zip", Some(b"PK\x03\x04")), &["no mail, no mbox, no XARF and no CSV"]);
-    has(&import(1, "names.csv", Some(b"address,time\n")), &["no field kind"]);
     has(
-        &import(1, "spam.eml", Some(b"Subject: \x1b[2Jwatches\r\n\r\nBuy!\r\n")),
-        &["of 1 messages and records none is a complaint", "no report in it"],
+        &import(1, "zip", Some(b"PK\x03\x04")),
+        &["no mail, no mbox, no XARF and no CSV"],
+    );
+    has(
+        &import(1, "names.csv", Some(b"address,time\n")),
+        &["no field kind"],
+    );
+    has(
+        &import(
+            1,
+            "spam.eml",
+            Some(b"Subject: \x1b[2Jwatches\r\n\r\nBuy!\r\n"),
+        ),
+        &[
+            "of 1 messages and records none is a complaint",
+            "no report in it",
+        ],
     );
     let nested = b"Content-Type: message/rfc822\n\n".repeat(1 << 16);
-    has(&import(1, "nested.eml", Some(&nested)), &["no report in it"]);
+    has(
+        &import(1, "nested.eml", Some(&nested)),
+        &["no report in it"],
+    );
     std::fs::create_dir(scene.path("folder")).expect("a folder");
     has(&import(2, "folder", None), &["no maildir"]);
     assert_eq!(scene.json(&["complaint", "list"])["total"], 0);

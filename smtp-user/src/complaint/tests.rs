@@ -263,7 +263,7 @@ proptest! {
             }
         }
         let mut intake = intake();
-        let _ = source::stream("x", &text[..], &mut intake);
+        let _ = stream("x", &text[..], &mut intake);
         let taken = intake.done();
         prop_assert!(taken.complaints.len() <= 1);
         for complaint in taken.complaints {
@@ -279,7 +279,7 @@ proptest! {
     ) {
         let text = [start.as_bytes(), &noise].concat();
         let mut intake = intake();
-        let _ = source::stream("x", &text[..], &mut intake);
+        let _ = stream("x", &text[..], &mut intake);
         prop_assert!(intake.done().complaints.is_empty());
     }
 
@@ -297,7 +297,7 @@ proptest! {
     ) {
         let text = lines.join("\n");
         let mut intake = intake();
-        let _ = source::stream("x", text.as_bytes(), &mut intake);
+        let _ = stream("x", text.as_bytes(), &mut intake);
         for complaint in intake.done().complaints {
             prop_assert_eq!(complaint.address.to_string(), BOT);
         }
