@@ -4,21 +4,19 @@
 //! somebody quotes or returns is no complaint of his. When it came says the line that the operator's own
 //! server has written on top (`Received`), and only without one what the sender claims (`Date`).
 
-use mail_parser::{
-    DateTime, HeaderName, Message, MessageParser, MessagePart, MimeHeaders as _, PartType,
-};
+use mail_parser::{DateTime, HeaderName, Message, MessageParser, MessagePart, MimeHeaders as _};
 
 use super::{arf, xarf};
 use crate::model::complaint::{Complaint, ComplaintForm};
 
-/// Parts with a type that a message may have, with those of messages inside: for each one that should have
-/// parts and has none, the library looks through the rest.
+/// Parts with a type that a message may have, with those of messages inside. For each one that should have
+/// parts and has none, the library looks through the rest; and messages in messages are dropped with a
+/// piece of stack for each level.
 const MAX_TYPES: usize = 100;
 
 /// Reads a message, which may be cut at its end.
 pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
-    let parsed = Parsed::of(with_few_types(message)).ok_or("it is no mail")?;
-    let message = &parsed.0;
+    let message = &parse(with_few_types(message)).ok_or("it is no mail")?;
     let feedback = message
         .parts
         .iter()
@@ -55,9 +53,7 @@ pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
 }
 
 fn is_xarf(part: &MessagePart<'_>) -> bool {
-    let json = part.is_content_type("application", "json")
-        || part.is_content_type("application", "xarf+json");
-    json && !matches!(part.body, PartType::Message(_))
+    part.is_content_type("application", "json") || part.is_content_type("application", "xarf+json")
 }
 
 /// When it reached the operator, in milliseconds since 1970.
@@ -111,33 +107,14 @@ fn is_type(line: &[u8]) -> bool {
     b"content-type:".iter().all(|b| name.next() == Some(*b))
 }
 
-/// A message that is taken apart level by level: messages can be nested as deeply as octets allow, and to
-/// drop them as the compiler does would need as much stack.
-struct Parsed<'x>(Message<'x>);
-
-impl<'x> Parsed<'x> {
-    fn of(message: &'x [u8]) -> Option<Self> {
-        MessageParser::new()
-            .with_mime_headers()
-            .header_address(HeaderName::From)
-            .header_date(HeaderName::Date)
-            .header_id(HeaderName::MessageId)
-            .header_received(HeaderName::Received)
-            .default_header_ignore()
-            .parse(message)
-            .map(Self)
-    }
-}
-
-impl Drop for Parsed<'_> {
-    fn drop(&mut self) {
-        let mut messages = vec![std::mem::take(&mut self.0)];
-        while let Some(mut message) = messages.pop() {
-            for part in message.parts.drain(..) {
-                if let PartType::Message(inner) = part.body {
-                    messages.push(inner);
-                }
-            }
-        }
-    }
+/// The message with those fields of its headers that are looked at.
+fn parse(message: &[u8]) -> Option<Message<'_>> {
+    MessageParser::new()
+        .with_mime_headers()
+        .header_address(HeaderName::From)
+        .header_date(HeaderName::Date)
+        .header_id(HeaderName::MessageId)
+        .header_received(HeaderName::Received)
+        .default_header_ignore()
+        .parse(message)
 }
