@@ -4,6 +4,8 @@
 //! somebody quotes or returns is no complaint of his. When it came says the line that the operator's own
 //! server has written on top (`Received`), and only without one what the sender claims (`Date`).
 
+use std::panic::catch_unwind;
+
 use mail_parser::{DateTime, HeaderName, Message, MessageParser, MessagePart, MimeHeaders as _};
 
 use super::{arf, xarf};
@@ -16,7 +18,10 @@ const MAX_TYPES: usize = 100;
 
 /// Reads a message, which may be cut at its end.
 pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
-    let message = &parse(with_few_types(message)).ok_or("it is no mail")?;
+    // One message that the library fails at must not keep a whole mailbox out.
+    let parsed = catch_unwind(|| parse(with_few_types(message)))
+        .map_err(|_| "it is no mail that can be read")?;
+    let message = &parsed.ok_or("it is no mail")?;
     let feedback = message
         .parts
         .iter()

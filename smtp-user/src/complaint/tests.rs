@@ -172,6 +172,19 @@ fn refusals_are_told_up_to_a_number_and_counted_beyond() {
     );
 }
 
+/// Found by the target `complaints`: a part that is there twice, which an assertion of the library denies.
+#[test]
+fn a_message_that_begins_inside_another_is_read() {
+    let text = arf(BOT);
+    let third = text
+        .find("Content-Type: message/rfc822")
+        .expect("a third part");
+    let border = "\n--part1_13d.2e68ed54_boundary\n";
+    let kind = "Content-Type: message/rfc822\nidents: 3\n";
+    let twice = format!("{}{kind}{border}{}", &text[..third], &text[third..]);
+    assert_eq!(read(&twice), read(&text));
+}
+
 #[test]
 fn a_report_before_parts_without_end_is_read() {
     let tail = "Content-Type: multipart/mixed; boundary=c\n\n--b\n".repeat(1000);
