@@ -7,6 +7,7 @@
 
 mod asking;
 mod evidence;
+mod complaints;
 mod logs;
 mod manual;
 mod owner;
@@ -29,6 +30,7 @@ use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
 pub use self::evidence::EvidenceArgs;
+pub use self::complaints::ComplaintCommand;
 pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
 pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
@@ -131,6 +133,9 @@ pub enum Command {
     /// List, add and end known relays: own hosts that send mail for others
     #[command(subcommand)]
     Relay(RelayCommand),
+    /// Note, list and withdraw complaints about your own hosts
+    #[command(subcommand)]
+    Complaint(ComplaintCommand),
     /// Say whose host an address is, and how that is known
     Owner(OwnerArgs),
     /// List the routes that owners are found by: next hop, destination, mask, number of /24s

@@ -1,7 +1,7 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
 //! Arrows go one way: `main -> evidence -> agent, replay, mail_report, reading, whose, doctor -> serve, client, relay_test ->
-//! archive -> report -> meter, history, store, detect, owner, maillog -> connections, source_list -> model ->
+//! archive -> report -> meter, history, store, detect, owner, maillog, complaint -> connections, source_list -> model ->
 //! smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod archive;
 pub mod args;
 pub mod client;
 pub mod clock;
+pub mod complaint;
 pub mod config;
 pub mod connections;
 pub mod crash;

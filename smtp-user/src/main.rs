@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use smtp_user::args::{
-    self, Arguments, Command, ConfigCommand, LogArgs, LogFormat, LogLevel, RelayCommand,
+    self, Arguments, Command, ComplaintCommand, ConfigCommand, LogArgs, LogFormat, LogLevel,
+    RelayCommand,
 };
 use smtp_user::failure::Failure;
 use smtp_user::{
@@ -90,6 +91,22 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Relay(RelayCommand::Expire(args)) => {
             let (place, change, json) = args.options()?;
             print(&reading::change_relay(&place, &change, json)?)?;
+        }
+        Command::Complaint(ComplaintCommand::List(args)) => {
+            let (place, wanted, output) = args.options()?;
+            print(&reading::complaints::list(&place, &wanted, output)?)?;
+        }
+        Command::Complaint(ComplaintCommand::Import(args)) => {
+            let (place, import, json) = args.options()?;
+            print(&reading::complaints::import(&place, &import, json)?)?;
+        }
+        Command::Complaint(ComplaintCommand::Add(args)) => {
+            let (place, told, json) = args.options()?;
+            print(&reading::complaints::add(&place, &told, json)?)?;
+        }
+        Command::Complaint(ComplaintCommand::Withdraw(args)) => {
+            let (place, withdrawn, json) = args.options()?;
+            print(&reading::complaints::withdraw(&place, &withdrawn, json)?)?;
         }
         Command::Owner(args) => {
             let (config, address, all, json) = args.options()?;

@@ -10,6 +10,7 @@ use smtp_common::flow::{Header, Totals};
 use smtp_common::packet::Address;
 
 mod bins;
+pub mod complaint;
 mod counts;
 mod flow;
 pub mod mail;
@@ -17,6 +18,7 @@ pub mod owner;
 pub mod period;
 pub mod person;
 pub mod prefix;
+pub mod proportion;
 pub mod relay;
 pub mod relay_test;
 pub mod session;

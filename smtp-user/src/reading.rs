@@ -1,7 +1,10 @@
 //! The verbs that read: from the store, from a running agent, or from a host that is tested.
 //!
 //! Contract: each gives what is to be printed. The store is opened for reading alone, beside the agent
-//! that may be writing to it; only [`change`] and [`change_relay`] write, one verdict and one known relay.
+//! that may be writing to it; only [`change`] and [`change_relay`] write, one verdict and one known relay,
+//! and the verbs of [`complaints`] that bring them in.
+
+pub mod complaints;
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -124,7 +127,12 @@ pub fn report(place: &Place, asked: Option<Asked>, output: Output) -> Result<Str
         Asked::Month(month) => Some(month),
         _ => None,
     };
-    let report = PeriodReport::read(&reader, month, asked.period(now), place.local())?;
+    let report = PeriodReport::read(
+        &reader,
+        month,
+        asked.period(now),
+        &place.policy_with(&reader)?,
+    )?;
     Ok(output.write(&report.json(), || report.document()))
 }
 

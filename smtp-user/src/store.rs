@@ -23,11 +23,12 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `complaints`: complaints of others; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
 mod check;
+mod complaints;
 mod file;
 mod history;
 mod pass;
@@ -50,6 +51,7 @@ use smtp_common::flow::Totals;
 
 use self::account::Account;
 use self::check::{Prepared, prepare};
+pub use self::complaints::{NewComplaints, Noted, Withdrawal, add_complaints, withdraw_complaint};
 use self::file::Place;
 use self::history::Run;
 pub use self::history::{Clock, Coarsened, Retention, Span};

@@ -397,7 +397,7 @@ fn month(folder: &Path, sources: u64, pairs: u64) {
         (
             "the report of the month",
             Box::new(|| {
-                let report = PeriodReport::read(&reader, None, month, &local).good();
+                let report = PeriodReport::read(&reader, None, month, &policy).good();
                 report.document().text().len() as u64
             }),
         ),

@@ -16,6 +16,7 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{Header, Tables, Totals, observe};
 use smtp_common::packet::{Packet, parse};
 use smtp_common::table::Geometry;
+use smtp_user::complaint::{self, Intake};
 use smtp_user::config::Config;
 use smtp_user::meter::Meter as _;
 use smtp_user::meter::pcap::PcapMeter;
@@ -38,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "frames",
         try_case: frames,
@@ -63,6 +64,11 @@ pub const TARGETS: [Target; 5] = [
         name: "maillog",
         try_case: maillog::try_case,
         seeds: maillog::seeds,
+    },
+    Target {
+        name: "complaints",
+        try_case: complaints,
+        seeds: complaint_seeds,
     },
 ];
 
@@ -245,4 +251,40 @@ fn pin_seeds() -> Vec<Vec<u8>> {
         case
     };
     vec![seed(1, 128), seed(2, 255), seed(3, 0), seed(0, 128)]
+}
+
+/// Files with complaints, in every form. What is read can be kept.
+pub fn complaints(case: &[u8]) {
+    // 2026-11-25T00:00:00Z.
+    const NOW: u64 = 1_795_564_800_000;
+    let mut intake = Intake::new(NOW, &[]);
+    // What it is may not be told.
+    let _ = complaint::stream("case", case, &mut intake);
+    let taken = intake.done();
+    assert!(taken.refused >= taken.refusals.len() as u64);
+    for complaint in taken.complaints {
+        assert_eq!(complaint.clone().checked(NOW), Ok(complaint));
+    }
+}
+
+fn complaint_seeds() -> Vec<Vec<u8>> {
+    const FOLDER: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../smtp-user/src/complaint/tests"
+    );
+    let mail = ["arf.eml", "xarf.eml"].map(|name| {
+        let text = std::fs::read_to_string(Path::new(FOLDER).join(name)).expect("a report");
+        text.replace("@ADDRESS@", "192.0.2.66")
+    });
+    let mark = "From desk@isp.example Tue Nov 24 14:00:00 2026\n";
+    let mbox = format!("{mark}{}\n{mark}{}", mail[0], mail[1]);
+    let (start, end) = (mail[1].find("{\n"), mail[1].rfind('}'));
+    let (start, end) = (start.expect("JSON"), end.expect("its end"));
+    let xarf = mail[1][start..=end].to_owned();
+    let csv = "address,time,kind,reporter,reference,happened,incidents\n\
+        # remark\n192.0.2.66,2026-11-24 14:00,spam,isp.example,\"T-1, \"\"late\"\"\",2026-11-23,3\n";
+    let [arf, in_mail] = mail;
+    [arf, in_mail, mbox, xarf, csv.to_owned()]
+        .map(String::into_bytes)
+        .into()
 }

@@ -152,6 +152,11 @@ fn any_octets_are_a_mail_log_that_blames_nobody_else() {
 }
 
 #[test]
+fn any_file_has_good_complaints_or_none() {
+    try_target("complaints");
+}
+
+#[test]
 fn every_target_is_tried_here_and_there() {
     let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
     let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).expect("the manifest of fuzz/");

@@ -8,6 +8,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 /// How finely time is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +138,22 @@ pub fn rfc3339(milliseconds: u64) -> String {
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH);
     format!("{time:.3}")
+}
+
+/// A time such as `2026-11-24`, `2026-11-24T14:00` (both UTC) or RFC 3339, in milliseconds.
+pub fn parse_time(text: &str) -> Result<u64, String> {
+    let time = text.parse::<Timestamp>().or_else(|_| {
+        let local: DateTime = text.parse()?;
+        TimeZone::UTC.to_timestamp(local)
+    });
+    time.ok()
+        .and_then(|time| u64::try_from(time.as_millisecond()).ok())
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is no time: expected one such as 2026-11-24, 2026-11-24T14:00 (UTC) or \
+                 2026-11-24T14:00:00Z"
+            )
+        })
 }
 
 /// Milliseconds as text.

@@ -16,6 +16,10 @@ use crate::written::Written;
 /// Most characters of a reason and of an owner: longer ones do not fit a report.
 pub const MAX_TEXT: usize = 200;
 
+/// How the reason begins for which a verdict is resolved when its host becomes a known relay: that says
+/// nothing of whether the verdict was right.
+pub const RESOLVED_AS_RELAY: &str = "known relay ";
+
 /// A known relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

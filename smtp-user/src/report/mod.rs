@@ -9,6 +9,7 @@
 
 pub mod cases;
 pub mod check;
+pub mod complaints;
 pub mod counts;
 pub mod distribution;
 pub mod document;
@@ -19,6 +20,7 @@ pub mod month;
 pub mod owner;
 pub mod relay_test;
 pub mod relays;
+pub mod scorecard;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -13,13 +13,15 @@ use super::counts::{self, JsonCounts};
 use super::distribution::{Item, ItemDistribution, JsonDistribution};
 use super::document::{Document, Table, number, text};
 use super::gaps::Gaps;
+use super::scorecard::{JsonScorecard, Record, Scorecard};
 use super::time::{self, Month};
 use super::{SCHEMA, UNKEPT};
 use crate::admission::scope;
 use crate::answer::answer;
+use crate::detect::Policy;
 use crate::failure::Failure;
 use crate::model::period::{Period, Tier};
-use crate::model::verdict::VerdictFilter;
+use crate::model::verdict::{Verdict, VerdictEvent};
 use crate::model::{Counts, Scope};
 use crate::store::Reader;
 
@@ -123,6 +125,8 @@ pub struct PeriodReport {
     pub gaps: Gaps,
     /// Who was flagged.
     pub cases: Cases,
+    /// How that compares with what was complained about.
+    pub scorecard: Scorecard,
 }
 
 impl PeriodReport {
@@ -131,27 +135,25 @@ impl PeriodReport {
         reader: &Reader,
         month: Option<Month>,
         period: Period,
-        local: &[IpNet],
+        policy: &Policy,
     ) -> Result<Self, Failure> {
         let now = reader.now();
-        let filter = VerdictFilter {
-            since: Some(period.from),
-            ..VerdictFilter::default()
+        let record = Record::read(reader, period)?;
+        let of_period = |(verdict, _): &&(Verdict, Vec<VerdictEvent>)| {
+            verdict.last_at.max(verdict.changed_at) >= period.from
         };
-        let mut verdicts = Vec::new();
-        for verdict in reader.verdicts(&filter)? {
-            let events = reader.verdict_events(verdict.id)?;
-            verdicts.push((verdict, events));
-        }
+        let verdicts: Vec<_> = record.verdicts.iter().filter(of_period).cloned().collect();
+        let cases = Cases::of(&verdicts, period);
         Ok(Self {
             month,
             period,
             counted_period: reader.snap(period),
             now,
-            local: local.to_vec(),
+            local: policy.local().to_vec(),
             counted: Counted::read(reader, period)?,
             gaps: Gaps::of(&reader.coverage(Tier::Hour, period)?, period, now),
-            cases: Cases::of(&verdicts, period),
+            scorecard: Scorecard::of(&record, period, &cases.hosts, policy),
+            cases,
         })
     }
 
@@ -214,6 +216,7 @@ impl PeriodReport {
             // Of several sources no sum is one.
             peak.0 = "peak_per_second_of_one_source";
         }
+        let [reported, reported_by_month, flags] = self.scorecard.tables();
         Document {
             title: self.title(),
             notes,
@@ -228,6 +231,9 @@ impl PeriodReport {
                 self.cases.hosts_table(),
                 self.cases.repeated_table(),
                 self.cases.lives_table(),
+                reported,
+                reported_by_month,
+                flags,
                 self.top_table(),
                 by_source.table(),
                 by_pair.table(),
@@ -289,6 +295,7 @@ impl PeriodReport {
                 open: self.cases.count(Class::Open),
             },
             cases: self.cases.clone(),
+            scorecard: self.scorecard.json(),
             top_sources: counted
                 .top
                 .iter()
@@ -330,6 +337,8 @@ answer! {
         /// Flagged hosts, and how verdicts came and went.
         #[serde(flatten)]
         cases: Cases [Cases],
+        /// How what was flagged compares with what was complained about.
+        scorecard: JsonScorecard [JsonScorecard],
         /// The sources with the most connections.
         top_sources: Vec<JsonSource> [JsonSource],
         /// By source and by pair of client and server.

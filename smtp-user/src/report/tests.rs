@@ -19,11 +19,12 @@ use super::host::HostReport;
 use super::month::{PeriodReport, distribution};
 use super::time::{Asked, Month};
 use crate::detect::{Policy, Relay, Settings};
+use crate::model::complaint::tests::complaint;
 use crate::model::period::{Period, system_time};
 use crate::model::session::{Outcome, Sessions};
 use crate::model::verdict::{Severity, SizeClass, VerdictChange, VerdictState};
 use crate::model::{Counts, Folded, PairKey, Scope, Source, Tally, Window};
-use crate::store::{Reader, Store};
+use crate::store::{NewComplaints, Reader, Store, add_complaints};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -229,7 +230,8 @@ fn value(json: &impl serde::Serialize) -> Value {
 fn month(scene: &Scene, local: &[IpNet]) -> PeriodReport {
     let month = Month::parse("2026-11").expect("a month");
     let period = Asked::Month(month).period(scene.reader().now());
-    PeriodReport::read(&scene.reader(), Some(month), period, local).expect("a report")
+    let policy = policy(local.to_vec());
+    PeriodReport::read(&scene.reader(), Some(month), period, &policy).expect("a report")
 }
 
 const USERS: u64 = 2 * 24;
@@ -295,6 +297,42 @@ fn a_month_has_its_gaps_and_its_cases() {
         "192.0.2.66  spam",
         "SYN flood or scan",
         "68 pairs of source and server that opened connections",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn a_month_holds_flags_against_complaints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.db");
+    let scene = Scene::in_file(&path);
+    let complaints = [
+        complaint(BOT, START + 12 * HOUR),
+        complaint("192.0.2.99", START + 9 * HOUR),
+        complaint(USER, START + 12 * HOUR),
+    ];
+    let new = NewComplaints {
+        complaints: &complaints,
+        who: "anna",
+        at: START,
+    };
+    assert_eq!(add_complaints(&path, &new).expect("noted").added, 3);
+    let report = month(&scene, &local());
+    let card = value(&report.json())["scorecard"].clone();
+    assert_eq!(card["complaints"], 3);
+    let mail = &card["mail"];
+    let of_mail = ["flagged_before", "flagged_after", "never_flagged"].map(|name| &mail[name]);
+    assert_eq!(of_mail, [1, 1, 1]);
+    assert_eq!(mail["median_lead_milliseconds"], 2 * HOUR);
+    assert_eq!(card["unconfirmed"]["part"], 0);
+    assert_eq!(card["unconfirmed"]["whole"], 2);
+    assert_eq!(card["months"][0]["month"], "2026-11");
+    let text = report.document().text();
+    for part in [
+        "hosts that were reported, in 3 complaints",
+        "33.3  6.1  79.2  2h",
+        "0.0 (0.0 to 65.8)",
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }

@@ -4,10 +4,11 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+pub use crate::model::period::parse_time;
 use crate::model::period::{Period, Tier};
 
 /// A calendar month.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Month(Date);
 
 impl Month {
@@ -27,6 +28,16 @@ impl Month {
     /// The month that this time is in, in milliseconds since 1970.
     pub fn of(time: u64) -> Self {
         Self(civil(time).date().first_of_month())
+    }
+
+    /// So many months later, or earlier where it is less than none.
+    pub fn plus(self, months: i32) -> Self {
+        Self(self.0.checked_add(months.months()).unwrap_or(self.0))
+    }
+
+    /// Its first millisecond.
+    pub fn start(self) -> u64 {
+        start_of(self.0)
     }
 
     /// From its first millisecond to the first one after it.
@@ -90,22 +101,6 @@ pub fn parse_span(text: &str) -> Result<u64, String> {
     span().ok_or_else(|| {
         format!("{text:?} is no length of time: expected one such as 90m, 24h, 30d or 4w")
     })
-}
-
-/// A time such as `2026-11-24`, `2026-11-24T14:00` (both UTC) or RFC 3339, in milliseconds.
-pub fn parse_time(text: &str) -> Result<u64, String> {
-    let time = text.parse::<Timestamp>().or_else(|_| {
-        let local: DateTime = text.parse()?;
-        TimeZone::UTC.to_timestamp(local)
-    });
-    time.ok()
-        .and_then(|time| u64::try_from(time.as_millisecond()).ok())
-        .ok_or_else(|| {
-            format!(
-                "{text:?} is no time: expected one such as 2026-11-24, 2026-11-24T14:00 (UTC) or \
-                 2026-11-24T14:00:00Z"
-            )
-        })
 }
 
 fn start_of(date: Date) -> u64 {

@@ -1,9 +1,12 @@
-//! What if the limits were others: how many hosts each would have flagged, from stored history.
+//! What if the limits were others: how many hosts each would have flagged, from stored history, and how
+//! that compares with what is on record (`record`).
 //!
 //! Contract: nothing is guessed. A limit is compared with each hour's counts, strictly, as the
 //! detectors do; a subject is counted by hour, and IPv6 addresses together as configured. Only own
 //! hosts are looked at, but for known relays; where nobody has said which are own, all are, and the
 //! answer says so.
+
+mod record;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,6 +16,8 @@ use serde::Serialize;
 use smtp_common::packet::Address;
 use smtp_common::speech::Speech;
 
+use self::record::Known;
+pub use self::record::Score;
 use super::document::{Document, Table, number, text};
 use super::{SCHEMA, UNKEPT, time};
 use crate::detect::Policy;
@@ -82,6 +87,9 @@ pub struct Outcome {
     pub lost_hosts: u64,
     /// Some of the new ones, those with the highest hours first.
     pub new_examples: Vec<String>,
+    /// How it does on what is on record: complaints, and what people have said of verdicts.
+    #[serde(flatten)]
+    pub score: Score,
 }
 
 /// See the module.
@@ -112,6 +120,8 @@ struct Flagged {
     hosts: HashMap<IpNet, u64>,
     host_hours: u64,
     days: HashSet<(IpNet, u64)>,
+    /// The hours of those for whom they are needed, by when they began; nobody else is in it.
+    hours: HashMap<IpNet, Vec<u64>>,
 }
 
 /// Who is looked at.
@@ -191,7 +201,8 @@ pub fn tune(
     };
     let (least_connections, least_messages) =
         (least(Measure::Connections), least(Measure::Messages));
-    let mut flagged: Vec<Flagged> = limits.iter().map(|_| Flagged::default()).collect();
+    let known = Known::read(reader, &subjects, period)?;
+    let mut flagged: Vec<Flagged> = limits.iter().map(|_| known.nothing_flagged()).collect();
 
     let mut current: Option<Bucket> = None;
     let mut of_hour: HashMap<IpNet, (u64, u64)> = HashMap::new();
@@ -238,7 +249,7 @@ pub fn tune(
         own_only: !local.is_empty(),
         hosts: seen.len() as u64,
         relays: relays.len() as u64,
-        outcomes: outcomes(limits, &flagged),
+        outcomes: outcomes(limits, &flagged, &known),
     })
 }
 
@@ -300,10 +311,13 @@ impl Flagged {
         self.days.insert((subject, time::day(hour)));
         let highest = self.hosts.entry(subject).or_default();
         *highest = count.max(*highest);
+        if let Some(hours) = self.hours.get_mut(&subject) {
+            hours.push(hour);
+        }
     }
 }
 
-fn outcomes(limits: &[Limit], flagged: &[Flagged]) -> Vec<Outcome> {
+fn outcomes(limits: &[Limit], flagged: &[Flagged], known: &Known) -> Vec<Outcome> {
     let nothing = Flagged::default();
     let outcome = |(limit, mine): (&Limit, &Flagged)| {
         let in_effect = limits
@@ -335,6 +349,7 @@ fn outcomes(limits: &[Limit], flagged: &[Flagged]) -> Vec<Outcome> {
                 .take(EXAMPLES)
                 .map(|(subject, _)| show(subject))
                 .collect(),
+            score: known.score(mine),
         }
     };
     limits.iter().zip(flagged).map(outcome).collect()
@@ -401,23 +416,26 @@ impl Tuning {
         Document {
             title: "What other limits would have flagged".to_owned(),
             notes,
-            tables: vec![Table {
-                name: "limits",
-                title: "flagged in any UTC hour; new and lost are against the limit in effect"
-                    .to_owned(),
-                notes: Vec::new(),
-                columns: vec![
-                    text("measure"),
-                    number("limit"),
-                    text("in_effect"),
-                    number("hosts"),
-                    number("host_hours"),
-                    number("hosts_per_day"),
-                    number("new"),
-                    number("lost"),
-                ],
-                rows: self.outcomes.iter().map(row).collect(),
-            }],
+            tables: vec![
+                Table {
+                    name: "limits",
+                    title: "flagged in any UTC hour; new and lost are against the limit in effect"
+                        .to_owned(),
+                    notes: Vec::new(),
+                    columns: vec![
+                        text("measure"),
+                        number("limit"),
+                        text("in_effect"),
+                        number("hosts"),
+                        number("host_hours"),
+                        number("hosts_per_day"),
+                        number("new"),
+                        number("lost"),
+                    ],
+                    rows: self.outcomes.iter().map(row).collect(),
+                },
+                record::table(&self.outcomes),
+            ],
         }
     }
 

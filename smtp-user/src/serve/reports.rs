@@ -29,16 +29,13 @@ pub fn report_fields() -> Vec<(String, String)> {
 pub(super) async fn view(app: &App, month: Month) -> Result<Arc<PeriodReport>, Problem> {
     let make = app.look_up(move |archive| {
         archive.read(|reader| {
-            PeriodReport::read(
-                reader,
-                Some(month),
-                month.period(),
-                archive.policy().local(),
-            )
+            PeriodReport::read(reader, Some(month), month.period(), &archive.policy())
         })
     });
     let weight = |report: &PeriodReport| {
-        let listed = report.cases.hosts.len() + report.gaps.gaps.len();
+        let listed = report.cases.hosts.len()
+            + report.gaps.gaps.len()
+            + report.scorecard.all.mail.leads.len();
         8192 + 256 * listed
     };
     app.once(&format!("report {month}"), weight, make).await

@@ -18,8 +18,9 @@ use super::history::{
     Coarsened, Key, Kind, OTHERS, Row, SHARDS, Stored, address, cover, groups, merge, octets_of,
     rank, read_clock, readable, shard, snap, tier_number, touched,
 };
-use super::{Trouble, integer, pass, relays, schema, verdicts};
+use super::{Trouble, complaints, integer, pass, relays, schema, verdicts};
 use crate::failure::{Failure, Kind as FailureKind};
+use crate::model::complaint::{ComplaintFilter, StoredComplaint};
 use crate::model::period::{Bucket, Coverage, Period, Tier};
 use crate::model::relay::{Relay, StoredRelay};
 use crate::model::session::Servers;
@@ -494,6 +495,27 @@ impl Reader {
         self.read(|connection| verdicts::list(connection, filter))
     }
 
+    /// The verdicts whose rule held or whose state changed at this time or later, in milliseconds since
+    /// 1970, each with what has happened to it, the earliest first.
+    pub fn verdicts_with_events(
+        &self,
+        since: u64,
+    ) -> Result<Vec<(Verdict, Vec<VerdictEvent>)>, Failure> {
+        let filter = VerdictFilter {
+            since: Some(since),
+            ..VerdictFilter::default()
+        };
+        self.read(|connection| {
+            let verdicts = verdicts::list(connection, &filter)?.into_iter();
+            verdicts
+                .map(|verdict| {
+                    let events = verdicts::events(connection, verdict.id)?;
+                    Ok((verdict, events))
+                })
+                .collect()
+        })
+    }
+
     /// The number of the last event of any verdict, which grows whenever one gets another state; 0
     /// before the first.
     pub fn last_verdict_event(&self) -> Result<u64, Failure> {
@@ -514,6 +536,11 @@ impl Reader {
     /// Those of them that nobody has ended.
     pub fn active_relays(&self) -> Result<Vec<Relay>, Failure> {
         self.read(relays::active)
+    }
+
+    /// The complaints to which the filter applies, the latest first.
+    pub fn complaints(&self, filter: &ComplaintFilter) -> Result<Vec<StoredComplaint>, Failure> {
+        self.read(|connection| complaints::list(connection, filter))
     }
 
     /// What has happened to a verdict, the earliest first.

@@ -15,7 +15,7 @@ use super::{Store, integer};
 use crate::failure::Failure;
 use crate::model::person::{MAX_WHY, check_person, check_why};
 use crate::model::prefix::{check, show};
-use crate::model::relay::{Ended, Relay, StoredRelay, check_text, parse_day};
+use crate::model::relay::{Ended, RESOLVED_AS_RELAY, Relay, StoredRelay, check_text, parse_day};
 use crate::model::verdict::Verdict;
 
 /// `expires` is the last day as text, see [`Relay`].
@@ -158,7 +158,7 @@ pub fn add_relay(
                 end(transaction, there.id, &ended)?;
             }
             let stored = insert(transaction, relay, who, at)?;
-            let why = format!("known relay {}: {}", show(&prefix), relay.reason);
+            let why = format!("{RESOLVED_AS_RELAY}{}: {}", show(&prefix), relay.reason);
             let why: String = why.chars().take(MAX_WHY).collect();
             let inside = |verdict: &Verdict| prefix.contains(&verdict.subject);
             let resolved = verdicts::resolve(transaction, inside, (who, &why, at))?;

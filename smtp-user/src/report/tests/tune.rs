@@ -1,8 +1,12 @@
 //! Other limits, from history.
 
 use super::*;
+use crate::model::complaint::tests::complaint;
+use crate::model::complaint::{Complaint, ComplaintKind};
 use crate::model::period::Period;
+use crate::model::proportion::Proportion;
 use crate::report::tune::{Limit, Measure, tune};
+use crate::store::{NewComplaints, PersonalChange, add_complaints, change_verdict};
 
 fn limit(measure: Measure, above: u64, in_effect: bool) -> Limit {
     Limit {
@@ -93,4 +97,77 @@ fn limits_are_tried_on_all_where_nobody_knows_who_is_own() {
     );
     let text = tuning.document().text();
     assert!(text.contains("it is not known which are yours"), "{text}");
+}
+
+/// The bot is flagged from the eleventh hour of its day on.
+#[test]
+fn limits_are_held_against_complaints_and_what_people_have_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.db");
+    let scene = Scene::in_file(&path);
+    let complaints = [
+        complaint(BOT, START + 11 * HOUR),
+        complaint(BOT, START + 12 * HOUR),
+        // Before the first hour of all was over.
+        complaint(USER, START + HOUR - 1),
+        complaint("2001:db8::1:2", START + 3 * HOUR),
+        // A known relay, and somebody else's host: nobody is looked for there.
+        complaint(RELAY, START + 3 * HOUR),
+        complaint(STRANGER, START + 3 * HOUR),
+        Complaint {
+            kind: ComplaintKind::Infringement,
+            ..complaint("192.0.2.99", START + 3 * HOUR)
+        },
+    ];
+    let new = NewComplaints {
+        complaints: &complaints,
+        who: "anna",
+        at: START,
+    };
+    assert_eq!(add_complaints(&path, &new).expect("noted").added, 7);
+    let change = PersonalChange {
+        id: 1,
+        to: VerdictState::Notified,
+        who: "anna",
+        why: "told",
+        at: START + 13 * HOUR,
+    };
+    change_verdict(&path, &change).expect("changed");
+    let limits = [
+        limit(Measure::Connections, 1, false),
+        limit(Measure::Connections, 29, false),
+        limit(Measure::Connections, 30, true),
+        limit(Measure::Connections, 120, false),
+        limit(Measure::Servers, 20, true),
+    ];
+    let all = Period {
+        from: START,
+        to: scene.reader().now(),
+    };
+    let tuning = tune(&scene.reader(), &policy(local()), &local(), &limits, all).expect("tuned");
+    let of = |share: Proportion| (share.part, share.whole);
+    let scores: Vec<_> = tuning
+        .outcomes
+        .iter()
+        .map(|outcome| {
+            let score = outcome.score;
+            (of(score.recall), of(score.precision), of(score.unconfirmed))
+        })
+        .collect();
+    assert_eq!(
+        scores,
+        [
+            // The bot and the /64 in time; the user was reported in its first hour.
+            ((2, 3), (1, 1), (0, 3)),
+            ((2, 3), (1, 1), (0, 2)),
+            ((1, 3), (1, 1), (0, 1)),
+            ((0, 3), (0, 0), (0, 0)),
+            ((1, 3), (1, 1), (0, 1)),
+        ]
+    );
+    let text = tuning.document().text();
+    assert!(text.contains("33.3  6.1 to 79.2"), "{text}");
+    let json = value(&tuning.json());
+    assert_eq!(json["limits"][2]["recall"]["part"], 1);
+    assert_eq!(json["limits"][3]["precision"]["share"], Value::Null);
 }
