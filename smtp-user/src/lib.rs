@@ -32,6 +32,7 @@ pub mod mail_report;
 pub mod maillog;
 pub mod meter;
 pub mod model;
+pub mod notice;
 pub mod owner;
 pub mod privilege;
 pub mod reading;

@@ -13,6 +13,7 @@ mod bins;
 mod counts;
 mod flow;
 pub mod mail;
+pub mod notice;
 pub mod owner;
 pub mod period;
 pub mod person;

@@ -10,11 +10,11 @@ use rusqlite::{Connection, Row, Statement, Transaction, TransactionBehavior, par
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
-use super::{Kept, Seen, Trouble, history, integer, relays, unix_seconds, verdicts};
+use super::{Kept, Seen, Trouble, history, integer, notices, relays, unix_seconds, verdicts};
 use crate::model::Source;
 
-/// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts; 3: known relays.
-pub(super) const VERSION: i64 = 3;
+/// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts; 3: known relays; 4: notices.
+pub(super) const VERSION: i64 = 4;
 /// "smfl".
 pub(super) const APPLICATION: i64 = 0x736d_666c;
 /// Tables whose epoch is remembered. An agent has one at a time; the others are those of earlier
@@ -178,6 +178,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble
     }
     if version < 3 {
         transaction.execute_batch(relays::TABLES)?;
+    }
+    if version < 4 {
+        transaction.execute_batch(notices::TABLES)?;
     }
     if version < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;
