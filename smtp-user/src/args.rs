@@ -8,6 +8,7 @@
 mod asking;
 mod logs;
 mod manual;
+mod notice;
 mod owner;
 mod reading;
 mod relay_test;
@@ -29,6 +30,9 @@ use crate::{doctor, link, replay};
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
 pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
+pub use self::notice::{
+    NoticeCommand, NoticeDecisionArgs, NoticeListArgs, NoticePreviewArgs, NoticeShowArgs,
+};
 pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
@@ -135,6 +139,9 @@ pub enum Command {
     ServeRwhois(ServeRwhoisArgs),
     /// Test whether one of your own hosts relays mail for strangers
     RelayTest(RelayTestArgs),
+    /// List, show, preview, approve and reject notices to the owners of flagged hosts
+    #[command(subcommand)]
+    Notice(NoticeCommand),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
     /// Show who sends now, on the terminal

@@ -50,7 +50,7 @@ pub enum Output {
 }
 
 impl Output {
-    fn write(self, json: &impl Serialize, document: impl FnOnce() -> Document) -> String {
+    pub(crate) fn write(self, json: &impl Serialize, document: impl FnOnce() -> Document) -> String {
         match self {
             Self::Json => line(json),
             Self::Document(form) => document().render(form),
@@ -76,7 +76,7 @@ impl Place {
         &self.config.store.path
     }
 
-    fn reader(&self) -> Result<Reader, Failure> {
+    pub(crate) fn reader(&self) -> Result<Reader, Failure> {
         Reader::open(self.path())
     }
 

@@ -347,6 +347,8 @@ pub struct Notice {
     pub message_id: String,
     /// Its subject.
     pub subject: String,
+    /// What people read in it.
+    pub text: String,
     /// The whole message, as it leaves.
     pub message: Vec<u8>,
     /// What came of the last attempt.

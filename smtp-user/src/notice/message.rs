@@ -245,7 +245,7 @@ impl Composer {
         // A report has three parts at most (RFC 6522, section 3).
         let attached = match several {
             true => MimePart::new("multipart/mixed", parts),
-            false => parts.pop().unwrap_or_else(|| MimePart::new("application/json", Vec::new())),
+            false => parts.pop().unwrap_or_else(|| MimePart::new("application/json", Vec::<u8>::new())),
         };
         let feedback = MimePart::new("message/feedback-report", feedback(&draft.hosts).into_bytes())
             .transfer_encoding("7bit");

@@ -26,10 +26,10 @@ pub use self::gate::{Gate, Wait, queue};
 pub use self::message::{Composer, Rendered};
 pub use self::plan::{Draft, Plan, plan};
 pub use self::quiet::QuietHours;
-pub use self::retry::{Attempt, Outcome, after};
+pub use self::retry::{Attempt, Outcome, after, before};
 pub use self::send::Sender;
 pub use self::settings::{Mode, RelayServer, Settings, Tls};
-pub use self::template::Templates;
+pub use self::template::{SHIPPED, Templates};
 
 /// An hour, in milliseconds.
 const HOUR: u64 = 3_600_000;

@@ -441,6 +441,7 @@ impl Planner<'_> {
             left_at: None,
             message_id: rendered.message_id,
             subject: rendered.subject,
+            text: rendered.text,
             message: rendered.message,
             last_reply: None,
         };

@@ -29,7 +29,8 @@ impl QuietHours {
             let (hour, minute) = text.split_once(':')?;
             let number = |text: &str, most: u16| {
                 let good = text.len() == 2 && text.bytes().all(|octet| octet.is_ascii_digit());
-                good.then(|| text.parse().ok())?.filter(|number| *number <= most)
+                let number: Option<u16> = text.parse().ok();
+                number.filter(|number| good && *number <= most)
             };
             Some(number(hour, 23)? * 60 + number(minute, 59)?)
         };
@@ -57,7 +58,7 @@ impl QuietHours {
         let time = i64::try_from(now)
             .ok()
             .and_then(|now| Timestamp::from_millisecond(now).ok())?
-            .to_zoned(zone.clone());
+            .to_zoned_datetime(zone.clone());
         let minute = |time: Time| time.hour().unsigned_abs() as u16 * 60 + time.minute().unsigned_abs() as u16;
         if !self.has(minute(time.time())) {
             return None;

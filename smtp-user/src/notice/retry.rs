@@ -45,11 +45,20 @@ pub struct Attempt {
     pub reply: String,
 }
 
-/// What is to be noted after an attempt at this time.
+/// What is to be noted before an attempt at this time: whoever dies in it, and whatever the relay has by then, does
+/// not try it again within the hour.
+pub fn before(notice: &Notice, now: u64) -> NoticeChange {
+    let mut notice = notice.clone();
+    notice.attempts = notice.attempts.saturating_add(1);
+    notice.next_at = now.saturating_add(HOUR);
+    notice.last_reply = Some("begun, and nothing is known of its end".to_owned());
+    NoticeChange::Tried(notice)
+}
+
+/// What is to be noted after an attempt at this time; `notice` is as it was noted before it.
 pub fn after(book: &Book, notice: &Notice, attempt: &Attempt, now: u64) -> Vec<NoticeChange> {
     let mut notice = notice.clone();
     let reply: String = attempt.reply.chars().take(MAX_WHY).collect();
-    notice.attempts = notice.attempts.saturating_add(1);
     notice.last_reply = Some(reply.clone());
     let mut unknown = false;
     for (mail, outcome) in &attempt.outcomes {
@@ -72,7 +81,7 @@ pub fn after(book: &Book, notice: &Notice, attempt: &Attempt, now: u64) -> Vec<N
     let has = |fate| notice.recipients.iter().any(|recipient| recipient.fate == fate);
     let to = match (has(Fate::Pending), has(Fate::Taken)) {
         (true, _) => {
-            let step = (notice.attempts as usize - 1).min(DELAYS.len() - 1);
+            let step = (notice.attempts as usize).saturating_sub(1).min(DELAYS.len() - 1);
             let delay = match left {
                 true => DELAYS[step].max(HOUR),
                 false => DELAYS[step],

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use super::plan::plan;
-use super::retry::{Attempt, Outcome, after};
+use super::retry::{Attempt, Outcome, after, before};
 use super::{Composer, Gate, HOUR, Mode, Plan, Policy, Settings, queue};
 use crate::model::notice::{
     Addressee, Book, Facts, Notice, NoticeChange, NoticeKind, NoticeState, Standing, Subject,
@@ -170,13 +170,18 @@ impl Desk {
         let mut tried = 0;
         for id in order {
             let found = self.book.notices.iter().find(|notice| notice.id == id);
-            let Some(notice) = found.cloned() else {
+            let Some(mut notice) = found.cloned() else {
                 continue;
             };
             if Gate::of(&self.policy, &self.book, &notice, self.now) != Gate::Open {
                 continue;
             }
             tried += 1;
+            let begun = before(&notice, self.now);
+            self.note(std::slice::from_ref(&begun));
+            if let NoticeChange::Tried(begun) = begun {
+                notice = begun;
+            }
             let pending = notice
                 .recipients
                 .iter()

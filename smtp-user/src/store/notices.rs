@@ -8,9 +8,7 @@
 use std::path::Path;
 
 use ipnet::IpNet;
-use rusqlite::{
-    Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -53,6 +51,7 @@ pub(super) const TABLES: &str = "
         left_at INTEGER,
         message_id TEXT NOT NULL UNIQUE,
         subject TEXT NOT NULL,
+        text TEXT NOT NULL,
         message BLOB NOT NULL,
         last_reply TEXT
     ) STRICT;
@@ -77,7 +76,7 @@ const CASES: &str = "
 
 const NOTICES: &str = "
     SELECT id, case_id, kind, state, recipients, hosts, made_at, changed_at, expires_at, next_at, attempts,
-        left_at, message_id, subject, message, last_reply
+        left_at, message_id, subject, text, message, last_reply
     FROM notice";
 
 /// What has left longer ago than this limits nothing: a day, in milliseconds.
@@ -336,13 +335,14 @@ fn insert(transaction: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<bo
         left_at,
         message_id,
         subject,
+        text,
         message,
         last_reply,
     } = notice;
     let inserted = transaction
         .prepare_cached(
             "INSERT INTO notice
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -360,6 +360,7 @@ fn insert(transaction: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<bo
             left_at.map(integer),
             message_id,
             subject,
+            text,
             message,
             last_reply,
         ])?;
@@ -467,8 +468,9 @@ fn notice(row: &Row<'_>) -> rusqlite::Result<Notice> {
         left_at: row.get(11)?,
         message_id: row.get(12)?,
         subject: row.get(13)?,
-        message: row.get(14)?,
-        last_reply: row.get(15)?,
+        text: row.get(14)?,
+        message: row.get(15)?,
+        last_reply: row.get(16)?,
     })
 }
 
