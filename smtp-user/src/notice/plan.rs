@@ -69,7 +69,7 @@ pub fn plan(policy: &Policy, composer: &Composer, book: &Book, subjects: &[Subje
     }
     planner.expire();
     let owners = planner.look(subjects);
-    planner.recall(subjects);
+    planner.recall(subjects, &owners);
     for (_, (addressee, hosts)) in owners {
         planner.tell(&addressee, hosts);
     }
@@ -160,12 +160,16 @@ impl Planner<'_> {
     }
 
     /// Takes back what has not left and is not so any more.
-    fn recall(&mut self, subjects: &[Subject]) {
+    fn recall(&mut self, subjects: &[Subject], owners: &Owners<'_>) {
         let of = |flagged: bool| -> BTreeSet<IpNet> {
             let is = |subject: &&Subject| (subject.standing == Standing::Flagged) == flagged;
             subjects.iter().filter(is).map(|subject| subject.facts.host).collect()
         };
         let (flagged, ended) = (of(true), of(false));
+        let owner_of: BTreeMap<IpNet, &str> = owners
+            .iter()
+            .flat_map(|(key, (_, hosts))| hosts.iter().map(move |facts| (facts.host, &**key)))
+            .collect();
         for notice in self.book.notices.clone() {
             let (wrong, why) = match notice.kind {
                 NoticeKind::Digest => continue,
@@ -177,10 +181,21 @@ impl Planner<'_> {
             }
             if notice.hosts.iter().any(|host| wrong.contains(host)) {
                 self.end(notice, NoticeState::Superseded, why);
+            } else if notice.kind.accuses() && self.is_for_another(&notice, &owner_of) {
+                self.end(notice, NoticeState::Superseded, "a host of it is somebody else's");
             } else if notice.kind.accuses() && self.is_old_news(&notice) {
                 self.end(notice, NoticeState::Superseded, "another notice has told of it since");
             }
         }
+    }
+
+    /// Whether a host of it has another owner by now.
+    fn is_for_another(&self, notice: &Notice, owner_of: &BTreeMap<IpNet, &str>) -> bool {
+        let case = self.book.cases.iter().find(|case| Some(case.id) == notice.case);
+        case.is_some_and(|case| {
+            let mut owners = notice.hosts.iter().filter_map(|host| owner_of.get(host));
+            owners.any(|owner| *owner != case.owner)
+        })
     }
 
     /// Whether a host of it was told about after it was made: a person has let an older one leave.

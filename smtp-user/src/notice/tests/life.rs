@@ -434,3 +434,19 @@ fn a_person_who_was_faster_is_not_told_to_the_owner_twice() {
     assert_eq!(desk.kinds(), [NoticeKind::First, NoticeKind::More]);
     assert_eq!(desk.arrived[1].1.hosts, [host(B.0)]);
 }
+
+#[test]
+fn a_host_that_changes_hands_is_told_to_its_new_owner_alone() {
+    let mut desk = Desk::new(policy());
+    let flagged = desk.flagged(&[A, B]);
+    desk.look(&flagged);
+    let flagged = desk.flagged(&[(A.0, "new@x.example"), B]);
+    desk.look(&flagged);
+    let to: Vec<(&str, &[IpNet])> = desk
+        .book
+        .notices
+        .iter()
+        .map(|notice| (&*notice.recipients[0].mail, &*notice.hosts))
+        .collect();
+    assert_eq!(to, [(IT, &[host(B.0)][..]), ("new@x.example", &[host(A.0)][..])]);
+}
