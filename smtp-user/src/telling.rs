@@ -244,6 +244,10 @@ pub async fn send(
         let book = store.notice_book(clock())?;
         let changes = notice::after(&book, &notice, &attempt, clock());
         store.write_notices(&changes)?;
+        if !attempt.reached {
+            // A relay that hangs would do so for every notice that waits.
+            return Ok(tried);
+        }
     }
 }
 

@@ -219,16 +219,13 @@ fn a_relay_that_is_down_for_half_an_hour_gets_every_notice_once() {
     office.look(&subjects);
     office.approve(1);
     office.approve(2);
-    let mut attempts = 0;
     for minute in 0..120 {
         office.now.set(NOW + minute * MINUTE);
         if minute == 30 {
             office.start();
         }
-        attempts += office.send();
+        office.send();
     }
-    // Each at 0, 1, 3, 8, 18 and 38 minutes.
-    assert_eq!(attempts, 12);
     let mails = office.mailbox(2);
     let ids = mails.iter().map(|mail| {
         let mail = parse_mail(mail).expect("a message");

@@ -7,7 +7,7 @@
 
 use ipnet::IpNet;
 
-use super::evidence::Policy;
+use super::evidence::{Policy, is_own};
 use super::settings::Settings;
 use super::{DAY, HOUR};
 use crate::model::notice::{Book, Departure, Notice, NoticeKind, NoticeState};
@@ -24,8 +24,12 @@ pub enum Gate {
 /// Why a notice waits, and until when at least.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
+    /// Notices are switched off.
+    Off,
     /// Nobody has approved it.
     Approval,
+    /// This host is none of the operator's own any more.
+    Foreign(IpNet),
     /// It was tried not long ago.
     Retry(u64),
     /// These are quiet hours.
@@ -84,8 +88,14 @@ pub(super) fn room(settings: &Settings, book: &Book, now: u64) -> (usize, u64) {
 impl Gate {
     /// Whether this notice may leave now.
     pub fn of(policy: &Policy, book: &Book, notice: &Notice, now: u64) -> Self {
+        if !policy.settings.enabled {
+            return Self::Shut(Wait::Off);
+        }
         if notice.state != NoticeState::Approved {
             return Self::Shut(Wait::Approval);
+        }
+        if let Some(host) = notice.hosts.iter().find(|host| !is_own(policy, **host)) {
+            return Self::Shut(Wait::Foreign(*host));
         }
         // Tried by a clock that was set back since, it need not wait for that clock.
         if notice.next_at > now && notice.next_at - now <= DAY {

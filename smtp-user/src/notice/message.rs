@@ -66,7 +66,7 @@ impl Composer {
         };
         Ok(Self {
             from: from.clone(),
-            organisation: organisation.clone(),
+            organisation: clean(organisation).unwrap_or_else(|| from.clone()),
             templates: Templates::load(settings)?,
         })
     }

@@ -325,10 +325,10 @@ impl Planner<'_> {
                 continue;
             }
             let told: Vec<_> = case.hosts.iter().filter(|host| host.told_at.is_some()).collect();
-            let too_early = |host: &&&CaseHost| {
+            let of_today = |host: &&CaseHost| {
                 gate::told_until(&self.book, host.facts.host, None, self.now).is_some()
             };
-            if told.iter().any(|host| too_early(&host)) {
+            if told.iter().any(of_today) {
                 continue;
             }
             if !told.is_empty() && self.book.notices.len() >= MAX_OPEN {

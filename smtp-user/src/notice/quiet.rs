@@ -59,7 +59,8 @@ impl QuietHours {
             .ok()
             .and_then(|now| Timestamp::from_millisecond(now).ok())?
             .to_zoned_datetime(zone.clone());
-        let minute = |time: Time| time.hour().unsigned_abs() as u16 * 60 + time.minute().unsigned_abs() as u16;
+        let number = |number: i8| u16::from(number.unsigned_abs());
+        let minute = |time: Time| number(time.hour()) * 60 + number(time.minute());
         if !self.has(minute(time.time())) {
             return None;
         }

@@ -43,6 +43,9 @@ pub struct Attempt {
     pub outcomes: Vec<(String, Outcome)>,
     /// What the relay said, or what went wrong, in one line.
     pub reply: String,
+    /// Whether it said anything about any recipient. If not, it says nothing about those of other notices either
+    /// for now.
+    pub reached: bool,
 }
 
 /// What is to be noted before an attempt at this time: whoever dies in it, and whatever the relay has by then, does

@@ -196,6 +196,7 @@ impl Desk {
             let attempt = Attempt {
                 outcomes,
                 reply: "as it is told".to_owned(),
+                reached: true,
             };
             let changes = after(&self.book, &notice, &attempt, self.now);
             self.note(&changes);

@@ -38,6 +38,10 @@ pub(super) struct Progress {
     outcomes: Vec<(String, Outcome)>,
     /// What was done last, for whoever reads what went wrong.
     doing: &'static str,
+    /// See [`Attempt::reached`].
+    reached: bool,
+    /// What was said of the message, once it is known.
+    reply: Option<String>,
 }
 
 impl Progress {
@@ -97,6 +101,8 @@ impl Sender {
                 .map(|recipient| (recipient.mail.clone(), Outcome::Later))
                 .collect(),
             doing: "connecting",
+            reached: false,
+            reply: None,
         };
         let talk = async {
             match &self.via {
@@ -106,12 +112,15 @@ impl Sender {
         };
         let reply = match tokio::time::timeout(self.timeout, talk).await {
             Ok(reply) => reply,
-            Err(_) => format!("nothing came for {} s while {}", self.timeout.as_secs(), progress.doing),
+            Err(_) => progress.reply.take().unwrap_or_else(|| {
+                format!("nothing came for {} s while {}", self.timeout.as_secs(), progress.doing)
+            }),
         };
         Attempt {
             outcomes: progress.outcomes,
             // A stranger's words.
             reply: clean(&reply).unwrap_or_else(|| "-".to_owned()),
+            reached: progress.reached,
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::error::Error as _;
 use std::fs::File;
 use std::io::Read as _;
+use std::time::Duration;
 
 use lettre::Address;
 use lettre::transport::smtp::Error;
@@ -18,6 +19,7 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::{Response, Severity};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::super::retry::Outcome;
 use super::super::settings::{RelayServer, Settings, Tls, domain_of};
@@ -28,6 +30,9 @@ use crate::secret::Secret;
 
 /// The longest file of authorities, in bytes; that of a distribution has 220 KiB.
 const MAX_AUTHORITIES: u64 = 4 << 20;
+
+/// How long the reply to QUIT is waited for.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Relay {
@@ -107,7 +112,12 @@ impl Relay {
                 refusal = Some(format!("{mail} is no address that the relay could be told"));
                 continue;
             };
-            match relay.command(Rcpt::new(address, Vec::new())).await {
+            let reply = relay.command(Rcpt::new(address, Vec::new())).await;
+            progress.reached |= match &reply {
+                Ok(_) => true,
+                Err(error) => error.is_permanent() || error.is_transient(),
+            };
+            match reply {
                 Ok(reply) => {
                     done(&reply)?;
                     accepted.push(mail);
@@ -146,11 +156,13 @@ impl Relay {
         for mail in &accepted {
             progress.set(mail, outcome);
         }
-        goodbye(relay, progress).await;
-        Ok(match refusal {
+        let reply = match refusal {
             Some(refusal) => format!("{reply}; {refusal}"),
             None => reply,
-        })
+        };
+        progress.reply = Some(reply.clone());
+        goodbye(relay, progress).await;
+        Ok(reply)
     }
 }
 
@@ -171,7 +183,7 @@ fn said(reply: &Response) -> String {
 /// Ends the conversation; what comes of that changes nothing.
 async fn goodbye(mut relay: AsyncSmtpConnection, progress: &mut Progress) {
     progress.doing = "QUIT";
-    let _ = relay.quit().await;
+    let _ = timeout(GOODBYE, relay.quit()).await;
 }
 
 /// An error with what is behind it.

@@ -46,6 +46,7 @@ impl Sendmail {
             Ok(child) => child,
             Err(error) => return format!("cannot run {name} (notice.sendmail): {error}"),
         };
+        progress.reached = true;
         progress.set_open(Outcome::Unknown);
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let write = async {

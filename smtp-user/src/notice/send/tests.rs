@@ -355,6 +355,8 @@ fn whatever_a_relay_does_it_is_known_what_may_have_become_of_the_message() {
         let time = if matches!(act, Say(_) | Cut) { LONG } else { SHORT };
         let attempt = send(&settings(relay.port), time, &["a@x.example"]);
         assert_eq!(attempt.outcomes, [("a@x.example".to_owned(), expected)], "{at} {act:?}: {}", attempt.reply);
+        let is_reached = !matches!(at, "greeting" | "EHLO" | "MAIL") && (at, act) != ("RCPT", Cut) && (at, act) != ("RCPT", Giant);
+        assert_eq!(attempt.reached, is_reached, "{at} {act:?}");
         assert!(attempt.reply.chars().count() <= 500 && !attempt.reply.contains(char::is_control));
         let arrived = relay.heard().messages.len();
         assert_eq!(arrived, usize::from(matches!(at, "end" | "QUIT")), "{at} {act:?}");
@@ -369,6 +371,7 @@ fn nobody_there_is_no_loss() {
     };
     let attempt = send(&settings(port), LONG, &["a@x.example"]);
     assert_eq!(attempt.outcomes, [("a@x.example".to_owned(), Outcome::Later)]);
+    assert!(!attempt.reached);
     assert!(attempt.reply.contains("refused") && attempt.reply.contains("127.0.0.1"), "{}", attempt.reply);
 }
 

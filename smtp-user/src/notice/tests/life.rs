@@ -17,6 +17,24 @@ fn nothing_is_made_unless_it_is_enabled() {
 }
 
 #[test]
+fn nothing_leaves_when_it_is_switched_off_or_a_host_is_no_own_one_any_more() {
+    let mut desk = Desk::new(automatic());
+    let flagged = desk.flagged(&[A]);
+    desk.look(&flagged);
+    let notice = desk.book.notices[0].clone();
+    let local = std::mem::take(&mut desk.policy.local);
+    assert_eq!(desk.send_all(), 0);
+    let shut = |desk: &Desk| Gate::of(&desk.policy, &desk.book, &notice, desk.now);
+    assert_eq!(shut(&desk), Gate::Shut(Wait::Foreign(host(A.0))));
+    desk.policy.local = local;
+    desk.policy.settings.enabled = false;
+    assert_eq!(desk.send_all(), 0);
+    assert_eq!(shut(&desk), Gate::Shut(Wait::Off));
+    desk.policy.settings.enabled = true;
+    assert_eq!(desk.send_all(), 1);
+}
+
+#[test]
 fn nothing_leaves_that_nobody_has_approved() {
     let mut desk = Desk::new(policy());
     let flagged = desk.flagged(&[A]);
