@@ -371,7 +371,9 @@ impl Planner<'_> {
         let (room, _) = gate::room(&self.policy.settings, &self.book, self.now);
         // In quiet hours nothing leaves anyway, and by their end the list is another one.
         let quiet = gate::quiet_until(self.policy, self.now).is_some();
-        if is_there || quiet || waiting.len() <= room {
+        // Where one message leaves in an hour, it had better be a notice.
+        let most = self.policy.settings.per_hour;
+        if is_there || quiet || most < 2 || waiting.len() <= room {
             return;
         }
         // The digest takes a place of its own.

@@ -86,7 +86,8 @@ section! {
         pub quiet_hours: Option<QuietHours> = None;
         /// The time zone of the quiet hours, such as "Europe/Berlin". Unset: that of this machine.
         pub time_zone: Option<String> = None;
-        /// Most messages in an hour, 1 to 1000; of one host there is never more than one in 24 hours.
+        /// Most messages in an hour, a digest included (with 1 there is none), 1 to 1000; about one host there is never
+        /// more than one in 24 hours.
         pub per_hour: u32 = 20;
         /// Hours after which it is said that a host goes on, 24 to 720.
         pub escalate_hours: u32 = 72;

@@ -154,13 +154,13 @@ fn run(policy: Policy, events: &[Event], relay: &[Outcome]) -> Result<World, Tes
                 prop_assert_eq!(subject.map(|subject| subject.standing), Some(Standing::Flagged));
             }
         }
-        // No host is in two notices that have not left.
+        // No host is accused in two notices that have not left.
         let mut pending: Vec<IpNet> = world
             .desk
             .book
             .notices
             .iter()
-            .filter(|notice| !notice.has_left())
+            .filter(|notice| notice.kind.accuses() && !notice.has_left())
             .flat_map(|notice| notice.hosts.clone())
             .collect();
         let number = pending.len();
