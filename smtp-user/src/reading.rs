@@ -50,7 +50,11 @@ pub enum Output {
 }
 
 impl Output {
-    pub(crate) fn write(self, json: &impl Serialize, document: impl FnOnce() -> Document) -> String {
+    pub(crate) fn write(
+        self,
+        json: &impl Serialize,
+        document: impl FnOnce() -> Document,
+    ) -> String {
         match self {
             Self::Json => line(json),
             Self::Document(form) => document().render(form),

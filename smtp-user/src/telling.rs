@@ -41,7 +41,10 @@ const MAX_MEMBERS: usize = 256;
 /// The store cannot be read. That an owner cannot be found is none.
 pub fn subjects(reader: &Reader, book: &Book, desk: &mut Desk) -> Result<Vec<Subject>, Failure> {
     let open = VerdictFilter {
-        states: VerdictState::ALL.into_iter().filter(|state| state.is_open()).collect(),
+        states: VerdictState::ALL
+            .into_iter()
+            .filter(|state| state.is_open())
+            .collect(),
         ..VerdictFilter::default()
     };
     let mut flagged: BTreeMap<IpNet, Vec<Verdict>> = BTreeMap::new();
@@ -106,7 +109,10 @@ fn counted(
         .into_iter()
         .partition(|host| host.prefix_len() == host.max_prefix_len());
     let mut found = BTreeMap::new();
-    let addresses: Vec<Address> = single.iter().map(|host| Address::from(host.addr())).collect();
+    let addresses: Vec<Address> = single
+        .iter()
+        .map(|host| Address::from(host.addr()))
+        .collect();
     let counts = reader.counts_of_all(&addresses, period)?;
     for ((host, address), counts) in single.into_iter().zip(addresses).zip(counts) {
         let servers = reader.servers_of(address, period)?;
@@ -142,9 +148,18 @@ fn counted(
     Ok(found)
 }
 
-fn facts(host: IpNet, verdicts: &[Verdict], period: Period, counts: &Counts, servers: u64) -> Facts {
+fn facts(
+    host: IpNet,
+    verdicts: &[Verdict],
+    period: Period,
+    counts: &Counts,
+    servers: u64,
+) -> Facts {
     let outcomes = &counts.sessions.outcomes;
-    let (delivered, rejected) = (outcomes.of(Ending::Delivered), outcomes.of(Ending::Rejected));
+    let (delivered, rejected) = (
+        outcomes.of(Ending::Delivered),
+        outcomes.of(Ending::Rejected),
+    );
     let times = |of: fn(&Verdict) -> u64| verdicts.iter().map(of);
     Facts {
         host,
@@ -188,10 +203,13 @@ fn rule(rule: &Rule) -> String {
 
 /// Whom the first source that names somebody names.
 fn addressee(owner: &Owner) -> Option<Addressee> {
-    owner.findings.iter().find_map(|finding| match &finding.outcome {
-        Answer::Found { contact, .. } => Some(Addressee::new(contact, finding.source)),
-        Answer::Nobody { .. } | Answer::Failed { .. } => None,
-    })
+    owner
+        .findings
+        .iter()
+        .find_map(|finding| match &finding.outcome {
+            Answer::Found { contact, .. } => Some(Addressee::new(contact, finding.source)),
+            Answer::Nobody { .. } | Answer::Failed { .. } => None,
+        })
 }
 
 /// Makes what there is to make of these, and notes it.
@@ -272,7 +290,9 @@ fn found(place: &Place, id: u64) -> Result<(Notice, Vec<NoticeEvent>), Failure> 
 /// `smtpflow notice show`.
 pub fn show(place: &Place, id: u64, output: Output) -> Result<String, Failure> {
     let (notice, events) = found(place, id)?;
-    Ok(output.write(&written::json_of(&notice, &events), || written::document_of(&notice, &events)))
+    Ok(output.write(&written::json_of(&notice, &events), || {
+        written::document_of(&notice, &events)
+    }))
 }
 
 /// `smtpflow notice show --message`: as it leaves.
@@ -337,7 +357,9 @@ pub fn preview(place: &Place, host: Option<IpAddr>, json: bool) -> Result<String
         if subjects.is_empty() {
             return Err(Failure::new(
                 Kind::Failed,
-                format!("{host} has no open verdict, so there is nothing to tell; `smtpflow why {host}` says why"),
+                format!(
+                    "{host} has no open verdict, so there is nothing to tell; `smtpflow why {host}` says why"
+                ),
             ));
         }
     }
@@ -365,7 +387,10 @@ pub fn templates(language: &str) -> Result<String, Failure> {
         let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
         Failure::new(
             Kind::Usage,
-            format!("no text in {language:?} is shipped: there are {}", names.join(", ")),
+            format!(
+                "no text in {language:?} is shipped: there are {}",
+                names.join(", ")
+            ),
         )
     })
 }

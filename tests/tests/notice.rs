@@ -83,12 +83,23 @@ impl Office {
         let readable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&config, readable).expect("a mode");
         let at = [IpAddr::from(Ipv4Addr::LOCALHOST)];
-        self.postfix = Some(self.lab.postfix_for(Relaying::Mailbox, &at).expect("postfix"));
+        self.postfix = Some(
+            self.lab
+                .postfix_for(Relaying::Mailbox, &at)
+                .expect("postfix"),
+        );
     }
 
     fn look(&mut self, subjects: &[Subject]) {
         let composer = Composer::new(&self.policy.settings).expect("texts");
-        telling::look(&mut self.store, &self.policy, &composer, subjects, self.now.get()).expect("noted");
+        telling::look(
+            &mut self.store,
+            &self.policy,
+            &composer,
+            subjects,
+            self.now.get(),
+        )
+        .expect("noted");
     }
 
     /// Sends from where Postfix is.
@@ -96,7 +107,9 @@ impl Office {
         let sender = Sender::new(&self.policy.settings).expect("a sender");
         let (store, policy, now) = (&mut self.store, &self.policy, self.now.get());
         let sent = self.lab.within("servers", move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime
                 .expect("a runtime")
                 .block_on(telling::send(store, policy, &sender, move || now))
@@ -190,12 +203,27 @@ fn an_approved_notice_arrives_in_a_mailbox_and_others_can_read_it() {
     assert_eq!(notice.state, NoticeState::Sent, "{:?}", notice.last_reply);
     let mails = office.mailbox(1);
     let mail = parse_mail(&mails[0]).expect("a message");
-    assert_eq!(mail.headers.get_first_value("Message-ID"), Some(format!("<{}>", notice.message_id)));
-    assert_eq!(mail.headers.get_first_value("Return-Path").as_deref(), Some("<abuse@example.org>"));
-    assert_eq!(mail.headers.get_first_value("Auto-Submitted").as_deref(), Some("auto-generated"));
-    let received = mail.headers.get_first_value("Received").expect("Postfix says so");
+    assert_eq!(
+        mail.headers.get_first_value("Message-ID"),
+        Some(format!("<{}>", notice.message_id))
+    );
+    assert_eq!(
+        mail.headers.get_first_value("Return-Path").as_deref(),
+        Some("<abuse@example.org>")
+    );
+    assert_eq!(
+        mail.headers.get_first_value("Auto-Submitted").as_deref(),
+        Some("auto-generated")
+    );
+    let received = mail
+        .headers
+        .get_first_value("Received")
+        .expect("Postfix says so");
     assert!(received.contains("ESMTPS"), "not through TLS: {received}");
-    let text = mail.subparts[0].get_body().expect("text").replace("\r\n", "\n");
+    let text = mail.subparts[0]
+        .get_body()
+        .expect("text")
+        .replace("\r\n", "\n");
     assert_eq!(text.trim_end(), notice.text.trim_end());
     let report = mailrs_arf::parse(&mails[0]).expect("a feedback report");
     assert_eq!(report.feedback_type, "xarf");
@@ -229,7 +257,9 @@ fn a_relay_that_is_down_for_half_an_hour_gets_every_notice_once() {
     let mails = office.mailbox(2);
     let ids = mails.iter().map(|mail| {
         let mail = parse_mail(mail).expect("a message");
-        mail.headers.get_first_value("Message-ID").expect("a number")
+        mail.headers
+            .get_first_value("Message-ID")
+            .expect("a number")
     });
     let mut ids: Vec<String> = ids.collect();
     ids.sort();
@@ -245,8 +275,17 @@ fn a_recipient_that_postfix_refuses_does_not_stop_the_other() {
     office.approve(1);
     assert_eq!(office.send(), 1);
     let notice = office.notice(1);
-    let fates: Vec<Fate> = notice.recipients.iter().map(|recipient| recipient.fate).collect();
-    assert_eq!(fates, [Fate::Refused, Fate::Taken], "{:?}", notice.last_reply);
+    let fates: Vec<Fate> = notice
+        .recipients
+        .iter()
+        .map(|recipient| recipient.fate)
+        .collect();
+    assert_eq!(
+        fates,
+        [Fate::Refused, Fate::Taken],
+        "{:?}",
+        notice.last_reply
+    );
     assert_eq!(notice.state, NoticeState::Sent);
     office.mailbox(1);
 }
@@ -282,15 +321,25 @@ fn who_dies_behind_the_message_sends_the_same_one_again() {
     };
     let sender = Sender::new(&office.policy.settings).expect("a sender");
     let attempt = office.lab.within("servers", || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         runtime.expect("a runtime").block_on(sender.send(&begun))
     });
     attempt.expect("the namespace");
     let mails = office.mailbox(2);
     let part = |mail: &[u8]| {
         let mail = parse_mail(mail).expect("a message");
-        let bodies: Vec<Vec<u8>> = mail.subparts.iter().map(|part| part.get_body_raw().expect("bytes")).collect();
-        (mail.headers.get_first_value("Message-ID"), mail.headers.get_first_value("Date"), bodies)
+        let bodies: Vec<Vec<u8>> = mail
+            .subparts
+            .iter()
+            .map(|part| part.get_body_raw().expect("bytes"))
+            .collect();
+        (
+            mail.headers.get_first_value("Message-ID"),
+            mail.headers.get_first_value("Date"),
+            bodies,
+        )
     };
     assert_eq!(part(&mails[0]), part(&mails[1]));
 }

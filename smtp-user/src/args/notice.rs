@@ -49,7 +49,11 @@ pub struct NoticeListArgs {
 impl NoticeListArgs {
     /// What to do.
     pub fn options(self) -> Result<(Place, Vec<NoticeState>, Output), Failure> {
-        Ok((self.store.place(Vec::new())?, self.state, self.output.output()))
+        Ok((
+            self.store.place(Vec::new())?,
+            self.state,
+            self.output.output(),
+        ))
     }
 }
 

@@ -208,7 +208,10 @@ owner = "press office"
     assert_eq!(config.maillog.files.len(), 2);
     assert_eq!(config.maillog.addresses, KeptAddresses::Domain);
     assert_eq!(config.notice.mode, notice::Mode::Automatic);
-    assert_eq!(config.notice.severity, crate::model::verdict::Severity::Critical);
+    assert_eq!(
+        config.notice.severity,
+        crate::model::verdict::Severity::Critical
+    );
     assert_eq!(config.detect.ipv6_prefix.get(), 128);
     assert_eq!(config.detect.volume.warning, 101);
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));

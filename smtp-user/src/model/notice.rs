@@ -89,7 +89,11 @@ impl Addressee {
 
     /// What makes it the same owner: the addresses that are written to, in whatever order.
     pub fn key(&self) -> String {
-        let mut mail: Vec<_> = self.mail.iter().map(|mail| mail.to_ascii_lowercase()).collect();
+        let mut mail: Vec<_> = self
+            .mail
+            .iter()
+            .map(|mail| mail.to_ascii_lowercase())
+            .collect();
         mail.sort_unstable();
         mail.dedup();
         mail.join(",")
@@ -497,12 +501,14 @@ impl Book {
                     }
                     match notice.state {
                         state if state.is_open() => self.notices.push(notice.clone()),
-                        NoticeState::Rejected | NoticeState::Failed => self.declined.push(Declined {
-                            notice: notice.id,
-                            at: notice.changed_at,
-                            hosts: notice.hosts.clone(),
-                            by_person: notice.state == NoticeState::Rejected,
-                        }),
+                        NoticeState::Rejected | NoticeState::Failed => {
+                            self.declined.push(Declined {
+                                notice: notice.id,
+                                at: notice.changed_at,
+                                hosts: notice.hosts.clone(),
+                                by_person: notice.state == NoticeState::Rejected,
+                            })
+                        }
                         _ => {}
                     }
                 }

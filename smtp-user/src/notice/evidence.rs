@@ -147,14 +147,21 @@ fn recipients(settings: &Settings, owner: Option<&Addressee>) -> Result<Addresse
     let mut mail: Vec<String> = Vec::new();
     for address in owner.mail.iter().take(MAX_MAILS) {
         let known = |domain: &String| {
-            let (of, domain) = (domain_of(address).to_ascii_lowercase(), domain.to_ascii_lowercase());
+            let (of, domain) = (
+                domain_of(address).to_ascii_lowercase(),
+                domain.to_ascii_lowercase(),
+            );
             of.strip_suffix(&domain)
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
         if check_mail(address).is_err() {
             continue;
         }
-        if settings.from.as_ref().is_some_and(|from| from.eq_ignore_ascii_case(address)) {
+        if settings
+            .from
+            .as_ref()
+            .is_some_and(|from| from.eq_ignore_ascii_case(address))
+        {
             silence = Silence::Ourselves(address.clone());
         } else if strange && !settings.domains.iter().any(known) {
             silence = Silence::Unknown(address.clone());
@@ -236,7 +243,10 @@ mod tests {
                 with(&|subject| {
                     subject.owner = Some(Addressee {
                         name: "somebody".to_owned(),
-                        mail: vec!["abuse@elsewhere.example".to_owned(), "a@badcustomer.example".to_owned()],
+                        mail: vec![
+                            "abuse@elsewhere.example".to_owned(),
+                            "a@badcustomer.example".to_owned(),
+                        ],
                         source: OwnerSource::Rdap,
                     });
                 }),

@@ -121,7 +121,13 @@ impl Gate {
 /// The open notices in the order in which they leave: digests, then what goes on, then the oldest.
 pub fn queue(book: &Book) -> Vec<&Notice> {
     let mut queue: Vec<_> = book.notices.iter().collect();
-    queue.sort_by_key(|notice| (notice.kind.min(NoticeKind::First), notice.made_at, notice.id));
+    queue.sort_by_key(|notice| {
+        (
+            notice.kind.min(NoticeKind::First),
+            notice.made_at,
+            notice.id,
+        )
+    });
     queue
 }
 

@@ -78,7 +78,11 @@ impl Composer {
         let mut builder = MessageBuilder::new()
             .from(Address::new_address(Some(&*self.organisation), &*self.from))
             .to(Address::new_list(
-                draft.recipients.iter().map(|mail| Address::from(&**mail)).collect(),
+                draft
+                    .recipients
+                    .iter()
+                    .map(|mail| Address::from(&**mail))
+                    .collect(),
             ))
             .subject(&*subject)
             .date(draft.at / 1000)
@@ -112,14 +116,22 @@ impl Composer {
 
     /// What all messages of a case refer to; none has it as its own.
     fn thread(&self, case: &Case) -> String {
-        format!("smtpflow.{}.{}@{}", case.opened_at, case.id, domain_of(&self.from))
+        format!(
+            "smtpflow.{}.{}@{}",
+            case.opened_at,
+            case.id,
+            domain_of(&self.from)
+        )
     }
 
     fn message_id(&self, draft: &Draft) -> String {
         let domain = domain_of(&self.from);
         match &draft.case {
             // A number alone would come again with a new store.
-            Some(case) => format!("smtpflow.{}.{}.{}@{domain}", case.opened_at, case.id, case.sequence),
+            Some(case) => format!(
+                "smtpflow.{}.{}.{}@{domain}",
+                case.opened_at, case.id, case.sequence
+            ),
             None => format!("smtpflow.{}.{}.digest@{domain}", draft.at, draft.id),
         }
     }
@@ -134,7 +146,11 @@ impl Composer {
             bodies.push(body);
         }
         let subject = subjects.into_iter().next().unwrap_or_default();
-        let subject = subject.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect();
+        let subject = subject
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_SUBJECT)
+            .collect();
         (subject, Templates::join(&bodies))
     }
 
@@ -196,7 +212,12 @@ impl Composer {
                 ("rejects", rejects.to_string()),
             ]))
         });
-        let rules: Vec<String> = facts.rules.iter().take(MAX_RULES).filter_map(|rule| clean(rule)).collect();
+        let rules: Vec<String> = facts
+            .rules
+            .iter()
+            .take(MAX_RULES)
+            .filter_map(|rule| clean(rule))
+            .collect();
         let mean = match facts.packets {
             0 => "-".to_owned(),
             packets => format!("{:.0}", facts.bytes as f64 / packets as f64),
@@ -245,10 +266,15 @@ impl Composer {
         // A report has three parts at most (RFC 6522, section 3).
         let attached = match several {
             true => MimePart::new("multipart/mixed", parts),
-            false => parts.pop().unwrap_or_else(|| MimePart::new("application/json", Vec::<u8>::new())),
+            false => parts
+                .pop()
+                .unwrap_or_else(|| MimePart::new("application/json", Vec::<u8>::new())),
         };
-        let feedback = MimePart::new("message/feedback-report", feedback(&draft.hosts).into_bytes())
-            .transfer_encoding("7bit");
+        let feedback = MimePart::new(
+            "message/feedback-report",
+            feedback(&draft.hosts).into_bytes(),
+        )
+        .transfer_encoding("7bit");
         MimePart::new(
             ContentType::new("multipart/report").attribute("report-type", "feedback-report"),
             vec![text, feedback, attached],
@@ -301,10 +327,13 @@ fn filter(hosts: &[Facts]) -> String {
 
 /// The time that hosts were counted in.
 fn window(hosts: &[Facts]) -> String {
-    let period = hosts.iter().map(|facts| facts.period).reduce(|one, other| Period {
-        from: one.from.min(other.from),
-        to: one.to.max(other.to),
-    });
+    let period = hosts
+        .iter()
+        .map(|facts| facts.period)
+        .reduce(|one, other| Period {
+            from: one.from.min(other.from),
+            to: one.to.max(other.to),
+        });
     period.map_or_else(String::new, |period| {
         format!("{} - {}", minute(period.from), minute(period.to))
     })

@@ -56,7 +56,13 @@ pub struct Plan {
 
 /// What there is to tell, of all hosts with open verdicts and of all hosts in cases, at this time. Of a host that
 /// is not among the subjects nothing new is known.
-pub fn plan(policy: &Policy, composer: &Composer, book: &Book, subjects: &[Subject], now: u64) -> Plan {
+pub fn plan(
+    policy: &Policy,
+    composer: &Composer,
+    book: &Book,
+    subjects: &[Subject],
+    now: u64,
+) -> Plan {
     let mut planner = Planner {
         policy,
         composer,
@@ -119,8 +125,10 @@ impl Planner<'_> {
 
     /// Takes over what is new about hosts in cases; gives the owners of those that may be told about.
     fn look<'b>(&mut self, subjects: &'b [Subject]) -> Owners<'b> {
-        let by_host: BTreeMap<IpNet, &Subject> =
-            subjects.iter().map(|subject| (subject.facts.host, subject)).collect();
+        let by_host: BTreeMap<IpNet, &Subject> = subjects
+            .iter()
+            .map(|subject| (subject.facts.host, subject))
+            .collect();
         for mut case in self.book.cases.clone() {
             let mut changed = false;
             for host in &mut case.hosts {
@@ -163,7 +171,11 @@ impl Planner<'_> {
     fn recall(&mut self, subjects: &[Subject], owners: &Owners<'_>) {
         let of = |flagged: bool| -> BTreeSet<IpNet> {
             let is = |subject: &&Subject| (subject.standing == Standing::Flagged) == flagged;
-            subjects.iter().filter(is).map(|subject| subject.facts.host).collect()
+            subjects
+                .iter()
+                .filter(is)
+                .map(|subject| subject.facts.host)
+                .collect()
         };
         let (flagged, ended) = (of(true), of(false));
         let owner_of: BTreeMap<IpNet, &str> = owners
@@ -182,16 +194,28 @@ impl Planner<'_> {
             if notice.hosts.iter().any(|host| wrong.contains(host)) {
                 self.end(notice, NoticeState::Superseded, why);
             } else if notice.kind.accuses() && self.is_for_another(&notice, &owner_of) {
-                self.end(notice, NoticeState::Superseded, "a host of it is somebody else's");
+                self.end(
+                    notice,
+                    NoticeState::Superseded,
+                    "a host of it is somebody else's",
+                );
             } else if notice.kind.accuses() && self.is_old_news(&notice) {
-                self.end(notice, NoticeState::Superseded, "another notice has told of it since");
+                self.end(
+                    notice,
+                    NoticeState::Superseded,
+                    "another notice has told of it since",
+                );
             }
         }
     }
 
     /// Whether a host of it has another owner by now.
     fn is_for_another(&self, notice: &Notice, owner_of: &BTreeMap<IpNet, &str>) -> bool {
-        let case = self.book.cases.iter().find(|case| Some(case.id) == notice.case);
+        let case = self
+            .book
+            .cases
+            .iter()
+            .find(|case| Some(case.id) == notice.case);
         case.is_some_and(|case| {
             let mut owners = notice.hosts.iter().filter_map(|host| owner_of.get(host));
             owners.any(|owner| *owner != case.owner)
@@ -200,7 +224,11 @@ impl Planner<'_> {
 
     /// Whether a host of it was told about after it was made: a person has let an older one leave.
     fn is_old_news(&self, notice: &Notice) -> bool {
-        let case = self.book.cases.iter().find(|case| Some(case.id) == notice.case);
+        let case = self
+            .book
+            .cases
+            .iter()
+            .find(|case| Some(case.id) == notice.case);
         case.is_some_and(|case| {
             let told = |host: &IpNet| case.host(*host).and_then(|host| host.pressed_at);
             let mut told = notice.hosts.iter().filter_map(told);
@@ -257,7 +285,9 @@ impl Planner<'_> {
             .book
             .notices
             .iter()
-            .find(|notice| notice.case == Some(case.id) && notice.kind.accuses() && !notice.has_left())
+            .find(|notice| {
+                notice.case == Some(case.id) && notice.kind.accuses() && !notice.has_left()
+            })
             .cloned();
         let says = pending.as_ref().map_or(&[][..], |pending| &pending.hosts);
         let is_news = due.iter().any(|host| !says.contains(&host.facts.host));
@@ -266,8 +296,16 @@ impl Planner<'_> {
             return;
         }
         due.sort_by(|one, other| {
-            let of = |host: &CaseHost| (host.told_at.is_none(), host.facts.severity, host.facts.connections);
-            of(other).cmp(&of(one)).then(one.facts.host.cmp(&other.facts.host))
+            let of = |host: &CaseHost| {
+                (
+                    host.told_at.is_none(),
+                    host.facts.severity,
+                    host.facts.connections,
+                )
+            };
+            of(other)
+                .cmp(&of(one))
+                .then(one.facts.host.cmp(&other.facts.host))
         });
         // What is said already stays in it.
         due.sort_by_key(|host| !says.contains(&host.facts.host));
@@ -281,7 +319,11 @@ impl Planner<'_> {
         };
         let facts = due.into_iter().map(|host| host.facts.clone()).collect();
         if let Some(pending) = pending {
-            self.end(pending, NoticeState::Superseded, "there is more to say by now");
+            self.end(
+                pending,
+                NoticeState::Superseded,
+                "there is more to say by now",
+            );
         }
         self.draft(kind, case, facts);
     }
@@ -311,7 +353,11 @@ impl Planner<'_> {
     /// Closes cases in which all is quiet, and says so where anything was told.
     fn close(&mut self) {
         for mut case in self.book.cases.clone() {
-            if case.hosts.iter().any(|host| host.standing == Standing::Flagged) {
+            if case
+                .hosts
+                .iter()
+                .any(|host| host.standing == Standing::Flagged)
+            {
                 continue;
             }
             let (left, unsent): (Vec<_>, Vec<_>) = self
@@ -324,7 +370,11 @@ impl Planner<'_> {
             if !left.is_empty() {
                 continue;
             }
-            let told: Vec<_> = case.hosts.iter().filter(|host| host.told_at.is_some()).collect();
+            let told: Vec<_> = case
+                .hosts
+                .iter()
+                .filter(|host| host.told_at.is_some())
+                .collect();
             let of_today = |host: &&CaseHost| {
                 gate::told_until(&self.book, host.facts.host, None, self.now).is_some()
             };
@@ -358,7 +408,11 @@ impl Planner<'_> {
             return;
         };
         let hour_ago = |at| gate::ago(self.now, at).is_none_or(|ago| ago >= HOUR);
-        let is_there = self.book.notices.iter().any(|notice| notice.kind == NoticeKind::Digest)
+        let is_there = self
+            .book
+            .notices
+            .iter()
+            .any(|notice| notice.kind == NoticeKind::Digest)
             || self
                 .book
                 .departures
@@ -381,7 +435,10 @@ impl Planner<'_> {
             .into_iter()
             .skip(room.saturating_sub(1))
             .map(|notice| {
-                let mail = notice.recipients.first().map(|recipient| recipient.mail.clone());
+                let mail = notice
+                    .recipients
+                    .first()
+                    .map(|recipient| recipient.mail.clone());
                 (notice.id, mail.unwrap_or_default(), notice.subject.clone())
             })
             .collect();
@@ -402,7 +459,10 @@ impl Planner<'_> {
         let mut recipients = case.addressee.mail.clone();
         if kind == NoticeKind::Escalation {
             for mail in &self.policy.settings.escalate_to {
-                if !recipients.iter().any(|known| known.eq_ignore_ascii_case(mail)) {
+                if !recipients
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(mail))
+                {
                     recipients.push(mail.clone());
                 }
             }

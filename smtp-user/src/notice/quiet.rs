@@ -80,7 +80,14 @@ impl QuietHours {
 impl fmt::Display for QuietHours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to } = self;
-        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+        write!(
+            f,
+            "{:02}:{:02}-{:02}:{:02}",
+            from / 60,
+            from % 60,
+            to / 60,
+            to % 60
+        )
     }
 }
 
@@ -123,7 +130,16 @@ mod tests {
         for text in ["22:00-07:00", "00:00-23:59", "12:30-13:30"] {
             assert_eq!(QuietHours::parse(text).expect(text).to_string(), text);
         }
-        for text in ["", "22-7", "22:00", "24:00-07:00", "22:60-07:00", "1:00-2:00", "07:00-07:00", "+1:00-02:00"] {
+        for text in [
+            "",
+            "22-7",
+            "22:00",
+            "24:00-07:00",
+            "22:60-07:00",
+            "1:00-2:00",
+            "07:00-07:00",
+            "+1:00-02:00",
+        ] {
             QuietHours::parse(text).expect_err(text);
         }
     }
@@ -133,17 +149,52 @@ mod tests {
         let zone = |name| TimeZone::get(name).expect(name);
         for (hours, name, now, until) in [
             ("22:00-07:00", "UTC", "2026-11-27T21:59:59.999Z", None),
-            ("22:00-07:00", "UTC", "2026-11-27T22:00:00Z", Some("2026-11-28T07:00:00Z")),
-            ("22:00-07:00", "UTC", "2026-11-28T06:59:59Z", Some("2026-11-28T07:00:00Z")),
+            (
+                "22:00-07:00",
+                "UTC",
+                "2026-11-27T22:00:00Z",
+                Some("2026-11-28T07:00:00Z"),
+            ),
+            (
+                "22:00-07:00",
+                "UTC",
+                "2026-11-28T06:59:59Z",
+                Some("2026-11-28T07:00:00Z"),
+            ),
             ("22:00-07:00", "UTC", "2026-11-28T07:00:00Z", None),
-            ("12:00-13:00", "UTC", "2026-11-28T12:30:00Z", Some("2026-11-28T13:00:00Z")),
+            (
+                "12:00-13:00",
+                "UTC",
+                "2026-11-28T12:30:00Z",
+                Some("2026-11-28T13:00:00Z"),
+            ),
             // CET is an hour ahead.
-            ("22:00-07:00", "Europe/Berlin", "2026-11-27T21:30:00Z", Some("2026-11-28T06:00:00Z")),
+            (
+                "22:00-07:00",
+                "Europe/Berlin",
+                "2026-11-27T21:30:00Z",
+                Some("2026-11-28T06:00:00Z"),
+            ),
             // The night in which the clock goes forward is an hour shorter, the other one longer.
-            ("22:00-07:00", "Europe/Berlin", "2026-03-28T22:00:00Z", Some("2026-03-29T05:00:00Z")),
-            ("22:00-07:00", "Europe/Berlin", "2026-10-24T21:00:00Z", Some("2026-10-25T06:00:00Z")),
+            (
+                "22:00-07:00",
+                "Europe/Berlin",
+                "2026-03-28T22:00:00Z",
+                Some("2026-03-29T05:00:00Z"),
+            ),
+            (
+                "22:00-07:00",
+                "Europe/Berlin",
+                "2026-10-24T21:00:00Z",
+                Some("2026-10-25T06:00:00Z"),
+            ),
             // 02:30 is left out that night: its end is an hour later.
-            ("01:00-02:30", "Europe/Berlin", "2026-03-29T00:30:00Z", Some("2026-03-29T01:30:00Z")),
+            (
+                "01:00-02:30",
+                "Europe/Berlin",
+                "2026-03-29T00:30:00Z",
+                Some("2026-03-29T01:30:00Z"),
+            ),
         ] {
             let hours = QuietHours::parse(hours).expect(hours);
             let found = hours.until(milliseconds(now), &zone(name));

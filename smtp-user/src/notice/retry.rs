@@ -6,7 +6,9 @@
 //! so that a relay that always does so makes no flood of it.
 
 use super::HOUR;
-use crate::model::notice::{Book, Fate, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState};
+use crate::model::notice::{
+    Book, Fate, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState,
+};
 use crate::model::person::{MAX_WHY, SMTPFLOW};
 
 const MINUTE: u64 = 60_000;
@@ -65,7 +67,11 @@ pub fn after(book: &Book, notice: &Notice, attempt: &Attempt, now: u64) -> Vec<N
     notice.last_reply = Some(reply.clone());
     let mut unknown = false;
     for (mail, outcome) in &attempt.outcomes {
-        let Some(recipient) = notice.recipients.iter_mut().find(|known| known.mail == *mail) else {
+        let Some(recipient) = notice
+            .recipients
+            .iter_mut()
+            .find(|known| known.mail == *mail)
+        else {
             continue;
         };
         match outcome {
@@ -75,16 +81,27 @@ pub fn after(book: &Book, notice: &Notice, attempt: &Attempt, now: u64) -> Vec<N
             Outcome::Later => {}
         }
     }
-    let left = unknown || attempt.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Taken);
+    let left = unknown
+        || attempt
+            .outcomes
+            .iter()
+            .any(|(_, outcome)| *outcome == Outcome::Taken);
     let mut changes = Vec::new();
     if left {
         notice.left_at = Some(now);
         changes.extend(told(book, &notice, now));
     }
-    let has = |fate| notice.recipients.iter().any(|recipient| recipient.fate == fate);
+    let has = |fate| {
+        notice
+            .recipients
+            .iter()
+            .any(|recipient| recipient.fate == fate)
+    };
     let to = match (has(Fate::Pending), has(Fate::Taken)) {
         (true, _) => {
-            let step = (notice.attempts as usize).saturating_sub(1).min(DELAYS.len() - 1);
+            let step = (notice.attempts as usize)
+                .saturating_sub(1)
+                .min(DELAYS.len() - 1);
             let delay = match left {
                 true => DELAYS[step].max(HOUR),
                 false => DELAYS[step],
@@ -112,7 +129,11 @@ pub fn after(book: &Book, notice: &Notice, attempt: &Attempt, now: u64) -> Vec<N
 
 /// The case of a notice that has left, or may have.
 fn told(book: &Book, notice: &Notice, now: u64) -> Option<NoticeChange> {
-    let mut case = book.cases.iter().find(|case| Some(case.id) == notice.case)?.clone();
+    let mut case = book
+        .cases
+        .iter()
+        .find(|case| Some(case.id) == notice.case)?
+        .clone();
     case.last_message_id = Some(notice.message_id.clone());
     if notice.kind == NoticeKind::Escalation {
         case.pressed = case.pressed.saturating_add(1);

@@ -51,57 +51,63 @@ pub enum Tls {
 }
 
 section! {
-    /// Notices to the owners of flagged hosts, by mail. Off until it is enabled; then each one waits to be
-    /// approved (`smtpflow notice approve`).
+    /// Notices to the owners of flagged hosts, by mail. Off until it is enabled; then each one
+    /// waits to be approved (`smtpflow notice approve`).
     pub struct Settings {
         /// Whether notices are made.
         pub enabled: bool = false;
         /// Who lets a notice leave: "approval" (a person, each one), or "automatic".
         pub mode: Mode = Mode::Approval;
-        /// The address that notices are from, such as "abuse@example.org". Bounces and answers go there: let a
-        /// person read it.
+        /// The address that notices are from, such as "abuse@example.org". Bounces and answers go
+        /// there: let a person read it.
         pub from: Option<String> = None;
         /// Who you are, such as "Example University, network operations".
         pub organisation: Option<String> = None;
-        /// Where a digest goes when there is more to tell than may leave, such as "noc@example.org". Unset:
-        /// nowhere, and what waits is listed by `smtpflow notice list` alone.
+        /// Where a digest goes when there is more to tell than may leave, such as
+        /// "noc@example.org". Unset: nowhere, and what waits is listed by `smtpflow notice list`
+        /// alone.
         pub operator: Option<String> = None;
         /// Who gets a copy when a host goes on although its owner was told, for example
         /// ["security@example.org"].
         pub escalate_to: Vec<String> = Vec::new();
-        /// The languages of a notice, one behind the other: "en", "de", "fr", "zh_tw", or of your own files.
+        /// The languages of a notice, one behind the other: "en", "de", "fr", "zh_tw", or of your
+        /// own files.
         pub languages: Vec<String> = vec!["en".to_owned()];
-        /// Folder with texts of your own, as LANGUAGE.txt; `smtpflow notice templates` prints those that are
-        /// shipped. Unset: those.
+        /// Folder with texts of your own, as LANGUAGE.txt; `smtpflow notice templates` prints those
+        /// that are shipped. Unset: those.
         pub templates: Option<PathBuf> = None;
-        /// Domains whose addresses are written to although a stranger's server (whois, RWhois, RDAP) names them,
-        /// for example ["customer.example"]. Addresses from your own files are always written to.
+        /// Domains whose addresses are written to although a stranger's server (whois, RWhois,
+        /// RDAP) names them, for example ["customer.example"]. Addresses from your own files are
+        /// always written to.
         pub domains: Vec<String> = Vec::new();
         /// The mildest verdicts that owners are told of: "notice", "warning" or "critical".
         pub severity: Severity = Severity::Warning;
-        /// The fewest connections on which a server has sent data. SYNs alone can be forged by anybody, and
-        /// nobody is accused because of them.
+        /// The fewest connections on which a server has sent data. SYNs alone can be forged by
+        /// anybody, and nobody is accused because of them.
         pub conversations: u32 = 20;
         /// When nothing leaves, as FROM-TO, such as "22:00-07:00". Unset: it may leave at any time.
         pub quiet_hours: Option<QuietHours> = None;
         /// The time zone of the quiet hours, such as "Europe/Berlin". Unset: that of this machine.
         pub time_zone: Option<String> = None;
-        /// Most messages in an hour, a digest included (with 1 there is none), 1 to 1000; about one host there is never
-        /// more than one in 24 hours.
+        /// Most messages in an hour, a digest included (with 1 there is none), 1 to 1000; about one
+        /// host there is never more than one in 24 hours.
         pub per_hour: u32 = 20;
         /// Hours after which it is said that a host goes on, 24 to 720.
         pub escalate_hours: u32 = 72;
-        /// Hours after which a notice that could not leave, or that nobody approved, is given up, 24 to 720.
+        /// Hours after which a notice that could not leave, or that nobody approved, is given up,
+        /// 24 to 720.
         pub expire_hours: u32 = 72;
         /// The relay that takes them, HOST:PORT, such as "mail.example.org:587".
         pub relay: Option<RelayServer> = None;
-        /// How the conversation with it is kept secret: "starttls" (a relay without it gets nothing), or "off".
+        /// How the conversation with it is kept secret: "starttls" (a relay without it gets
+        /// nothing), or "off".
         pub tls: Tls = Tls::Starttls;
         /// File with the certificates of the authorities that the relay is believed by.
         pub authorities: PathBuf = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
         /// The user that the relay knows (AUTH).
         pub user: Option<String> = None;
-        /// File with that user's password, closed to everybody else (chmod 600), or credential:NAME.
+        /// File with that user's password, closed to everybody else (chmod 600), or
+        /// credential:NAME.
         pub password_file: Option<PathBuf> = None;
         /// What is said at EHLO. Unset: the domain of `from`.
         pub helo: Option<String> = None;
@@ -127,7 +133,9 @@ impl RelayServer {
         let server = || {
             let (host, port) = text.rsplit_once(':')?;
             let port = port.parse().ok().filter(|port| *port != 0)?;
-            let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            let v6 = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'));
             let good = match v6 {
                 Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
                 None => is_domain(host),
@@ -231,7 +239,9 @@ impl Settings {
         for language in languages {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             if !(1..=16).contains(&language.len()) || !language.chars().all(plain) {
-                let error = format!("{language:?} is no language: expected one such as \"en\" or \"zh_tw\"");
+                let error = format!(
+                    "{language:?} is no language: expected one such as \"en\" or \"zh_tw\""
+                );
                 return Err(("notice.languages", error));
             }
             if templates.is_none() && !SHIPPED.iter().any(|(name, _)| name == language) {
@@ -247,7 +257,8 @@ impl Settings {
         few("notice.domains", domains.len(), MAX_DOMAINS)?;
         for domain in domains {
             if !is_domain(domain) || !domain.contains('.') {
-                let error = format!("{domain:?} is no domain: expected one such as \"customer.example\"");
+                let error =
+                    format!("{domain:?} is no domain: expected one such as \"customer.example\"");
                 return Err(("notice.domains", error));
             }
         }
@@ -284,7 +295,9 @@ impl Settings {
         if let Some(helo) = helo
             && !is_domain(helo)
         {
-            let error = format!("{helo:?} is no name of a host: expected one such as \"gateway.example.org\"");
+            let error = format!(
+                "{helo:?} is no name of a host: expected one such as \"gateway.example.org\""
+            );
             return Err(("notice.helo", error));
         }
         if relay.is_some() && sendmail.is_some() {
@@ -293,7 +306,8 @@ impl Settings {
         }
         match (user, password_file) {
             (Some(_), None) => {
-                let error = "it is not set, but notice.user is: name the file with the password".to_owned();
+                let error =
+                    "it is not set, but notice.user is: name the file with the password".to_owned();
                 return Err(("notice.password_file", error));
             }
             (None, Some(_)) => {
@@ -302,7 +316,8 @@ impl Settings {
             }
             (Some(user), Some(_)) => {
                 if user.is_empty() || user.len() > 255 || user.chars().any(char::is_control) {
-                    let error = format!("{user:?} is no user: expected 1 to 255 characters in one line");
+                    let error =
+                        format!("{user:?} is no user: expected 1 to 255 characters in one line");
                     return Err(("notice.user", error));
                 }
                 // A password in the clear is everybody's.
@@ -319,7 +334,11 @@ impl Settings {
             return Ok(());
         }
         for (key, missing, what) in [
-            ("notice.from", from.is_none(), "the address that notices are from"),
+            (
+                "notice.from",
+                from.is_none(),
+                "the address that notices are from",
+            ),
             ("notice.organisation", organisation.is_none(), "who you are"),
             (
                 "notice.relay",
@@ -328,7 +347,10 @@ impl Settings {
             ),
         ] {
             if missing {
-                return Err((key, format!("it is not set, and notices are enabled: say {what}")));
+                return Err((
+                    key,
+                    format!("it is not set, and notices are enabled: say {what}"),
+                ));
             }
         }
         Ok(())
@@ -340,7 +362,8 @@ mod tests {
     use super::*;
 
     fn checked(text: &str) -> Result<Settings, String> {
-        let settings: Settings = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let settings: Settings =
+            toml::from_str(text).map_err(|error| error.message().to_owned())?;
         settings
             .check()
             .map_err(|(key, error)| format!("{key}: {error}"))?;
@@ -356,7 +379,10 @@ mod tests {
         assert_eq!(settings.mode, Mode::Approval);
         assert_eq!(settings.per_hour, 20);
         let settings = checked(&format!("{GOOD}relay = \"mail.example.org:587\"\n")).expect("good");
-        assert_eq!((settings.mode, settings.tls), (Mode::Approval, Tls::Starttls));
+        assert_eq!(
+            (settings.mode, settings.tls),
+            (Mode::Approval, Tls::Starttls)
+        );
     }
 
     #[test]
@@ -364,19 +390,34 @@ mod tests {
         for (text, expected) in [
             ("enabled = true", "notice.from: it is not set"),
             (GOOD, "notice.relay: it is not set"),
-            ("from = \"a@b\\r\\nBcc: c@d\"", "notice.from: \"a@b\\r\\nBcc: c@d\" is no mail address"),
+            (
+                "from = \"a@b\\r\\nBcc: c@d\"",
+                "notice.from: \"a@b\\r\\nBcc: c@d\" is no mail address",
+            ),
             ("organisation = \"a\\nb\"", "notice.organisation: "),
             ("languages = []", "name one, such as \"en\""),
             ("languages = [\"tlh\"]", "notice.templates"),
             ("languages = [\"../etc\"]", "is no language"),
-            ("domains = [\"com\"]", "notice.domains: \"com\" is no domain"),
-            ("per_hour = 0", "notice.per_hour: 0 is out of range: expected 1 to 1000"),
+            (
+                "domains = [\"com\"]",
+                "notice.domains: \"com\" is no domain",
+            ),
+            (
+                "per_hour = 0",
+                "notice.per_hour: 0 is out of range: expected 1 to 1000",
+            ),
             ("escalate_hours = 23", "expected 24 to 720"),
             ("quiet_hours = \"22-7\"", "\"22:00-07:00\""),
             ("time_zone = \"Mars/Base\"", "timedatectl"),
-            ("relay = \"mail.example.org\"", "expected one such as \"mail.example.org:587\""),
+            (
+                "relay = \"mail.example.org\"",
+                "expected one such as \"mail.example.org:587\"",
+            ),
             ("relay = \"a b:25\"", "is no relay"),
-            ("sendmail = \"sendmail\"", "notice.sendmail: sendmail is no absolute path"),
+            (
+                "sendmail = \"sendmail\"",
+                "notice.sendmail: sendmail is no absolute path",
+            ),
             (
                 "relay = \"a.example:25\"\nsendmail = \"/usr/sbin/sendmail\"",
                 "name one of them",

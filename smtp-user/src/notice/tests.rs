@@ -122,7 +122,10 @@ impl Desk {
             match change {
                 NoticeChange::Case(_) => {}
                 NoticeChange::Made(notice, event) => {
-                    assert!(self.all.iter().all(|known| known.id != notice.id), "a number comes again");
+                    assert!(
+                        self.all.iter().all(|known| known.id != notice.id),
+                        "a number comes again"
+                    );
                     assert_eq!((event.from, event.to), (None, notice.state));
                     self.all.push(notice.clone());
                 }
@@ -130,7 +133,12 @@ impl Desk {
                     let known = self.all.iter_mut().find(|known| known.id == notice.id);
                     let known = known.expect("a notice that was made");
                     assert_eq!(event.from, Some(known.state));
-                    assert!(known.state.may_become(notice.state), "{} to {}", known.state, notice.state);
+                    assert!(
+                        known.state.may_become(notice.state),
+                        "{} to {}",
+                        known.state,
+                        notice.state
+                    );
                     *known = notice.clone();
                 }
                 NoticeChange::Tried(notice) => {
@@ -142,7 +150,9 @@ impl Desk {
         self.book.apply(changes);
         // As the store gives it.
         let now = self.now;
-        self.book.departures.retain(|departure| departure.at.saturating_add(24 * HOUR) > now);
+        self.book
+            .departures
+            .retain(|departure| departure.at.saturating_add(24 * HOUR) > now);
     }
 
     /// What there is to tell of these now.

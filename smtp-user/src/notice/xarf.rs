@@ -28,7 +28,12 @@ pub(super) struct Reporter<'a> {
 }
 
 /// The report about a host, in the notice of this Message-ID; `evidence` is what its owner reads.
-pub(super) fn report(reporter: &Reporter<'_>, message_id: &str, facts: &Facts, evidence: &str) -> Value {
+pub(super) fn report(
+    reporter: &Reporter<'_>,
+    message_id: &str,
+    facts: &Facts,
+    evidence: &str,
+) -> Value {
     let contact = json!({
         "org": reporter.organisation,
         "contact": reporter.mail,

@@ -109,7 +109,9 @@ pub(crate) fn document(notices: &[Notice]) -> Document {
             notice.id.to_string(),
             notice.state.name().to_owned(),
             notice.kind.name().to_owned(),
-            notice.case.map_or_else(|| "-".to_owned(), |case| case.to_string()),
+            notice
+                .case
+                .map_or_else(|| "-".to_owned(), |case| case.to_string()),
             notice.hosts.len().to_string(),
             time::minutes(notice.made_at),
             mails(notice),
@@ -157,15 +159,26 @@ pub(crate) fn document_of(notice: &Notice, events: &[NoticeEvent]) -> Document {
     let facts = [
         ("state", notice.state.name().to_owned()),
         ("kind", notice.kind.name().to_owned()),
-        ("case", notice.case.map_or_else(|| "-".to_owned(), |case| case.to_string())),
+        (
+            "case",
+            notice
+                .case
+                .map_or_else(|| "-".to_owned(), |case| case.to_string()),
+        ),
         ("to", mails(notice)),
         ("subject", notice.subject.clone()),
         ("message id", notice.message_id.clone()),
         ("made", time::minutes(notice.made_at)),
         ("expires", time::minutes(notice.expires_at)),
         ("attempts", notice.attempts.to_string()),
-        ("left", notice.left_at.map_or_else(|| "-".to_owned(), time::minutes)),
-        ("last reply", notice.last_reply.clone().unwrap_or_else(|| "-".to_owned())),
+        (
+            "left",
+            notice.left_at.map_or_else(|| "-".to_owned(), time::minutes),
+        ),
+        (
+            "last reply",
+            notice.last_reply.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
     ];
     let life = events.iter().map(|event| {
         vec![
@@ -192,7 +205,11 @@ pub(crate) fn document_of(notice: &Notice, events: &[NoticeEvent]) -> Document {
                 title: "What its owner reads".to_owned(),
                 notes: Vec::new(),
                 columns: vec![text("line")],
-                rows: notice.text.lines().map(|line| vec![line.to_owned()]).collect(),
+                rows: notice
+                    .text
+                    .lines()
+                    .map(|line| vec![line.to_owned()])
+                    .collect(),
             },
         ],
     }
@@ -210,7 +227,12 @@ pub(crate) fn preview(made: &[&Notice], silences: &[(IpNet, Silence)]) -> String
         all.push('\n');
     }
     for (host, silence) in silences {
-        let _ = writeln!(all, "{}: nothing is told: {}", show(host), printable(&silence.to_string()));
+        let _ = writeln!(
+            all,
+            "{}: nothing is told: {}",
+            show(host),
+            printable(&silence.to_string())
+        );
     }
     if all.is_empty() {
         all.push_str("there is nothing to tell\n");

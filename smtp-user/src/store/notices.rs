@@ -451,7 +451,9 @@ fn case(row: &Row<'_>) -> rusqlite::Result<Case> {
 /// One row of [`NOTICES`].
 fn notice(row: &Row<'_>) -> rusqlite::Result<Notice> {
     let kind: String = row.get(2)?;
-    let found = NoticeKind::ALL.into_iter().find(|known| known.name() == kind);
+    let found = NoticeKind::ALL
+        .into_iter()
+        .find(|known| known.name() == kind);
     let hosts: Vec<IpNet> = unpacked(row, 5)?;
     Ok(Notice {
         id: row.get(0)?,

@@ -23,14 +23,19 @@ impl Office {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         drop(Scene::in_file(&path("store.db")));
-        fs::write(path("contacts.csv"), "prefix,name,mail\n192.0.2.64/26,Physics,it@physics.example\n").expect("written");
+        fs::write(
+            path("contacts.csv"),
+            "prefix,name,mail\n192.0.2.64/26,Physics,it@physics.example\n",
+        )
+        .expect("written");
         let command = format!(
             "#!/bin/sh\nn=$(ls {0} | wc -l)\necho \"$@\" > {0}/$n.arguments\ncat > {0}/$n.mail\n",
             path("out").display()
         );
         fs::create_dir(path("out")).expect("a folder");
         fs::write(path("sendmail"), command).expect("written");
-        fs::set_permissions(path("sendmail"), fs::Permissions::from_mode(0o700)).expect("a command");
+        fs::set_permissions(path("sendmail"), fs::Permissions::from_mode(0o700))
+            .expect("a command");
         let mut config = Config::default();
         config.store.path = path("store.db");
         config.networks.local = local();
@@ -41,7 +46,9 @@ impl Office {
         config.notice.from = Some("abuse@example.org".to_owned());
         config.notice.organisation = Some("Example University".to_owned());
         config.notice.sendmail = Some(path("sendmail"));
-        config.validate().unwrap_or_else(|failure| panic!("{failure}"));
+        config
+            .validate()
+            .unwrap_or_else(|failure| panic!("{failure}"));
         Self {
             folder,
             place: Place { config },
@@ -67,16 +74,27 @@ impl Office {
         let config = &self.place.config;
         let composer = Composer::new(&config.notice).expect("texts");
         let subjects = self.subjects(store, now);
-        look(store, &policy(config).expect("a policy"), &composer, &subjects, now).expect("written")
+        look(
+            store,
+            &policy(config).expect("a policy"),
+            &composer,
+            &subjects,
+            now,
+        )
+        .expect("written")
     }
 
     fn send(&self, store: &mut Store, now: u64) -> usize {
         let config = &self.place.config;
         let sender = Sender::new(&config.notice).expect("a sender");
         let policy = policy(config).expect("a policy");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.expect("a runtime");
-        runtime.block_on(send(store, &policy, &sender, || now)).expect("sent")
+        runtime
+            .block_on(send(store, &policy, &sender, || now))
+            .expect("sent")
     }
 
     fn arrived(&self) -> usize {
@@ -116,11 +134,17 @@ fn what_is_known_of_a_flagged_host_is_what_was_counted() {
     assert_eq!(*standing, Standing::Flagged);
     // Thirty servers, four connections to each, in three hours; all took a message.
     assert_eq!((facts.connections, facts.servers), (360, 30));
-    assert_eq!((facts.conversations, facts.delivered, facts.rejected), (360, 360, 0));
+    assert_eq!(
+        (facts.conversations, facts.delivered, facts.rejected),
+        (360, 360, 0)
+    );
     assert_eq!((facts.packets, facts.bytes), (3600, 1_800_000));
     assert!(!facts.rules.is_empty() && facts.rules.iter().all(|rule| !rule.contains('\n')));
     let owner = owner.as_ref().expect("an owner");
-    assert_eq!((&*owner.name, owner.source), ("Physics", OwnerSource::Contacts));
+    assert_eq!(
+        (&*owner.name, owner.source),
+        ("Physics", OwnerSource::Contacts)
+    );
 }
 
 #[test]
@@ -131,11 +155,19 @@ fn a_notice_is_made_approved_and_sent_once() {
     office.look(&mut store, now);
     assert_eq!(office.send(&mut store, now), 0, "nobody has approved it");
     let listed = list(&office.place, &[], Output::Document(Form::Text)).expect("a list");
-    assert!(listed.contains("waiting") && listed.contains("it@physics.example"), "{listed}");
+    assert!(
+        listed.contains("waiting") && listed.contains("it@physics.example"),
+        "{listed}"
+    );
     let shown = show(&office.place, 1, Output::Document(Form::Text)).expect("a notice");
-    assert!(shown.contains("Example University counts the mail connections"), "{shown}");
+    assert!(
+        shown.contains("Example University counts the mail connections"),
+        "{shown}"
+    );
     let said = office.decide(NoticeState::Approved).expect("approved");
     assert_eq!(said, "notice 1 is now approved\n");
+    // It was approved by the clock of the machine.
+    let now = now + 60_000;
     assert_eq!(office.send(&mut store, now), 1);
     assert_eq!(office.send(&mut store, now), 0);
     office.look(&mut store, now + HOUR);
@@ -144,13 +176,26 @@ fn a_notice_is_made_approved_and_sent_once() {
     let arguments = fs::read_to_string(office.path("out/0.arguments")).expect("arguments");
     assert_eq!(arguments, "-i -f abuse@example.org -- it@physics.example\n");
     let mail = fs::read(office.path("out/0.mail")).or_else(|_| fs::read(office.path("out/1.mail")));
-    assert_eq!(mail.expect("a message"), message(&office.place, 1).expect("a message").as_bytes());
-    let (notice, events) = store.reader().expect("a reader").notice(1).expect("read").expect("there");
-    assert_eq!((notice.kind, notice.state), (NoticeKind::First, NoticeState::Sent));
+    assert_eq!(
+        mail.expect("a message"),
+        message(&office.place, 1).expect("a message").as_bytes()
+    );
+    let (notice, events) = store
+        .reader()
+        .expect("a reader")
+        .notice(1)
+        .expect("read")
+        .expect("there");
+    assert_eq!(
+        (notice.kind, notice.state),
+        (NoticeKind::First, NoticeState::Sent)
+    );
     assert_eq!(notice.recipients[0].fate, Fate::Taken);
     let who: Vec<&str> = events.iter().map(|event| &*event.who).collect();
     assert_eq!(who, ["smtpflow", "ada", "smtpflow"]);
-    let failure = office.decide(NoticeState::Rejected).expect_err("it has left");
+    let failure = office
+        .decide(NoticeState::Rejected)
+        .expect_err("it has left");
     assert_eq!(failure.kind, Kind::Usage);
 }
 
@@ -162,7 +207,9 @@ fn who_dies_while_it_sends_does_not_send_again_within_the_hour() {
     office.look(&mut store, now);
     office.decide(NoticeState::Approved).expect("approved");
     let book = store.notice_book(now + 1).expect("read");
-    store.write_notices(&[notice::before(&book.notices[0], now + 1)]).expect("written");
+    store
+        .write_notices(&[notice::before(&book.notices[0], now + 1)])
+        .expect("written");
     drop(store);
     let mut store = office.store();
     for minutes in 0..60 {
@@ -170,7 +217,12 @@ fn who_dies_while_it_sends_does_not_send_again_within_the_hour() {
     }
     assert_eq!(office.send(&mut store, now + 1 + HOUR), 1);
     assert_eq!(office.arrived(), 1);
-    let (notice, _) = store.reader().expect("a reader").notice(1).expect("read").expect("there");
+    let (notice, _) = store
+        .reader()
+        .expect("a reader")
+        .notice(1)
+        .expect("read")
+        .expect("there");
     assert_eq!((notice.attempts, notice.state), (2, NoticeState::Sent));
 }
 
@@ -179,12 +231,24 @@ fn a_preview_says_what_would_be_told_and_notes_nothing() {
     let office = Office::new();
     let bot: IpAddr = BOT.parse().expect("an address");
     let text = preview(&office.place, Some(bot), false).expect("a preview");
-    assert!(text.starts_with("To: it@physics.example\nSubject: [case 1] 192.0.2.66: "), "{text}");
+    assert!(
+        text.starts_with("To: it@physics.example\nSubject: [case 1] 192.0.2.66: "),
+        "{text}"
+    );
     let json = preview(&office.place, None, true).expect("a preview");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["notices"][0]["recipients"][0], "it@physics.example");
-    let failure = preview(&office.place, Some("192.0.2.1".parse().expect("an address")), false);
-    assert!(failure.expect_err("not flagged").to_string().contains("smtpflow why 192.0.2.1"));
+    let failure = preview(
+        &office.place,
+        Some("192.0.2.1".parse().expect("an address")),
+        false,
+    );
+    assert!(
+        failure
+            .expect_err("not flagged")
+            .to_string()
+            .contains("smtpflow why 192.0.2.1")
+    );
     let reader = office.place.reader().expect("a reader");
     assert!(reader.notices(&[]).expect("read").is_empty());
 }
@@ -196,7 +260,11 @@ fn hosts_of_a_case_that_were_resolved_are_quiet_and_wrong_ones_mistaken() {
     let now = now();
     office.look(&mut store, now);
     let book = store.notice_book(now).expect("read");
-    let verdicts: Vec<u64> = book.cases[0].hosts.iter().flat_map(|host| host.facts.verdicts.clone()).collect();
+    let verdicts: Vec<u64> = book.cases[0]
+        .hosts
+        .iter()
+        .flat_map(|host| host.facts.verdicts.clone())
+        .collect();
     let standing = |to, from: &Store| {
         for id in &verdicts {
             let change = crate::store::PersonalChange {
@@ -211,16 +279,27 @@ fn hosts_of_a_case_that_were_resolved_are_quiet_and_wrong_ones_mistaken() {
         let subjects = office.subjects(from, now);
         let hosts = book.cases[0].hosts.iter().map(|host| host.facts.host);
         let of = |host| subjects.iter().find(|subject| subject.facts.host == host);
-        hosts.map(|host| of(host).map(|subject| subject.standing)).collect::<Vec<_>>()
+        hosts
+            .map(|host| of(host).map(|subject| subject.standing))
+            .collect::<Vec<_>>()
     };
     let number = book.cases[0].hosts.len();
-    assert_eq!(standing(VerdictState::Resolved, &store), vec![Some(Standing::Quiet); number]);
-    assert_eq!(standing(VerdictState::FalsePositive, &store), vec![Some(Standing::Mistaken); number]);
+    assert_eq!(
+        standing(VerdictState::Resolved, &store),
+        vec![Some(Standing::Quiet); number]
+    );
+    assert_eq!(
+        standing(VerdictState::FalsePositive, &store),
+        vec![Some(Standing::Mistaken); number]
+    );
 }
 
 #[test]
 fn texts_that_are_shipped_can_be_printed() {
     assert!(templates("de").expect("German").contains("== first"));
     let failure = templates("tlh").expect_err("none");
-    assert!(failure.to_string().contains("en, de, fr, zh_tw"), "{failure}");
+    assert!(
+        failure.to_string().contains("en, de, fr, zh_tw"),
+        "{failure}"
+    );
 }

@@ -95,7 +95,10 @@ impl Sender {
 
     /// Gives a notice to the relay, for those recipients that do not have it yet.
     pub async fn send(&self, notice: &Notice) -> Attempt {
-        let pending = notice.recipients.iter().filter(|recipient| recipient.fate == Fate::Pending);
+        let pending = notice
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.fate == Fate::Pending);
         let mut progress = Progress {
             outcomes: pending
                 .map(|recipient| (recipient.mail.clone(), Outcome::Later))
@@ -107,13 +110,21 @@ impl Sender {
         let talk = async {
             match &self.via {
                 Via::Relay(relay) => relay.send(&self.from, &notice.message, &mut progress).await,
-                Via::Sendmail(command) => command.send(&self.from, &notice.message, &mut progress).await,
+                Via::Sendmail(command) => {
+                    command
+                        .send(&self.from, &notice.message, &mut progress)
+                        .await
+                }
             }
         };
         let reply = match tokio::time::timeout(self.timeout, talk).await {
             Ok(reply) => reply,
             Err(_) => progress.reply.take().unwrap_or_else(|| {
-                format!("nothing came for {} s while {}", self.timeout.as_secs(), progress.doing)
+                format!(
+                    "nothing came for {} s while {}",
+                    self.timeout.as_secs(),
+                    progress.doing
+                )
             }),
         };
         Attempt {

@@ -43,14 +43,21 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(settings: &Settings, server: &RelayServer, from: &str) -> Result<Self, Failure> {
+    pub(super) fn new(
+        settings: &Settings,
+        server: &RelayServer,
+        from: &str,
+    ) -> Result<Self, Failure> {
         let credentials = match (&settings.user, &settings.password_file) {
             (Some(user), Some(file)) => {
                 let secret = Secret::load(file, "password of the relay", 1..=1024)?;
                 let password = String::from_utf8(secret.bytes().to_vec()).map_err(|_| {
                     Failure::new(
                         Kind::BadConfig,
-                        format!("the password of the relay in {} is no text in UTF-8", file.display()),
+                        format!(
+                            "the password of the relay in {} is no text in UTF-8",
+                            file.display()
+                        ),
                     )
                 })?;
                 Some(Credentials::new(user.clone(), password))
@@ -61,7 +68,10 @@ impl Relay {
             Tls::Starttls => Some(tls(settings, &server.host)?),
             Tls::Off => None,
         };
-        let helo = settings.helo.clone().unwrap_or_else(|| domain_of(from).to_owned());
+        let helo = settings
+            .helo
+            .clone()
+            .unwrap_or_else(|| domain_of(from).to_owned());
         Ok(Self {
             server: server.clone(),
             helo: ClientId::Domain(helo),
@@ -78,7 +88,12 @@ impl Relay {
         }
     }
 
-    async fn talk(&self, from: &str, message: &[u8], progress: &mut Progress) -> Result<String, String> {
+    async fn talk(
+        &self,
+        from: &str,
+        message: &[u8],
+        progress: &mut Progress,
+    ) -> Result<String, String> {
         let RelayServer { host, port } = &self.server;
         let stream = TcpStream::connect((&**host, *port))
             .await
@@ -90,7 +105,10 @@ impl Relay {
             .map_err(shown)?;
         if let Some(tls) = &self.tls {
             progress.doing = "STARTTLS";
-            relay.starttls(tls.clone(), &self.helo).await.map_err(shown)?;
+            relay
+                .starttls(tls.clone(), &self.helo)
+                .await
+                .map_err(shown)?;
         }
         if let Some(credentials) = &self.credentials {
             progress.doing = "AUTH";
@@ -101,7 +119,10 @@ impl Relay {
         }
         progress.doing = "MAIL";
         let from: Address = from.parse().map_err(|error| format!("{from}: {error}"))?;
-        let reply = relay.command(Mail::new(Some(from), Vec::new())).await.map_err(shown)?;
+        let reply = relay
+            .command(Mail::new(Some(from), Vec::new()))
+            .await
+            .map_err(shown)?;
         done(&reply)?;
         progress.doing = "RCPT";
         let mut accepted = Vec::new();
@@ -126,7 +147,9 @@ impl Relay {
                     progress.set(&mail, Outcome::Refused);
                     refusal = Some(format!("{mail}: {}", shown(error)));
                 }
-                Err(error) if error.is_transient() => refusal = Some(format!("{mail}: {}", shown(error))),
+                Err(error) if error.is_transient() => {
+                    refusal = Some(format!("{mail}: {}", shown(error)))
+                }
                 Err(error) => return Err(shown(error)),
             }
         }
@@ -219,7 +242,10 @@ fn tls(settings: &Settings, host: &str) -> Result<TlsParameters, Failure> {
         .and_then(|file| file.take(MAX_AUTHORITIES + 1).read_to_end(&mut pem))
         .map_err(|error| failed(error.to_string()))?;
     if pem.len() as u64 > MAX_AUTHORITIES {
-        return Err(failed(format!("it is longer than {} MiB", MAX_AUTHORITIES >> 20)));
+        return Err(failed(format!(
+            "it is longer than {} MiB",
+            MAX_AUTHORITIES >> 20
+        )));
     }
     let certificates = Certificate::from_pem(&pem).map_err(|error| failed(shown(error)))?;
     TlsParameters::builder(host.to_owned())

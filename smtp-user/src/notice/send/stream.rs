@@ -66,7 +66,10 @@ impl AsyncRead for Bounded {
             this.start = 0;
         }
         let kept = &this.kept[this.start..];
-        let line = kept.iter().position(|octet| *octet == b'\n').map_or(kept.len(), |at| at + 1);
+        let line = kept
+            .iter()
+            .position(|octet| *octet == b'\n')
+            .map_or(kept.len(), |at| at + 1);
         let length = line.min(buffer.remaining());
         buffer.put_slice(&kept[..length]);
         this.start += length;

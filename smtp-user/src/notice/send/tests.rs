@@ -88,7 +88,10 @@ impl FakeRelay {
     }
 
     fn heard(&self) -> Heard {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -98,15 +101,17 @@ fn session(stream: TcpStream, script: Script, heard: &Mutex<Heard>) -> io::Resul
     match talk(BufReader::new(stream), script, heard, false)? {
         Next::Over => Ok(()),
         Next::Tls => {
-            let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-                .with_safe_default_protocol_versions()
-                .expect("versions")
-                .with_no_client_auth()
-                .with_single_cert(
-                    vec![CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate")],
-                    PrivateKeyDer::from_pem_slice(KEY).expect("a key"),
-                )
-                .expect("good");
+            let config = ServerConfig::builder_with_provider(
+                rustls::crypto::ring::default_provider().into(),
+            )
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate")],
+                PrivateKeyDer::from_pem_slice(KEY).expect("a key"),
+            )
+            .expect("good");
             let connection = ServerConnection::new(config.into()).map_err(io::Error::other)?;
             let stream = StreamOwned::new(connection, plain);
             talk(BufReader::new(stream), script, heard, true).map(drop)
@@ -174,7 +179,11 @@ fn talk<S: Read + Write>(
             return Ok(Next::Over);
         }
         let line = line.trim_end().to_owned();
-        let word = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
+        let word = line
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         {
             let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.commands.push(line);
@@ -210,7 +219,11 @@ fn talk<S: Read + Write>(
                     }
                     message.extend(line.strip_prefix(b".").unwrap_or(&line));
                 }
-                heard.lock().unwrap_or_else(PoisonError::into_inner).messages.push(message);
+                heard
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .messages
+                    .push(message);
                 if !say(&mut stream, "end", "250 2.0.0 queued as 42\r\n")? {
                     return Ok(Next::Over);
                 }
@@ -262,7 +275,9 @@ fn notice(recipients: &[&str]) -> Notice {
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(future)
 }
 
@@ -276,7 +291,11 @@ fn send(settings: &Settings, time: Duration, recipients: &[&str]) -> Attempt {
     while attempt.reply.contains("Text file busy") {
         attempt = run(sender.send(&notice(recipients)));
     }
-    assert!(begun.elapsed() < time + Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < time + Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
     attempt
 }
 
@@ -288,7 +307,10 @@ fn a_good_relay_gets_the_message_as_it_is() {
     let relay = FakeRelay::start(GOOD);
     let attempt = send(&settings(relay.port), LONG, &["a@x.example", "b@x.example"]);
     let taken = |mail: &str| (mail.to_owned(), Outcome::Taken);
-    assert_eq!(attempt.outcomes, [taken("a@x.example"), taken("b@x.example")]);
+    assert_eq!(
+        attempt.outcomes,
+        [taken("a@x.example"), taken("b@x.example")]
+    );
     assert_eq!(attempt.reply, "250 2.0.0 queued as 42");
     let heard = relay.heard();
     assert_eq!(
@@ -303,7 +325,11 @@ fn a_good_relay_gets_the_message_as_it_is() {
         ]
     );
     assert_eq!(heard.messages.len(), 1);
-    assert!(heard.messages[0].starts_with(MESSAGE), "{:?}", heard.messages);
+    assert!(
+        heard.messages[0].starts_with(MESSAGE),
+        "{:?}",
+        heard.messages
+    );
     assert_eq!(heard.messages[0].trim_ascii_end(), MESSAGE.trim_ascii_end());
 }
 
@@ -352,14 +378,29 @@ fn whatever_a_relay_does_it_is_known_what_may_have_become_of_the_message() {
             act: Some(act),
             tls: false,
         });
-        let time = if matches!(act, Say(_) | Cut) { LONG } else { SHORT };
+        let time = if matches!(act, Say(_) | Cut) {
+            LONG
+        } else {
+            SHORT
+        };
         let attempt = send(&settings(relay.port), time, &["a@x.example"]);
-        assert_eq!(attempt.outcomes, [("a@x.example".to_owned(), expected)], "{at} {act:?}: {}", attempt.reply);
-        let is_reached = !matches!(at, "greeting" | "EHLO" | "MAIL") && (at, act) != ("RCPT", Cut) && (at, act) != ("RCPT", Giant);
+        assert_eq!(
+            attempt.outcomes,
+            [("a@x.example".to_owned(), expected)],
+            "{at} {act:?}: {}",
+            attempt.reply
+        );
+        let is_reached = !matches!(at, "greeting" | "EHLO" | "MAIL")
+            && (at, act) != ("RCPT", Cut)
+            && (at, act) != ("RCPT", Giant);
         assert_eq!(attempt.reached, is_reached, "{at} {act:?}");
         assert!(attempt.reply.chars().count() <= 500 && !attempt.reply.contains(char::is_control));
         let arrived = relay.heard().messages.len();
-        assert_eq!(arrived, usize::from(matches!(at, "end" | "QUIT")), "{at} {act:?}");
+        assert_eq!(
+            arrived,
+            usize::from(matches!(at, "end" | "QUIT")),
+            "{at} {act:?}"
+        );
     }
 }
 
@@ -370,9 +411,16 @@ fn nobody_there_is_no_loss() {
         listener.local_addr().expect("an address").port()
     };
     let attempt = send(&settings(port), LONG, &["a@x.example"]);
-    assert_eq!(attempt.outcomes, [("a@x.example".to_owned(), Outcome::Later)]);
+    assert_eq!(
+        attempt.outcomes,
+        [("a@x.example".to_owned(), Outcome::Later)]
+    );
     assert!(!attempt.reached);
-    assert!(attempt.reply.contains("refused") && attempt.reply.contains("127.0.0.1"), "{}", attempt.reply);
+    assert!(
+        attempt.reply.contains("refused") && attempt.reply.contains("127.0.0.1"),
+        "{}",
+        attempt.reply
+    );
 }
 
 #[test]
@@ -383,9 +431,16 @@ fn who_has_it_is_not_given_it_again() {
     notice.recipients[2].fate = Fate::Refused;
     let sender = Sender::new(&settings(relay.port)).expect("a sender");
     let attempt = run(sender.send(&notice));
-    assert_eq!(attempt.outcomes, [("b@x.example".to_owned(), Outcome::Taken)]);
+    assert_eq!(
+        attempt.outcomes,
+        [("b@x.example".to_owned(), Outcome::Taken)]
+    );
     let commands = relay.heard().commands;
-    assert!(commands.iter().all(|command| !command.contains("a@x") && !command.contains("c@x")));
+    assert!(
+        commands
+            .iter()
+            .all(|command| !command.contains("a@x") && !command.contains("c@x"))
+    );
 }
 
 /// Settings with a password, the authority of these relays, and TLS.
@@ -413,12 +468,28 @@ const TLS: Script = Script {
 fn a_password_goes_through_tls_to_a_relay_that_is_known() {
     let folder = tempfile::tempdir().expect("a folder");
     let relay = FakeRelay::start(TLS);
-    let attempt = send(&secret(folder.path(), relay.port, AUTHORITY), LONG, &["a@x.example"]);
+    let attempt = send(
+        &secret(folder.path(), relay.port, AUTHORITY),
+        LONG,
+        &["a@x.example"],
+    );
     assert_eq!(attempt.outcomes[0].1, Outcome::Taken, "{}", attempt.reply);
     let heard = relay.heard();
-    let words: Vec<&str> = heard.commands.iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(words, ["EHLO", "STARTTLS", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]);
-    assert_eq!(heard.encrypted, [false, false, true, true, true, true, true, true]);
+    let words: Vec<&str> = heard
+        .commands
+        .iter()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "EHLO", "STARTTLS", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"
+        ]
+    );
+    assert_eq!(
+        heard.encrypted,
+        [false, false, true, true, true, true, true, true]
+    );
     assert_eq!(heard.messages.len(), 1);
     assert!(heard.messages[0].starts_with(MESSAGE));
 }
@@ -443,18 +514,27 @@ fn a_relay_without_tls_or_that_is_not_known_gets_neither_password_nor_message() 
         (
             Script {
                 at: "STARTTLS",
-                act: Some(Act::Say("220 go\r\n250 AUTH PLAIN\r\n235 welcome\r\n250 a\r\n250 b\r\n354 c\r\n250 d")),
+                act: Some(Act::Say(
+                    "220 go\r\n250 AUTH PLAIN\r\n235 welcome\r\n250 a\r\n250 b\r\n354 c\r\n250 d",
+                )),
                 tls: true,
             },
             AUTHORITY,
         ),
     ] {
         let relay = FakeRelay::start(script);
-        let attempt = send(&secret(folder.path(), relay.port, authority), LONG, &["a@x.example"]);
+        let attempt = send(
+            &secret(folder.path(), relay.port, authority),
+            LONG,
+            &["a@x.example"],
+        );
         assert_eq!(attempt.outcomes[0].1, Outcome::Later, "{}", attempt.reply);
         let heard = relay.heard();
         for command in &heard.commands {
-            assert!(!command.starts_with("AUTH") && !command.starts_with("MAIL"), "{command}");
+            assert!(
+                !command.starts_with("AUTH") && !command.starts_with("MAIL"),
+                "{command}"
+            );
         }
         assert!(heard.messages.is_empty());
     }
@@ -468,7 +548,11 @@ fn a_password_that_is_refused_is_no_end_of_the_notice() {
         act: Some(Act::Say("535 5.7.8 no")),
         tls: true,
     });
-    let attempt = send(&secret(folder.path(), relay.port, AUTHORITY), LONG, &["a@x.example"]);
+    let attempt = send(
+        &secret(folder.path(), relay.port, AUTHORITY),
+        LONG,
+        &["a@x.example"],
+    );
     assert_eq!(attempt.outcomes[0].1, Outcome::Later);
     assert!(attempt.reply.contains("AUTH failed"), "{}", attempt.reply);
     assert!(!attempt.reply.contains("horse"), "{}", attempt.reply);
@@ -477,7 +561,9 @@ fn a_password_that_is_refused_is_no_end_of_the_notice() {
 #[test]
 fn what_is_read_of_a_relay_is_bounded() {
     run(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let address = listener.local_addr().expect("an address");
         let flood = thread::spawn(move || {
             let mut stream = TcpStream::connect(address).expect("connected");
@@ -510,12 +596,31 @@ fn command(folder: &Path, script: &str) -> Settings {
 fn a_command_gets_the_message_and_recipients_that_are_no_options() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
-    let script = format!("for a in \"$@\"; do echo \"$a\" >> {0}; done; cat > {0}.mail", out.display());
-    let attempt = send(&command(folder.path(), &script), LONG, &["a@x.example", "-oQ/tmp@x.example"]);
-    assert!(attempt.outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Taken), "{attempt:?}");
+    let script = format!(
+        "for a in \"$@\"; do echo \"$a\" >> {0}; done; cat > {0}.mail",
+        out.display()
+    );
+    let attempt = send(
+        &command(folder.path(), &script),
+        LONG,
+        &["a@x.example", "-oQ/tmp@x.example"],
+    );
+    assert!(
+        attempt
+            .outcomes
+            .iter()
+            .all(|(_, outcome)| *outcome == Outcome::Taken),
+        "{attempt:?}"
+    );
     let arguments = fs::read_to_string(&out).expect("arguments");
-    assert_eq!(arguments, "-i\n-f\nabuse@example.org\n--\na@x.example\n-oQ/tmp@x.example\n");
-    assert_eq!(fs::read(folder.path().join("out.mail")).expect("a message"), MESSAGE);
+    assert_eq!(
+        arguments,
+        "-i\n-f\nabuse@example.org\n--\na@x.example\n-oQ/tmp@x.example\n"
+    );
+    assert_eq!(
+        fs::read(folder.path().join("out.mail")).expect("a message"),
+        MESSAGE
+    );
 }
 
 #[test]
@@ -532,7 +637,11 @@ fn whatever_a_command_does_it_is_known_what_may_have_become_of_the_message() {
         let folder = tempfile::tempdir().expect("a folder");
         let time = if said == "nothing came" { SHORT } else { LONG };
         let attempt = send(&command(folder.path(), script), time, &["a@x.example"]);
-        assert_eq!(attempt.outcomes[0].1, expected, "{script}: {}", attempt.reply);
+        assert_eq!(
+            attempt.outcomes[0].1, expected,
+            "{script}: {}",
+            attempt.reply
+        );
         assert!(attempt.reply.contains(said), "{script}: {}", attempt.reply);
     }
     let attempt = send(
@@ -545,5 +654,9 @@ fn whatever_a_command_does_it_is_known_what_may_have_become_of_the_message() {
         &["a@x.example"],
     );
     assert_eq!(attempt.outcomes[0].1, Outcome::Later);
-    assert!(attempt.reply.contains("notice.sendmail"), "{}", attempt.reply);
+    assert!(
+        attempt.reply.contains("notice.sendmail"),
+        "{}",
+        attempt.reply
+    );
 }

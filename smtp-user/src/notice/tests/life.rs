@@ -56,7 +56,12 @@ fn nothing_leaves_that_nobody_has_approved() {
 #[test]
 fn an_owner_gets_one_notice_about_all_of_its_hosts() {
     let mut desk = Desk::new(automatic());
-    let flagged = desk.flagged(&[A, B, ("192.0.2.3/32", "IT@DEP.example"), ("192.0.2.4/32", "other@x.example")]);
+    let flagged = desk.flagged(&[
+        A,
+        B,
+        ("192.0.2.3/32", "IT@DEP.example"),
+        ("192.0.2.4/32", "other@x.example"),
+    ]);
     desk.look(&flagged);
     let mut open = desk.open();
     open.sort();
@@ -69,7 +74,11 @@ fn an_owner_gets_one_notice_about_all_of_its_hosts() {
     );
     // Nothing new, nothing made.
     let flagged = desk.flagged(&[A, B]);
-    assert_eq!(desk.look(&flagged).changes.len(), 0, "facts of the same time");
+    assert_eq!(
+        desk.look(&flagged).changes.len(),
+        0,
+        "facts of the same time"
+    );
 }
 
 #[test]
@@ -114,11 +123,24 @@ fn a_host_that_goes_on_is_told_of_again_after_three_days_and_others_get_a_copy()
     }
     assert_eq!(
         desk.kinds(),
-        [NoticeKind::First, NoticeKind::Escalation, NoticeKind::Escalation]
+        [
+            NoticeKind::First,
+            NoticeKind::Escalation,
+            NoticeKind::Escalation
+        ]
     );
-    let times: Vec<u64> = desk.arrived.iter().map(|(at, _)| (at - NOW) / HOUR).collect();
+    let times: Vec<u64> = desk
+        .arrived
+        .iter()
+        .map(|(at, _)| (at - NOW) / HOUR)
+        .collect();
     assert_eq!(times, [0, 72, 144]);
-    let to: Vec<_> = desk.arrived[1].1.recipients.iter().map(|to| &*to.mail).collect();
+    let to: Vec<_> = desk.arrived[1]
+        .1
+        .recipients
+        .iter()
+        .map(|to| &*to.mail)
+        .collect();
     assert_eq!(to, [IT, "security@example.org"]);
     assert_eq!(desk.arrived[0].1.recipients.len(), 1);
     assert_eq!(desk.book.cases[0].pressed, 2);
@@ -149,7 +171,10 @@ fn when_all_is_quiet_the_owner_is_told_so_once_and_the_case_is_closed() {
     assert!(desk.open().is_empty(), "one goes on");
     let quiet = desk.seen(&[A, B], Standing::Quiet);
     desk.look(&quiet);
-    assert!(desk.open().is_empty(), "another one about these hosts left within the day");
+    assert!(
+        desk.open().is_empty(),
+        "another one about these hosts left within the day"
+    );
     desk.now += HOUR;
     desk.look(&quiet);
     desk.look(&quiet);
@@ -260,9 +285,17 @@ fn nothing_leaves_in_quiet_hours() {
 fn what_is_beyond_the_limit_of_an_hour_waits_and_the_operator_gets_a_digest() {
     let mut desk = Desk::new(automatic());
     let owners: Vec<(String, String)> = (1..=50)
-        .map(|number| (format!("192.0.2.{number}/32"), format!("o{number}@x.example")))
+        .map(|number| {
+            (
+                format!("192.0.2.{number}/32"),
+                format!("o{number}@x.example"),
+            )
+        })
         .collect();
-    let owners: Vec<(&str, &str)> = owners.iter().map(|(host, mail)| (&**host, &**mail)).collect();
+    let owners: Vec<(&str, &str)> = owners
+        .iter()
+        .map(|(host, mail)| (&**host, &**mail))
+        .collect();
     let flagged = desk.flagged(&owners);
     for minute in 0..=180 {
         desk.now = NOW + minute * 60_000;
@@ -320,11 +353,18 @@ fn what_may_have_arrived_is_tried_again_with_the_same_message_and_not_within_the
             _ => Outcome::Taken,
         });
     }
-    let times: Vec<u64> = desk.arrived.iter().map(|(at, _)| (at - NOW) / 60_000).collect();
+    let times: Vec<u64> = desk
+        .arrived
+        .iter()
+        .map(|(at, _)| (at - NOW) / 60_000)
+        .collect();
     assert_eq!(times, [0, 60, 120, 180]);
     let first = &desk.arrived[0].1;
     for (_, again) in &desk.arrived {
-        assert_eq!((&again.message_id, &again.message), (&first.message_id, &first.message));
+        assert_eq!(
+            (&again.message_id, &again.message),
+            (&first.message_id, &first.message)
+        );
     }
     assert_eq!(desk.all.len(), 1);
     assert_eq!(desk.all[0].state, NoticeState::Sent);
@@ -335,7 +375,9 @@ fn a_recipient_that_is_refused_does_not_stop_the_others_and_nobody_gets_it_twice
     let mut desk = Desk::new(automatic());
     let mut flagged = desk.flagged(&[A]);
     if let Some(owner) = &mut flagged[0].owner {
-        owner.mail = ["gone@x.example", "good@x.example", "slow@x.example"].map(str::to_owned).to_vec();
+        owner.mail = ["gone@x.example", "good@x.example", "slow@x.example"]
+            .map(str::to_owned)
+            .to_vec();
     }
     let mut given = Vec::new();
     for minute in 0..10 {
@@ -356,7 +398,15 @@ fn a_recipient_that_is_refused_does_not_stop_the_others_and_nobody_gets_it_twice
         given.push(mail.to_owned());
         Outcome::Taken
     });
-    assert_eq!(given, ["gone@x.example", "good@x.example", "slow@x.example", "slow@x.example"]);
+    assert_eq!(
+        given,
+        [
+            "gone@x.example",
+            "good@x.example",
+            "slow@x.example",
+            "slow@x.example"
+        ]
+    );
     assert_eq!(desk.all[0].state, NoticeState::Sent);
 }
 
@@ -466,5 +516,8 @@ fn a_host_that_changes_hands_is_told_to_its_new_owner_alone() {
         .iter()
         .map(|notice| (&*notice.recipients[0].mail, &*notice.hosts))
         .collect();
-    assert_eq!(to, [(IT, &[host(B.0)][..]), ("new@x.example", &[host(A.0)][..])]);
+    assert_eq!(
+        to,
+        [(IT, &[host(B.0)][..]), ("new@x.example", &[host(A.0)][..])]
+    );
 }

@@ -28,17 +28,25 @@ fn draft(kind: NoticeKind, hosts: &[&str]) -> Draft {
     Draft {
         id: 31,
         kind,
-        case: (kind != NoticeKind::Digest).then(|| case(if kind == NoticeKind::First { 1 } else { 2 })),
+        case: (kind != NoticeKind::Digest)
+            .then(|| case(if kind == NoticeKind::First { 1 } else { 2 })),
         name: "Department of Physics".to_owned(),
         recipients: vec!["it@dep.example".to_owned(), "head@dep.example".to_owned()],
         hosts: hosts.iter().map(|host| facts(host, NOW)).collect(),
-        waiting: vec![(5, "a@x.example".to_owned(), "[case 3] 192.0.2.3: ...".to_owned())],
+        waiting: vec![(
+            5,
+            "a@x.example".to_owned(),
+            "[case 3] 192.0.2.3: ...".to_owned(),
+        )],
         at: NOW + 1234,
     }
 }
 
 fn compose(draft: &Draft) -> Vec<u8> {
-    Composer::new(&settings()).expect("texts").compose(draft).message
+    Composer::new(&settings())
+        .expect("texts")
+        .compose(draft)
+        .message
 }
 
 fn header(mail: &ParsedMail<'_>, name: &str) -> String {
@@ -52,7 +60,10 @@ fn header(mail: &ParsedMail<'_>, name: &str) -> String {
 fn check_form(message: &[u8]) {
     let text = std::str::from_utf8(message).expect("ASCII");
     assert!(text.is_ascii());
-    assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "a bare end of a line");
+    assert!(
+        !text.replace("\r\n", "").contains(['\r', '\n']),
+        "a bare end of a line"
+    );
     for line in text.split("\r\n") {
         assert!(line.len() <= 998, "{line}");
     }
@@ -64,15 +75,24 @@ fn a_notice_is_a_report_with_text_feedback_and_xarf() {
     let message = compose(&draft(NoticeKind::First, &["192.0.2.7/32"]));
     check_form(&message);
     let mail = parse_mail(&message).expect("a message");
-    assert_eq!(header(&mail, "From"), "\"Example University\" <abuse@example.org>");
+    assert_eq!(
+        header(&mail, "From"),
+        "\"Example University\" <abuse@example.org>"
+    );
     assert_eq!(header(&mail, "To"), "<it@dep.example>, <head@dep.example>");
     assert_eq!(header(&mail, "Auto-Submitted"), "auto-generated");
     assert_eq!(
         header(&mail, "Subject"),
         "[case 12] 192.0.2.7: mail connections like a spam sender's, 2026-11-26 00:00 UTC - 2026-11-27 00:00 UTC"
     );
-    assert_eq!(header(&mail, "Message-ID"), format!("<smtpflow.{NOW}.12.1@example.org>"));
-    assert_eq!(header(&mail, "References"), format!("<smtpflow.{NOW}.12@example.org>"));
+    assert_eq!(
+        header(&mail, "Message-ID"),
+        format!("<smtpflow.{NOW}.12.1@example.org>")
+    );
+    assert_eq!(
+        header(&mail, "References"),
+        format!("<smtpflow.{NOW}.12@example.org>")
+    );
     let date = mailparse::dateparse(&header(&mail, "Date")).expect("a date");
     assert_eq!(date.unsigned_abs(), NOW / 1000 + 1);
     assert_eq!(mail.ctype.mimetype, "multipart/report");
@@ -98,7 +118,11 @@ fn a_notice_is_a_report_with_text_feedback_and_xarf() {
     assert_eq!(report.feedback_type, "xarf");
     assert_eq!(report.version.as_deref(), Some("1"));
     assert_eq!(report.source_ip.as_deref(), Some("192.0.2.7"));
-    assert!(report.user_agent.is_some_and(|agent| agent.starts_with("smtpflow/")));
+    assert!(
+        report
+            .user_agent
+            .is_some_and(|agent| agent.starts_with("smtpflow/"))
+    );
     assert_eq!(xarf.ctype.mimetype, "application/json");
     let disposition = xarf.get_content_disposition();
     assert_eq!(disposition.disposition, DispositionType::Attachment);
@@ -110,9 +134,15 @@ fn a_notice_is_a_report_with_text_feedback_and_xarf() {
 fn check_xarf(part: &ParsedMail<'_>, host: &str) -> Value {
     let json: Value = serde_json::from_slice(&part.get_body_raw().expect("bytes")).expect("JSON");
     assert_eq!(json["source_identifier"], host);
-    assert_eq!((&json["category"], &json["type"]), (&"connection".into(), &"infected_host".into()));
+    assert_eq!(
+        (&json["category"], &json["type"]),
+        (&"connection".into(), &"infected_host".into())
+    );
     assert_eq!(json["evidence_source"], "flow_analysis");
-    assert_eq!((&json["protocol"], &json["bot_type"]), (&"tcp".into(), &"unknown".into()));
+    assert_eq!(
+        (&json["protocol"], &json["bot_type"]),
+        (&"tcp".into(), &"unknown".into())
+    );
     assert_eq!(json["first_seen"], "2026-11-26T22:00:00.000Z");
     assert_eq!(json["last_seen"], "2026-11-27T00:00:00.000Z");
     assert_eq!(json["total_requests"], 412);
@@ -121,7 +151,11 @@ fn check_xarf(part: &ParsedMail<'_>, host: &str) -> Value {
     let evidence = STANDARD.decode(evidence).expect("base64");
     assert_eq!(json["evidence"][0]["size"], evidence.len());
     assert!(String::from_utf8(evidence).expect("text").starts_with(host));
-    assert!(json["description"].as_str().is_some_and(|text| text.len() <= 1000));
+    assert!(
+        json["description"]
+            .as_str()
+            .is_some_and(|text| text.len() <= 1000)
+    );
     json
 }
 
@@ -132,14 +166,23 @@ fn several_hosts_are_as_many_reports_in_the_third_part() {
     check_form(&message);
     let mail = parse_mail(&message).expect("a message");
     assert!(header(&mail, "Subject").starts_with("Re: [case 12] 192.0.2.7 (+2): "));
-    assert_eq!(header(&mail, "In-Reply-To"), "<smtpflow.1.12.1@example.org>");
+    assert_eq!(
+        header(&mail, "In-Reply-To"),
+        "<smtpflow.1.12.1@example.org>"
+    );
     let references = header(&mail, "References");
     assert_eq!(
         references.split_whitespace().collect::<Vec<_>>(),
-        [&*format!("<smtpflow.{NOW}.12@example.org>"), "<smtpflow.1.12.1@example.org>"]
+        [
+            &*format!("<smtpflow.{NOW}.12@example.org>"),
+            "<smtpflow.1.12.1@example.org>"
+        ]
     );
     assert_eq!(mail.subparts.len(), 3);
-    assert_eq!(mailrs_arf::parse(&message).expect("a report").source_ip, None);
+    assert_eq!(
+        mailrs_arf::parse(&message).expect("a report").source_ip,
+        None
+    );
     let reports = &mail.subparts[2];
     assert_eq!(reports.ctype.mimetype, "multipart/mixed");
     let ids: Vec<Value> = reports
@@ -151,7 +194,9 @@ fn several_hosts_are_as_many_reports_in_the_third_part() {
     assert_eq!(ids.len(), 3);
     assert!(ids[0] != ids[1] && ids[1] != ids[2]);
     let text = mail.subparts[0].get_body().expect("text");
-    assert!(text.contains("(src host 192.0.2.7 or src host 192.0.2.8 or src net 2001:db8:0:7::/64)"));
+    assert!(
+        text.contains("(src host 192.0.2.7 or src host 192.0.2.8 or src net 2001:db8:0:7::/64)")
+    );
 }
 
 #[test]
@@ -159,7 +204,11 @@ fn the_same_notice_is_the_same_message_but_for_its_boundary() {
     let draft = draft(NoticeKind::First, &["192.0.2.7/32"]);
     let parts = |message: &[u8]| {
         let mail = parse_mail(message).expect("a message");
-        let bodies: Vec<_> = mail.subparts.iter().map(|part| part.get_body_raw().expect("bytes")).collect();
+        let bodies: Vec<_> = mail
+            .subparts
+            .iter()
+            .map(|part| part.get_body_raw().expect("bytes"))
+            .collect();
         (header(&mail, "Message-ID"), header(&mail, "Date"), bodies)
     };
     assert_eq!(parts(&compose(&draft)), parts(&compose(&draft)));
@@ -167,7 +216,11 @@ fn the_same_notice_is_the_same_message_but_for_its_boundary() {
 
 #[test]
 fn what_accuses_nobody_is_plain_text() {
-    for kind in [NoticeKind::Solved, NoticeKind::Withdrawn, NoticeKind::Digest] {
+    for kind in [
+        NoticeKind::Solved,
+        NoticeKind::Withdrawn,
+        NoticeKind::Digest,
+    ] {
         let message = compose(&draft(kind, &["192.0.2.7/32", "192.0.2.8/32"]));
         check_form(&message);
         let mail = parse_mail(&message).expect("a message");
@@ -203,7 +256,12 @@ fn every_language_can_be_read_and_several_are_one_behind_the_other() {
         assert_eq!(header(&mail, "Subject"), rendered.subject);
         assert_eq!(text.matches("\n* * *\n").count(), 3, "{text}");
         if kind.accuses() {
-            for words in ["antworten Sie", "messages à 4100 destinataires", "4100 位收件人", "41 messages to 4100"] {
+            for words in [
+                "antworten Sie",
+                "messages à 4100 destinataires",
+                "4100 位收件人",
+                "41 messages to 4100",
+            ] {
                 assert!(text.contains(words), "{words}\n{text}");
             }
         }
@@ -242,7 +300,11 @@ fn no_text_of_anybody_becomes_a_header_a_part_or_another_recipient() {
         let message = composer.compose(&draft).message;
         check_form(&message);
         let mail = parse_mail(&message).expect("a message");
-        let names: Vec<String> = mail.headers.iter().map(mailparse::MailHeader::get_key).collect();
+        let names: Vec<String> = mail
+            .headers
+            .iter()
+            .map(mailparse::MailHeader::get_key)
+            .collect();
         assert_eq!(
             names,
             [
@@ -260,10 +322,14 @@ fn no_text_of_anybody_becomes_a_header_a_part_or_another_recipient() {
             "{text:?}"
         );
         assert_eq!(mail.subparts.len(), 3, "{text:?}");
-        let from = mailparse::addrparse_header(mail.headers.get_first_header("From").expect("From"));
+        let from =
+            mailparse::addrparse_header(mail.headers.get_first_header("From").expect("From"));
         let from = from.expect("addresses");
         assert_eq!(from.len(), 1, "{text:?}: {from:?}");
-        assert_eq!(from.extract_single_info().expect("one").addr, "abuse@example.org");
+        assert_eq!(
+            from.extract_single_info().expect("one").addr,
+            "abuse@example.org"
+        );
         let to = mailparse::addrparse_header(mail.headers.get_first_header("To").expect("To"));
         assert_eq!(to.expect("addresses").len(), 2);
     }
@@ -271,7 +337,9 @@ fn no_text_of_anybody_becomes_a_header_a_part_or_another_recipient() {
 
 #[test]
 fn the_largest_notice_is_of_a_size_that_relays_take() {
-    let hosts: Vec<String> = (0..MAX_HOSTS).map(|number| format!("2001:db8:0:{number:x}::/64")).collect();
+    let hosts: Vec<String> = (0..MAX_HOSTS)
+        .map(|number| format!("2001:db8:0:{number:x}::/64"))
+        .collect();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     let mut settings = settings();
     settings.languages = SHIPPED.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -289,5 +357,8 @@ fn who_writes_has_to_be_said() {
     let mut settings = settings();
     settings.organisation = None;
     let failure = Composer::new(&settings).expect_err("nobody writes");
-    assert!(failure.to_string().contains("notice.organisation"), "{failure}");
+    assert!(
+        failure.to_string().contains("notice.organisation"),
+        "{failure}"
+    );
 }

@@ -136,7 +136,12 @@ fn run(policy: Policy, events: &[Event], relay: &[Outcome]) -> Result<World, Tes
         for subject in &subjects {
             let host = subject.facts.host;
             let spoofable = subject.facts.conversations < 20;
-            let foreign = !world.desk.policy.local.iter().any(|own| own.contains(&host));
+            let foreign = !world
+                .desk
+                .policy
+                .local
+                .iter()
+                .any(|own| own.contains(&host));
             if subject.standing == Standing::Flagged && (spoofable || foreign) {
                 prop_assert!(unsaid.contains(&host), "{host} is told about");
             }
@@ -144,14 +149,20 @@ fn run(policy: Policy, events: &[Event], relay: &[Outcome]) -> Result<World, Tes
         for notice in &world.desk.book.notices {
             for host in &notice.hosts {
                 let local = &world.desk.policy.local;
-                prop_assert!(local.iter().any(|own| own.contains(host)), "{host} is none of ours");
+                prop_assert!(
+                    local.iter().any(|own| own.contains(host)),
+                    "{host} is none of ours"
+                );
             }
             if !notice.kind.accuses() || notice.has_left() {
                 continue;
             }
             for host in &notice.hosts {
                 let subject = subjects.iter().find(|subject| subject.facts.host == *host);
-                prop_assert_eq!(subject.map(|subject| subject.standing), Some(Standing::Flagged));
+                prop_assert_eq!(
+                    subject.map(|subject| subject.standing),
+                    Some(Standing::Flagged)
+                );
             }
         }
         // No host is accused in two notices that have not left.
@@ -167,7 +178,9 @@ fn run(policy: Policy, events: &[Event], relay: &[Outcome]) -> Result<World, Tes
         pending.sort();
         pending.dedup();
         prop_assert_eq!(pending.len(), number);
-        world.desk.send(|_, _| turns.next().unwrap_or(Outcome::Taken));
+        world
+            .desk
+            .send(|_, _| turns.next().unwrap_or(Outcome::Taken));
     }
     Ok(world)
 }
@@ -177,8 +190,14 @@ fn check_limits(desk: &Desk) -> Result<(), TestCaseError> {
     let per_hour = desk.policy.settings.per_hour as usize;
     let arrived = &desk.arrived;
     for (number, (at, notice)) in arrived.iter().enumerate() {
-        let within = arrived.iter().filter(|(other, _)| *other <= *at && at - other < HOUR);
-        prop_assert!(within.count() <= per_hour, "more than {} within an hour", per_hour);
+        let within = arrived
+            .iter()
+            .filter(|(other, _)| *other <= *at && at - other < HOUR);
+        prop_assert!(
+            within.count() <= per_hour,
+            "more than {} within an hour",
+            per_hour
+        );
         for (before, earlier) in &arrived[..number] {
             if earlier.id == notice.id {
                 prop_assert_eq!(&earlier.message, &notice.message);
@@ -187,7 +206,10 @@ fn check_limits(desk: &Desk) -> Result<(), TestCaseError> {
             }
             prop_assert_ne!(&earlier.message_id, &notice.message_id);
             let both = notice.hosts.iter().any(|host| earlier.hosts.contains(host));
-            prop_assert!(!both || at - before >= 24 * HOUR, "{earlier:?} and {notice:?}");
+            prop_assert!(
+                !both || at - before >= 24 * HOUR,
+                "{earlier:?} and {notice:?}"
+            );
         }
     }
     Ok(())
@@ -196,7 +218,12 @@ fn check_limits(desk: &Desk) -> Result<(), TestCaseError> {
 /// Nobody gets one again who has it, nor who does not want it.
 fn check_recipients(desk: &Desk) -> Result<(), TestCaseError> {
     for notice in &desk.all {
-        let has = |fate| notice.recipients.iter().any(|recipient| recipient.fate == fate);
+        let has = |fate| {
+            notice
+                .recipients
+                .iter()
+                .any(|recipient| recipient.fate == fate)
+        };
         match notice.state {
             NoticeState::Sent => prop_assert!(has(Fate::Taken) && !has(Fate::Pending)),
             NoticeState::Failed => prop_assert!(!has(Fate::Taken) && !has(Fate::Pending)),

@@ -1,9 +1,7 @@
 //! Notices in the store, on a real file.
 
 use super::*;
-use crate::model::notice::{
-    Addressee, CaseHost, Facts, Fate, LogFacts, Recipient, Standing,
-};
+use crate::model::notice::{Addressee, CaseHost, Facts, Fate, LogFacts, Recipient, Standing};
 use crate::model::owner::OwnerSource;
 use crate::model::period::Period;
 use crate::model::person::SMTPFLOW;
@@ -44,7 +42,11 @@ impl Folder {
     }
 
     fn book(&self, now: u64) -> Book {
-        self.store.as_ref().expect("open").notice_book(now).expect("read")
+        self.store
+            .as_ref()
+            .expect("open")
+            .notice_book(now)
+            .expect("read")
     }
 
     fn reader(&self) -> Reader {
@@ -191,7 +193,10 @@ fn a_step_is_noted_whole_or_not_at_all() {
         NoticeChange::Made(notice, event),
         NoticeChange::Case(case(2, "a@x.example")),
     ];
-    let failure = folder.store().write_notices(&changes).expect_err("no second case");
+    let failure = folder
+        .store()
+        .write_notices(&changes)
+        .expect_err("no second case");
     assert!(failure.to_string().contains("store.db"), "{failure}");
     assert_eq!(folder.reader().notice(2).expect("read"), None);
     assert_eq!(folder.book(NOW).next_notice, 2);
@@ -213,7 +218,10 @@ fn a_person_decides_once_and_who_it_was_is_kept() {
     let mut folder = begun();
     let approved = folder.decide(1, NoticeState::Approved).expect("approved");
     assert_eq!(approved.state, NoticeState::Approved);
-    assert_eq!((approved.next_at, approved.expires_at), (NOW + HOUR, NOW + 25 * HOUR));
+    assert_eq!(
+        (approved.next_at, approved.expires_at),
+        (NOW + HOUR, NOW + 25 * HOUR)
+    );
     assert_eq!(folder.book(NOW).notices, [approved]);
     let Err(Unchanged::Conflict(error)) = folder.decide(1, NoticeState::Approved) else {
         panic!("approved twice");
@@ -227,7 +235,9 @@ fn a_person_decides_once_and_who_it_was_is_kept() {
     assert_eq!((&*events[1].who, &*events[1].why), ("ada", "seen"));
     // What the agent has planned meanwhile does not overwrite it.
     let (mut notice, _) = made(1, Some(1));
-    let event = notice.move_to(NoticeState::Superseded, SMTPFLOW, "more", NOW).expect("it can");
+    let event = notice
+        .move_to(NoticeState::Superseded, SMTPFLOW, "more", NOW)
+        .expect("it can");
     folder
         .store()
         .write_notices(&[NoticeChange::Moved(notice, event)])
@@ -255,7 +265,10 @@ fn nobody_decides_in_the_name_of_the_agent_or_without_a_reason() {
         decide_notice(&folder.path(), &decision)
     };
     for (who, why) in [("smtpflow", "x"), ("ada", ""), ("ada", "a\nb")] {
-        assert!(matches!(decide(who, why), Err(Unchanged::Invalid(_))), "{who} {why:?}");
+        assert!(
+            matches!(decide(who, why), Err(Unchanged::Invalid(_))),
+            "{who} {why:?}"
+        );
     }
 }
 
@@ -263,7 +276,9 @@ fn nobody_decides_in_the_name_of_the_agent_or_without_a_reason() {
 fn that_it_has_left_is_noted_whatever_was_decided_meanwhile() {
     let mut folder = begun();
     let approved = folder.decide(1, NoticeState::Approved).expect("approved");
-    folder.decide(1, NoticeState::Rejected).expect("rejected, too late");
+    folder
+        .decide(1, NoticeState::Rejected)
+        .expect("rejected, too late");
     let mut sent = Notice {
         attempts: 1,
         left_at: Some(NOW + HOUR),
@@ -271,14 +286,19 @@ fn that_it_has_left_is_noted_whatever_was_decided_meanwhile() {
         ..approved
     };
     sent.recipients[0].fate = Fate::Taken;
-    let event = sent.move_to(NoticeState::Sent, SMTPFLOW, "250", NOW + HOUR).expect("it can");
+    let event = sent
+        .move_to(NoticeState::Sent, SMTPFLOW, "250", NOW + HOUR)
+        .expect("it can");
     folder
         .store()
         .write_notices(&[NoticeChange::Moved(sent, event)])
         .expect("written");
     folder.reopen();
     let (found, events) = folder.reader().notice(1).expect("read").expect("there");
-    assert_eq!((found.state, found.left_at), (NoticeState::Rejected, Some(NOW + HOUR)));
+    assert_eq!(
+        (found.state, found.left_at),
+        (NoticeState::Rejected, Some(NOW + HOUR))
+    );
     assert_eq!(found.recipients[0].fate, Fate::Taken);
     assert_eq!(events.len(), 3);
     let departures = folder.book(NOW + 2 * HOUR).departures;
@@ -305,7 +325,10 @@ fn attempts_are_counted_and_never_fewer() {
         folder.store().write_notices(&[change]).expect("written");
     }
     let notice = &folder.book(NOW).notices[0];
-    assert_eq!((notice.attempts, notice.next_at, notice.state), (2, NOW + 2, NoticeState::Approved));
+    assert_eq!(
+        (notice.attempts, notice.next_at, notice.state),
+        (2, NOW + 2, NoticeState::Approved)
+    );
     assert_eq!(notice.last_reply.as_deref(), Some("attempt 2"));
 }
 
@@ -320,7 +343,10 @@ fn a_closed_case_makes_room_for_another_one() {
     ];
     folder.store().write_notices(&changes).expect("written");
     let book = folder.book(NOW);
-    assert_eq!((book.cases.len(), book.cases[0].id, book.next_case), (1, 2, 3));
+    assert_eq!(
+        (book.cases.len(), book.cases[0].id, book.next_case),
+        (1, 2, 3)
+    );
 }
 
 #[test]
