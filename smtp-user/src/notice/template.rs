@@ -390,10 +390,10 @@ mod tests {
             assert!(language.is_ok(), "{name}: {language:?}");
             let of_body = |line: &&str| !line.starts_with("Subject: ") && !line.starts_with('#');
             for line in text.lines().filter(of_body) {
-                // A character of Chinese is two columns wide.
+                // A character of Chinese is two columns wide; what is filled in is shorter than its name.
                 let wide = |c: char| if c < '\u{1100}' { 1 } else { 2 };
                 let columns: usize = line.chars().map(wide).sum();
-                assert!(columns <= 92, "{name}: {columns} columns: {line}");
+                assert!(columns <= 96, "{name}: {columns} columns: {line}");
             }
         }
     }
