@@ -507,7 +507,7 @@ impl Book {
                                 at: notice.changed_at,
                                 hosts: notice.hosts.clone(),
                                 by_person: notice.state == NoticeState::Rejected,
-                            })
+                            });
                         }
                         _ => {}
                     }

@@ -148,7 +148,7 @@ impl Relay {
                     refusal = Some(format!("{mail}: {}", shown(error)));
                 }
                 Err(error) if error.is_transient() => {
-                    refusal = Some(format!("{mail}: {}", shown(error)))
+                    refusal = Some(format!("{mail}: {}", shown(error)));
                 }
                 Err(error) => return Err(shown(error)),
             }
