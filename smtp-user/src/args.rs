@@ -10,6 +10,7 @@ mod evidence;
 mod complaints;
 mod logs;
 mod manual;
+mod notice;
 mod owner;
 mod reading;
 mod relay_test;
@@ -33,6 +34,9 @@ pub use self::evidence::EvidenceArgs;
 pub use self::complaints::ComplaintCommand;
 pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
+pub use self::notice::{
+    NoticeCommand, NoticeDecisionArgs, NoticeListArgs, NoticePreviewArgs, NoticeShowArgs,
+};
 pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
 pub use self::reading::{
     DistributionArgs, HostArgs, ReportArgs, TuneArgs, VerdictCommand, VerdictsArgs, WhyArgs,
@@ -144,6 +148,9 @@ pub enum Command {
     ServeRwhois(ServeRwhoisArgs),
     /// Test whether one of your own hosts relays mail for strangers
     RelayTest(RelayTestArgs),
+    /// List, show, preview, approve and reject notices to the owners of flagged hosts
+    #[command(subcommand)]
+    Notice(NoticeCommand),
     /// How many hosts other limits would have flagged
     Tune(TuneArgs),
     /// Show who sends now, on the terminal

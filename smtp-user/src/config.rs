@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 use crate::model::mail::KeptAddresses;
+use crate::notice;
 use crate::owner;
 use crate::relay_test;
 
@@ -291,6 +292,8 @@ pub struct Config {
     pub relay_test: relay_test::Settings,
     /// Logs of mail servers.
     pub maillog: Maillog,
+    /// Notices to the owners of flagged hosts.
+    pub notice: notice::Settings,
     /// Which hosts are flagged.
     pub detect: detect::Settings,
     /// Known relays.
@@ -322,6 +325,7 @@ const SECTIONS: &[Section] = &[
         relay_test::Settings::KEYS,
     ),
     ("maillog", Maillog::ABOUT, Maillog::KEYS),
+    ("notice", notice::Settings::ABOUT, notice::Settings::KEYS),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
 
@@ -404,6 +408,7 @@ impl Config {
             owner,
             relay_test,
             maillog,
+            notice,
             detect,
             relay,
         } = self;
@@ -496,6 +501,7 @@ impl Config {
         }
         owner.check()?;
         relay_test.check()?;
+        notice.check()?;
         detect.check()?;
         detect::check_relays(relay)
     }

@@ -11,11 +11,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use smtp_user::args::{
     self, Arguments, Command, ComplaintCommand, ConfigCommand, LogArgs, LogFormat, LogLevel,
-    RelayCommand,
+    NoticeCommand, RelayCommand,
 };
 use smtp_user::failure::Failure;
+use smtp_user::model::notice::NoticeState;
 use smtp_user::{
-    agent, config, doctor, evidence, journal, mail_report, meter, reading, replay, top, whose,
+    agent, config, doctor, evidence, journal, mail_report, meter, reading, replay, telling, top,
+    whose,
 };
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -125,6 +127,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Notice(command) => print(&notice(command)?)?,
         Command::Tune(args) => {
             let (place, trial, output) = args.options()?;
             print(&reading::tune(&place, &trial, output)?)?;
@@ -172,6 +175,36 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A verb about notices: what is to be printed.
+fn notice(command: NoticeCommand) -> Result<String, Failure> {
+    match command {
+        NoticeCommand::List(args) => {
+            let (place, states, output) = args.options()?;
+            telling::list(&place, &states, output)
+        }
+        NoticeCommand::Show(args) => {
+            let (place, id, message, output) = args.options()?;
+            match message {
+                true => telling::message(&place, id),
+                false => telling::show(&place, id, output),
+            }
+        }
+        NoticeCommand::Preview(args) => {
+            let (place, address, json) = args.options()?;
+            telling::preview(&place, address, json)
+        }
+        NoticeCommand::Approve(args) => {
+            let (place, decision, json) = args.options(NoticeState::Approved)?;
+            telling::decide(&place, &decision, json)
+        }
+        NoticeCommand::Reject(args) => {
+            let (place, decision, json) = args.options(NoticeState::Rejected)?;
+            telling::decide(&place, &decision, json)
+        }
+        NoticeCommand::Templates { language } => telling::templates(&language),
+    }
 }
 
 /// Writes to standard output.

@@ -14,6 +14,7 @@ pub mod complaint;
 mod counts;
 mod flow;
 pub mod mail;
+pub mod notice;
 pub mod owner;
 pub mod period;
 pub mod person;

@@ -53,7 +53,11 @@ pub enum Output {
 }
 
 impl Output {
-    fn write(self, json: &impl Serialize, document: impl FnOnce() -> Document) -> String {
+    pub(crate) fn write(
+        self,
+        json: &impl Serialize,
+        document: impl FnOnce() -> Document,
+    ) -> String {
         match self {
             Self::Json => line(json),
             Self::Document(form) => document().render(form),
@@ -79,7 +83,7 @@ impl Place {
         &self.config.store.path
     }
 
-    fn reader(&self) -> Result<Reader, Failure> {
+    pub(crate) fn reader(&self) -> Result<Reader, Failure> {
         Reader::open(self.path())
     }
 

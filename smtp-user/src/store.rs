@@ -23,7 +23,7 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `complaints`: complaints of others; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `complaints`: complaints of others; `notices`: what owners are told; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
@@ -31,6 +31,7 @@ mod check;
 mod complaints;
 mod file;
 mod history;
+mod notices;
 mod pass;
 mod pending;
 mod personal;
@@ -55,6 +56,7 @@ pub use self::complaints::{NewComplaints, Noted, Withdrawal, add_complaints, wit
 use self::file::Place;
 use self::history::Run;
 pub use self::history::{Clock, Coarsened, Retention, Span};
+pub use self::notices::{NoticeDecision, decide_notice};
 use self::pending::{LeftOut, Pending};
 pub use self::personal::Unchanged;
 #[cfg(test)]

@@ -74,6 +74,8 @@ impl Config {
             // Read by the command alone, each time.
             relay_test,
             maillog: _,
+            // Read by the commands alone, each time.
+            notice,
             detect,
             relay,
         } = new.clone();
@@ -125,6 +127,7 @@ impl Config {
             agent: old.agent,
             owner,
             relay_test,
+            notice,
             detect,
             relay,
         }

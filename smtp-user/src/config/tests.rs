@@ -105,6 +105,32 @@ keep_open = "12h"
 sources = 1000
 time_zone = "UTC"
 state = "/srv/maillog"
+[notice]
+enabled = true
+mode = "automatic"
+from = "abuse@example.org"
+organisation = "Example University"
+operator = "noc@example.org"
+escalate_to = ["security@example.org"]
+languages = ["de", "en"]
+templates = "/etc/smtpflow/notices"
+domains = ["customer.example"]
+severity = "critical"
+conversations = 50
+quiet_hours = "22:00-07:00"
+time_zone = "UTC"
+per_hour = 10
+escalate_hours = 48
+expire_hours = 36
+relay = "mail.example.org:587"
+tls = "starttls"
+authorities = "/etc/authorities.pem"
+user = "smtpflow"
+password_file = "/etc/smtpflow/relay-password"
+helo = "gateway.example.org"
+# Instead of a relay:
+# sendmail = "/usr/sbin/sendmail"
+timeout_seconds = 60
 [detect]
 quiet = "12h"
 reopen = "3d"
@@ -182,6 +208,11 @@ owner = "press office"
     assert_eq!(config.relay_test.state, Path::new("/srv/relay-test"));
     assert_eq!(config.maillog.files.len(), 2);
     assert_eq!(config.maillog.addresses, KeptAddresses::Domain);
+    assert_eq!(config.notice.mode, notice::Mode::Automatic);
+    assert_eq!(
+        config.notice.severity,
+        crate::model::verdict::Severity::Critical
+    );
     assert_eq!(config.detect.ipv6_prefix.get(), 128);
     assert_eq!(config.detect.volume.warning, 101);
     assert_eq!(config.detect.failure.answered, Share::thousandths(250));
@@ -195,7 +226,7 @@ owner = "press office"
     for (section, _, keys) in SECTIONS.iter().copied().chain(detectors) {
         for (key, _) in keys {
             assert!(
-                text.contains(&format!("\n{key} = ")),
+                text.contains(&format!("\n{key} = ")) || text.contains(&format!("\n# {key} = ")),
                 "{section}.{key} is not in this test"
             );
         }
@@ -676,6 +707,10 @@ fn valid() -> impl Strategy<Value = Config> {
                 detect,
                 relay,
                 owner: owner::Settings::default(),
+                notice: notice::Settings {
+                    per_hour: u32::from(port) % 1000 + 1,
+                    ..notice::Settings::default()
+                },
                 agent: Agent {
                     user: meter.netns.clone(),
                     landlock: enabled,

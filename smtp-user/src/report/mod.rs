@@ -17,6 +17,7 @@ pub mod gaps;
 pub mod host;
 mod html;
 pub mod month;
+pub mod notices;
 pub mod owner;
 pub mod relay_test;
 pub mod relays;

@@ -100,6 +100,31 @@ const PUBLIC: &[&str] = &[
     "maillog.sources",
     "maillog.time_zone",
     "maillog.state",
+    "notice.enabled",
+    "notice.mode",
+    "notice.from",
+    "notice.organisation",
+    "notice.operator",
+    "notice.escalate_to",
+    "notice.languages",
+    "notice.templates",
+    "notice.domains",
+    "notice.severity",
+    "notice.conversations",
+    "notice.quiet_hours",
+    "notice.time_zone",
+    "notice.per_hour",
+    "notice.escalate_hours",
+    "notice.expire_hours",
+    "notice.relay",
+    "notice.tls",
+    "notice.authorities",
+    "notice.user",
+    // The password is in a file.
+    "notice.password_file",
+    "notice.helo",
+    "notice.sendmail",
+    "notice.timeout_seconds",
     "detect.quiet",
     "detect.reopen",
     "detect.mute",
@@ -259,6 +284,13 @@ mod tests {
                     address = \"192.0.2.2:161\"\ncommunity_file = \"/c\"\n";
         let other = Config::from_toml("test", toml).unwrap_or_else(|failure| panic!("{failure}"));
         config.owner = other.owner;
+        let toml = "[notice]\nfrom = \"abuse@example.org\"\norganisation = \"o\"\noperator = \"n@example.org\"\n\
+                    templates = \"/t\"\nquiet_hours = \"22:00-07:00\"\ntime_zone = \"UTC\"\n\
+                    relay = \"mail.example.org:587\"\nuser = \"u\"\npassword_file = \"/p\"\n\
+                    helo = \"gateway.example.org\"\n";
+        let other = Config::from_toml("test", toml).unwrap_or_else(|failure| panic!("{failure}"));
+        config.notice = other.notice;
+        config.notice.sendmail = Some("/usr/sbin/sendmail".into());
         let state = ConfigState::loaded(std::time::UNIX_EPOCH);
         let in_force = InForce::new(&config, &state).expect("JSON");
         assert!(

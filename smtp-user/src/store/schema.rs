@@ -10,12 +10,12 @@ use rusqlite::{Connection, Row, Statement, Transaction, TransactionBehavior, par
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
-use super::{Kept, Seen, Trouble, complaints, history, integer, relays, unix_seconds, verdicts};
+use super::{Kept, Seen, Trouble, complaints, history, integer, notices, relays, unix_seconds, verdicts};
 use crate::model::Source;
 
 /// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts; 3: known relays; 4:
-/// complaints.
-pub(super) const VERSION: i64 = 4;
+/// complaints; 5: notices.
+pub(super) const VERSION: i64 = 5;
 /// "smfl".
 pub(super) const APPLICATION: i64 = 0x736d_666c;
 /// Tables whose epoch is remembered. An agent has one at a time; the others are those of earlier
@@ -182,6 +182,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble
     }
     if version < 4 {
         transaction.execute_batch(complaints::TABLES)?;
+    }
+    if version < 5 {
+        transaction.execute_batch(notices::TABLES)?;
     }
     if version < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;

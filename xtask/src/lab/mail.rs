@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use nix::unistd::{User, chown};
+use nix::unistd::{Uid, User, chown};
 
 use super::{Lab, Process};
 use crate::command;
@@ -77,6 +77,9 @@ pub enum Relaying {
     OwnSenders,
     /// For everybody, until the message is to come: half open to who asks no further than RCPT.
     NoMessage,
+    /// For whoever writes to `desk.example`, whose mail it keeps in [`Postfix::mailbox`]. It speaks TLS if there are
+    /// `relay.pem` and `relay.key` in its configuration's folder before it is started.
+    Mailbox,
 }
 
 impl Relaying {
@@ -86,6 +89,7 @@ impl Relaying {
             Self::Nobody => "nobody",
             Self::OwnSenders => "own-senders",
             Self::NoMessage => "no-message",
+            Self::Mailbox => "mailbox",
         }
     }
 
@@ -109,6 +113,20 @@ smtpd_relay_restrictions = check_sender_access inline:{mta.example=OK}, reject_u
                 "mydestination =
 mynetworks = 0.0.0.0/0 [::]/0
 smtpd_data_restrictions = reject
+"
+            }
+            Self::Mailbox => {
+                "mydestination =
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = reject_unauth_destination
+virtual_mailbox_domains = desk.example
+virtual_mailbox_base = $queue_directory/../mail
+virtual_mailbox_maps = static:inbox/
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = $config_directory/relay.pem
+smtpd_tls_key_file = $config_directory/relay.key
 "
             }
         }
@@ -137,6 +155,11 @@ impl Postfix {
     /// Its configuration, for `postfix -c`.
     pub fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// The folder (maildir) of the mail that it keeps, see [`Relaying::Mailbox`].
+    pub fn mailbox(&self) -> PathBuf {
+        self.log.with_file_name("mail").join("inbox")
     }
 
     /// Ends it.
@@ -194,6 +217,13 @@ impl Lab {
             .context("no user postfix: is Debian's package postfix installed?")?;
         chown(&data, Some(user.uid), None)
             .with_context(|| format!("cannot give {} to postfix", data.display()))?;
+        let mail = home.join("mail");
+        fs::create_dir_all(&mail)
+            .with_context(|| format!("cannot make the folder {}", mail.display()))?;
+        // The user `nobody`, as in `Relaying::Mailbox`.
+        let nobody = Uid::from_raw(65534);
+        chown(&mail, Some(nobody), None)
+            .with_context(|| format!("cannot give {} to nobody", mail.display()))?;
         let log = home.join("maillog");
         for (name, text) in [
             ("main.cf", main_cf(&home, relaying, addresses)),
@@ -331,6 +361,7 @@ proxymap  unix       -  -  n  -      -  proxymap
 error     unix       -  -  n  -      -  error
 retry     unix       -  -  n  -      -  error
 discard   unix       -  -  n  -      -  discard
+virtual   unix       -  n  n  -      -  virtual
 anvil     unix       -  -  n  -      1  anvil
 postlog   unix-dgram n  -  n  -      1  postlogd
 ";

@@ -1,0 +1,262 @@
+//! Notices to owners, as they are listed and shown.
+
+use std::fmt::Write as _;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::document::{Document, Table, number, printable, text};
+use super::{SCHEMA, time};
+use crate::model::notice::{Fate, Notice, NoticeEvent};
+use crate::model::period::rfc3339;
+use crate::model::prefix::show;
+use crate::notice::Silence;
+
+/// A notice in JSON, without its text.
+#[derive(Clone, Debug, Serialize)]
+struct JsonNotice {
+    id: u64,
+    case: Option<u64>,
+    kind: &'static str,
+    state: &'static str,
+    recipients: Value,
+    hosts: Vec<String>,
+    made_at: String,
+    changed_at: String,
+    expires_at: String,
+    next_at: String,
+    attempts: u32,
+    left_at: Option<String>,
+    message_id: String,
+    subject: String,
+    last_reply: Option<String>,
+}
+
+impl From<&Notice> for JsonNotice {
+    fn from(notice: &Notice) -> Self {
+        let Notice {
+            id,
+            case,
+            kind,
+            state,
+            recipients,
+            hosts,
+            made_at,
+            changed_at,
+            expires_at,
+            next_at,
+            attempts,
+            left_at,
+            message_id,
+            subject,
+            text: _,
+            message: _,
+            last_reply,
+        } = notice;
+        Self {
+            id: *id,
+            case: *case,
+            kind: kind.name(),
+            state: state.name(),
+            recipients: json!(recipients),
+            hosts: hosts.iter().map(show).collect(),
+            made_at: rfc3339(*made_at),
+            changed_at: rfc3339(*changed_at),
+            expires_at: rfc3339(*expires_at),
+            next_at: rfc3339(*next_at),
+            attempts: *attempts,
+            left_at: left_at.map(rfc3339),
+            message_id: message_id.clone(),
+            subject: subject.clone(),
+            last_reply: last_reply.clone(),
+        }
+    }
+}
+
+/// A list in JSON.
+pub(crate) fn json(notices: &[Notice]) -> Value {
+    let list: Vec<JsonNotice> = notices.iter().map(JsonNotice::from).collect();
+    json!({"schema": SCHEMA, "total": list.len(), "notices": list})
+}
+
+/// A notice in JSON, with its text and what has happened to it.
+pub(crate) fn json_of(notice: &Notice, events: &[NoticeEvent]) -> Value {
+    let events: Vec<Value> = events
+        .iter()
+        .map(|event| {
+            json!({
+                "at": rfc3339(event.at),
+                "who": event.who,
+                "from": event.from,
+                "to": event.to,
+                "why": event.why,
+            })
+        })
+        .collect();
+    json!({
+        "schema": SCHEMA,
+        "notice": JsonNotice::from(notice),
+        "text": notice.text,
+        "events": events,
+    })
+}
+
+/// A list.
+pub(crate) fn document(notices: &[Notice]) -> Document {
+    let rows = notices.iter().map(|notice| {
+        vec![
+            notice.id.to_string(),
+            notice.state.name().to_owned(),
+            notice.kind.name().to_owned(),
+            notice
+                .case
+                .map_or_else(|| "-".to_owned(), |case| case.to_string()),
+            notice.hosts.len().to_string(),
+            time::minutes(notice.made_at),
+            mails(notice),
+            notice.subject.clone(),
+        ]
+    });
+    Document {
+        title: "Notices to owners".to_owned(),
+        notes: Vec::new(),
+        tables: vec![Table {
+            name: "notices",
+            title: format!("{} notices", notices.len()),
+            notes: Vec::new(),
+            columns: vec![
+                number("id"),
+                text("state"),
+                text("kind"),
+                number("case"),
+                number("hosts"),
+                text("made"),
+                text("to"),
+                text("subject"),
+            ],
+            rows: rows.collect(),
+        }],
+    }
+}
+
+/// The addresses that a notice goes to, each with what became of it.
+fn mails(notice: &Notice) -> String {
+    let mails: Vec<String> = notice
+        .recipients
+        .iter()
+        .map(|recipient| match recipient.fate {
+            Fate::Pending => recipient.mail.clone(),
+            Fate::Taken => format!("{} (taken)", recipient.mail),
+            Fate::Refused => format!("{} (refused)", recipient.mail),
+        })
+        .collect();
+    mails.join(", ")
+}
+
+/// A notice with its text and what has happened to it.
+pub(crate) fn document_of(notice: &Notice, events: &[NoticeEvent]) -> Document {
+    let facts = [
+        ("state", notice.state.name().to_owned()),
+        ("kind", notice.kind.name().to_owned()),
+        (
+            "case",
+            notice
+                .case
+                .map_or_else(|| "-".to_owned(), |case| case.to_string()),
+        ),
+        ("to", mails(notice)),
+        ("subject", notice.subject.clone()),
+        ("message id", notice.message_id.clone()),
+        ("made", time::minutes(notice.made_at)),
+        ("expires", time::minutes(notice.expires_at)),
+        ("attempts", notice.attempts.to_string()),
+        (
+            "left",
+            notice.left_at.map_or_else(|| "-".to_owned(), time::minutes),
+        ),
+        (
+            "last reply",
+            notice.last_reply.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
+    ];
+    let life = events.iter().map(|event| {
+        vec![
+            time::minutes(event.at),
+            event.who.clone(),
+            event.to.name().to_owned(),
+            event.why.clone(),
+        ]
+    });
+    Document {
+        title: format!("Notice {}", notice.id),
+        notes: Vec::new(),
+        tables: vec![
+            Table::facts("notice", "What it is", &facts),
+            Table {
+                name: "events",
+                title: "What has happened to it".to_owned(),
+                notes: Vec::new(),
+                columns: vec![text("at"), text("who"), text("state"), text("why")],
+                rows: life.collect(),
+            },
+            Table {
+                name: "text",
+                title: "What its owner reads".to_owned(),
+                notes: Vec::new(),
+                columns: vec![text("line")],
+                rows: notice
+                    .text
+                    .lines()
+                    .map(|line| vec![line.to_owned()])
+                    .collect(),
+            },
+        ],
+    }
+}
+
+/// What would be told, and what would not and why.
+pub(crate) fn preview(made: &[&Notice], silences: &[(IpNet, Silence)]) -> String {
+    let mut all = String::new();
+    for notice in made {
+        let _ = writeln!(all, "To: {}", printable(&mails(notice)));
+        let _ = writeln!(all, "Subject: {}\n", printable(&notice.subject));
+        for line in notice.text.lines() {
+            let _ = writeln!(all, "{}", printable(line));
+        }
+        all.push('\n');
+    }
+    for (host, silence) in silences {
+        let _ = writeln!(
+            all,
+            "{}: nothing is told: {}",
+            show(host),
+            printable(&silence.to_string())
+        );
+    }
+    if all.is_empty() {
+        all.push_str("there is nothing to tell\n");
+    }
+    all
+}
+
+/// The same in JSON.
+pub(crate) fn json_of_preview(made: &[&Notice], silences: &[(IpNet, Silence)]) -> Value {
+    let notices: Vec<Value> = made
+        .iter()
+        .map(|notice| {
+            json!({
+                "recipients": notice.recipients.iter().map(|to| &to.mail).collect::<Vec<_>>(),
+                "kind": notice.kind.name(),
+                "hosts": notice.hosts.iter().map(show).collect::<Vec<_>>(),
+                "subject": notice.subject,
+                "text": notice.text,
+            })
+        })
+        .collect();
+    let silences: Vec<Value> = silences
+        .iter()
+        .map(|(host, silence)| json!({"host": show(host), "why": silence.to_string()}))
+        .collect();
+    json!({"schema": SCHEMA, "notices": notices, "silences": silences})
+}

@@ -1,0 +1,490 @@
+//! Notices to owners, their cases and what has happened to them, which are kept for ever.
+//!
+//! Contract: all changes of a step are in the file together or not at all, and each can be noted twice. What the
+//! agent does never overwrites what a person has decided: a state is written only where the file has the state
+//! that it knew. But that a message has left is noted whatever anybody has decided meanwhile. The file itself
+//! refuses a second open case of an owner and a second notice of a Message-ID.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::personal::{self, Unchanged};
+use super::verdicts::parsed;
+use super::{Reader, Store, integer};
+use crate::failure::{Failure, Kind};
+use crate::model::notice::{
+    Book, Case, Declined, Departure, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState,
+};
+use crate::model::person::check_person;
+use crate::model::verdict::Unmoved;
+
+/// The names are those of `NoticeKind::name` and its like; `addressee`, `hosts` and `recipients` are JSON.
+pub(super) const TABLES: &str = "
+    CREATE TABLE notice_case (
+        id INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        addressee TEXT NOT NULL,
+        opened_at INTEGER NOT NULL,
+        closed_at INTEGER,
+        sequence INTEGER NOT NULL,
+        pressed INTEGER NOT NULL,
+        last_message_id TEXT,
+        hosts TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX notice_case_open ON notice_case (owner) WHERE closed_at IS NULL;
+    CREATE TABLE notice (
+        id INTEGER PRIMARY KEY,
+        case_id INTEGER REFERENCES notice_case (id),
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        recipients TEXT NOT NULL,
+        hosts TEXT NOT NULL,
+        made_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        next_at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        left_at INTEGER,
+        message_id TEXT NOT NULL UNIQUE,
+        subject TEXT NOT NULL,
+        text TEXT NOT NULL,
+        message BLOB NOT NULL,
+        last_reply TEXT
+    ) STRICT;
+    CREATE INDEX notice_state ON notice (state, changed_at);
+    CREATE INDEX notice_left_at ON notice (left_at);
+    CREATE INDEX notice_case_id ON notice (case_id);
+    CREATE TABLE notice_event (
+        id INTEGER PRIMARY KEY,
+        notice INTEGER NOT NULL REFERENCES notice (id),
+        at INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        from_state TEXT,
+        to_state TEXT NOT NULL,
+        why TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX notice_event_notice ON notice_event (notice);
+";
+
+const CASES: &str = "
+    SELECT id, owner, addressee, opened_at, closed_at, sequence, pressed, last_message_id, hosts
+    FROM notice_case";
+
+const NOTICES: &str = "
+    SELECT id, case_id, kind, state, recipients, hosts, made_at, changed_at, expires_at, next_at, attempts,
+        left_at, message_id, subject, text, message, last_reply
+    FROM notice";
+
+/// What has left longer ago than this limits nothing: a day, in milliseconds.
+const LIMITED: u64 = 86_400_000;
+/// What was declined longer ago than this is forgotten.
+const DECLINED: u64 = 30 * LIMITED;
+
+impl Store {
+    /// Cases and notices that are open, what has left within a day of `now` or is said to have left after it,
+    /// and the numbers that come next.
+    pub fn notice_book(&self, now: u64) -> Result<Book, Failure> {
+        book(&self.connection, now).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Notes changes in one transaction. Each can be noted twice, so after an error all are to be given
+    /// again; what is not noted has not happened, and nothing may be sent because of it.
+    pub fn write_notices(&mut self, changes: &[NoticeChange]) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let written = write(&mut self.connection, changes);
+        written.map_err(|error| {
+            Failure::new(
+                Kind::Failed,
+                format!(
+                    "cannot write notices to the store {}: {error}",
+                    self.place.path.display()
+                ),
+            )
+        })
+    }
+}
+
+impl Reader {
+    /// The notices in one of these states, or in any, the latest first.
+    pub fn notices(&self, states: &[NoticeState]) -> Result<Vec<Notice>, Failure> {
+        self.read(|connection| {
+            let all = select(connection, "ORDER BY id DESC", [])?;
+            let wanted = |notice: &Notice| states.is_empty() || states.contains(&notice.state);
+            Ok(all.into_iter().filter(wanted).collect())
+        })
+    }
+
+    /// A notice and what has happened to it, the earliest first; `None` if there is none of this number.
+    pub fn notice(&self, id: u64) -> Result<Option<(Notice, Vec<NoticeEvent>)>, Failure> {
+        self.read(|connection| {
+            let found = select(connection, "WHERE id = ?1", [integer(id)])?.pop();
+            found
+                .map(|notice| Ok((notice, events(connection, id)?)))
+                .transpose()
+        })
+    }
+
+    /// As [`Store::notice_book`].
+    pub fn notice_book(&self, now: u64) -> Result<Book, Failure> {
+        self.read(|connection| book(connection, now))
+    }
+}
+
+/// What a person has decided about a notice, in the store of an agent that may be running.
+pub struct NoticeDecision<'a> {
+    /// Which notice.
+    pub id: u64,
+    /// The state that it gets: approved or rejected.
+    pub to: NoticeState,
+    /// Who the person is.
+    pub who: &'a str,
+    /// Why.
+    pub why: &'a str,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// How long it may take to leave from then on, in milliseconds.
+    pub expires_after: u64,
+}
+
+/// Notes a decision in the file at `path`; gives the notice as it is now.
+///
+/// # Errors
+///
+/// The file is none of ours, or cannot be written; there is no such notice; the state cannot follow on the one
+/// that it has; `who` or `why` is no text that can be kept.
+pub fn decide_notice(path: &Path, decision: &NoticeDecision<'_>) -> Result<Notice, Unchanged> {
+    check_person(decision.who).map_err(Unchanged::Invalid)?;
+    let id = decision.id;
+    personal::write(path, &format!("change notice {id}"), |transaction| {
+        let found = select(transaction, "WHERE id = ?1", [integer(id)])?.pop();
+        let Some(mut notice) = found else {
+            return Ok(Err(Unchanged::Absent(format!(
+                "there is no notice {id} in the store {}; `smtpflow notice list` lists them",
+                path.display()
+            ))));
+        };
+        let event = match notice.move_to(decision.to, decision.who, decision.why, decision.at) {
+            Ok(event) => event,
+            Err(Unmoved::Text(error)) => return Ok(Err(Unchanged::Invalid(error))),
+            Err(Unmoved::State(error)) => return Ok(Err(Unchanged::Conflict(error))),
+        };
+        if decision.to == NoticeState::Approved {
+            notice.next_at = decision.at;
+            notice.expires_at = decision.at.saturating_add(decision.expires_after);
+        }
+        update_state(transaction, &notice, &event)?;
+        note(transaction, &event)?;
+        Ok(Ok(notice))
+    })
+}
+
+fn book(connection: &Connection, now: u64) -> rusqlite::Result<Book> {
+    let next = |table: &str| -> rusqlite::Result<u64> {
+        let sql = format!("SELECT max(id) FROM {table}");
+        let last: Option<u64> = connection.query_row(&sql, [], |row| row.get(0))?;
+        Ok(last.unwrap_or(0) + 1)
+    };
+    let mut departures = connection.prepare_cached(
+        "SELECT id, left_at, hosts, kind FROM notice WHERE left_at > ?1 ORDER BY left_at",
+    )?;
+    let departures = departures
+        .query_map([integer(now.saturating_sub(LIMITED))], |row| {
+            Ok(Departure {
+                notice: row.get(0)?,
+                at: row.get(1)?,
+                hosts: unpacked(row, 2)?,
+                digest: row.get::<_, String>(3)? == NoticeKind::Digest.name(),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut declined = connection.prepare_cached(
+        "SELECT id, changed_at, hosts, state FROM notice
+         WHERE state IN ('rejected', 'failed') AND changed_at > ?1 ORDER BY id",
+    )?;
+    let declined = declined
+        .query_map([integer(now.saturating_sub(DECLINED))], |row| {
+            Ok(Declined {
+                notice: row.get(0)?,
+                at: row.get(1)?,
+                hosts: unpacked(row, 2)?,
+                by_person: row.get::<_, String>(3)? == NoticeState::Rejected.name(),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Book {
+        cases: connection
+            .prepare_cached(&format!("{CASES} WHERE closed_at IS NULL ORDER BY id"))?
+            .query_map([], case)?
+            .collect::<rusqlite::Result<_>>()?,
+        notices: select(
+            connection,
+            "WHERE state IN ('waiting', 'approved') ORDER BY id",
+            [],
+        )?,
+        departures,
+        declined,
+        next_case: next("notice_case")?,
+        next_notice: next("notice")?,
+    })
+}
+
+fn select(
+    connection: &Connection,
+    which: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<Notice>> {
+    connection
+        .prepare_cached(&format!("{NOTICES} {which}"))?
+        .query_map(values, notice)?
+        .collect()
+}
+
+fn events(connection: &Connection, id: u64) -> rusqlite::Result<Vec<NoticeEvent>> {
+    let mut select = connection.prepare_cached(
+        "SELECT notice, at, who, from_state, to_state, why FROM notice_event WHERE notice = ?1
+         ORDER BY id",
+    )?;
+    let rows = select.query_map([integer(id)], |row| {
+        let from: Option<String> = row.get(3)?;
+        Ok(NoticeEvent {
+            notice: row.get(0)?,
+            at: row.get(1)?,
+            who: row.get(2)?,
+            from: from.map(|from| parsed(3, from.parse())).transpose()?,
+            to: parsed(4, row.get::<_, String>(4)?.parse())?,
+            why: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn write(connection: &mut Connection, changes: &[NoticeChange]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for change in changes {
+        match change {
+            NoticeChange::Case(case) => write_case(&transaction, case)?,
+            NoticeChange::Made(notice, event) => {
+                if insert(&transaction, notice)? {
+                    note(&transaction, event)?;
+                }
+            }
+            NoticeChange::Moved(notice, event) => {
+                if update_state(&transaction, notice, event)? {
+                    note(&transaction, event)?;
+                }
+                update_attempts(&transaction, notice)?;
+            }
+            NoticeChange::Tried(notice) => update_attempts(&transaction, notice)?,
+        }
+    }
+    transaction.commit()
+}
+
+fn write_case(transaction: &Transaction<'_>, case: &Case) -> rusqlite::Result<()> {
+    let Case {
+        id,
+        owner,
+        addressee,
+        opened_at,
+        closed_at,
+        sequence,
+        pressed,
+        last_message_id,
+        hosts,
+    } = case;
+    transaction
+        .prepare_cached(
+            "INSERT INTO notice_case VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (id) DO UPDATE SET addressee = ?3, closed_at = ?5, sequence = ?6, pressed = ?7,
+                 last_message_id = ?8, hosts = ?9",
+        )?
+        .execute(params![
+            integer(*id),
+            owner,
+            json(addressee)?,
+            integer(*opened_at),
+            closed_at.map(integer),
+            sequence,
+            pressed,
+            last_message_id,
+            json(hosts)?,
+        ])?;
+    Ok(())
+}
+
+/// Whether it was not there.
+fn insert(transaction: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<bool> {
+    let Notice {
+        id,
+        case,
+        kind,
+        state,
+        recipients,
+        hosts,
+        made_at,
+        changed_at,
+        expires_at,
+        next_at,
+        attempts,
+        left_at,
+        message_id,
+        subject,
+        text,
+        message,
+        last_reply,
+    } = notice;
+    let inserted = transaction
+        .prepare_cached(
+            "INSERT INTO notice
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+             ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            integer(*id),
+            case.map(integer),
+            kind.name(),
+            state.name(),
+            json(recipients)?,
+            json(hosts)?,
+            integer(*made_at),
+            integer(*changed_at),
+            integer(*expires_at),
+            integer(*next_at),
+            attempts,
+            left_at.map(integer),
+            message_id,
+            subject,
+            text,
+            message,
+            last_reply,
+        ])?;
+    Ok(inserted > 0)
+}
+
+/// Whether it was in the state that the event begins with.
+fn update_state(
+    transaction: &Transaction<'_>,
+    notice: &Notice,
+    event: &NoticeEvent,
+) -> rusqlite::Result<bool> {
+    let updated = transaction
+        .prepare_cached(
+            "UPDATE notice SET state = ?2, changed_at = ?3, expires_at = ?4, next_at = ?5
+             WHERE id = ?1 AND state = ?6",
+        )?
+        .execute(params![
+            integer(notice.id),
+            notice.state.name(),
+            integer(notice.changed_at),
+            integer(notice.expires_at),
+            integer(notice.next_at),
+            event.from.map(NoticeState::name),
+        ])?;
+    Ok(updated > 0)
+}
+
+/// What came of attempts; never fewer than are known.
+fn update_attempts(transaction: &Transaction<'_>, notice: &Notice) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE notice SET recipients = ?2, next_at = ?3, attempts = ?4,
+                 left_at = coalesce(?5, left_at), last_reply = ?6
+             WHERE id = ?1 AND attempts <= ?4",
+        )?
+        .execute(params![
+            integer(notice.id),
+            json(&notice.recipients)?,
+            integer(notice.next_at),
+            notice.attempts,
+            notice.left_at.map(integer),
+            notice.last_reply,
+        ])?;
+    Ok(())
+}
+
+fn note(transaction: &Transaction<'_>, event: &NoticeEvent) -> rusqlite::Result<()> {
+    let NoticeEvent {
+        notice,
+        at,
+        who,
+        from,
+        to,
+        why,
+    } = event;
+    transaction
+        .prepare_cached(
+            "INSERT INTO notice_event (notice, at, who, from_state, to_state, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            integer(*notice),
+            integer(*at),
+            who,
+            from.map(NoticeState::name),
+            to.name(),
+            why,
+        ])?;
+    Ok(())
+}
+
+/// One row of [`CASES`].
+fn case(row: &Row<'_>) -> rusqlite::Result<Case> {
+    Ok(Case {
+        id: row.get(0)?,
+        owner: row.get(1)?,
+        addressee: unpacked(row, 2)?,
+        opened_at: row.get(3)?,
+        closed_at: row.get(4)?,
+        sequence: row.get(5)?,
+        pressed: row.get(6)?,
+        last_message_id: row.get(7)?,
+        hosts: unpacked(row, 8)?,
+    })
+}
+
+/// One row of [`NOTICES`].
+fn notice(row: &Row<'_>) -> rusqlite::Result<Notice> {
+    let kind: String = row.get(2)?;
+    let found = NoticeKind::ALL
+        .into_iter()
+        .find(|known| known.name() == kind);
+    let hosts: Vec<IpNet> = unpacked(row, 5)?;
+    Ok(Notice {
+        id: row.get(0)?,
+        case: row.get(1)?,
+        kind: parsed(2, found.ok_or_else(|| format!("{kind:?} is unknown")))?,
+        state: parsed(3, row.get::<_, String>(3)?.parse())?,
+        recipients: unpacked(row, 4)?,
+        hosts,
+        made_at: row.get(6)?,
+        changed_at: row.get(7)?,
+        expires_at: row.get(8)?,
+        next_at: row.get(9)?,
+        attempts: row.get(10)?,
+        left_at: row.get(11)?,
+        message_id: row.get(12)?,
+        subject: row.get(13)?,
+        text: row.get(14)?,
+        message: row.get(15)?,
+        last_reply: row.get(16)?,
+    })
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn unpacked<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    parsed(column, serde_json::from_str(&text))
+}
+
+#[cfg(test)]
+mod tests;
