@@ -77,8 +77,9 @@ pub enum Relaying {
     OwnSenders,
     /// For everybody, until the message is to come: half open to who asks no further than RCPT.
     NoMessage,
-    /// For whoever writes to `desk.example`, whose mail it keeps in [`Postfix::mailbox`]. It speaks TLS if there are
-    /// `relay.pem` and `relay.key` in its configuration's folder before it is started.
+    /// For whoever writes to `desk.example` or `owner.example`, whose mail it keeps: that for `abuse@desk.example` in
+    /// [`Postfix::complaints`], all else in [`Postfix::mailbox`]. It speaks TLS if there are `relay.pem` and `relay.key`
+    /// in its configuration's folder before it is started.
     Mailbox,
 }
 
@@ -119,9 +120,9 @@ smtpd_data_restrictions = reject
                 "mydestination =
 mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = reject_unauth_destination
-virtual_mailbox_domains = desk.example
+virtual_mailbox_domains = desk.example, owner.example
 virtual_mailbox_base = $queue_directory/../mail
-virtual_mailbox_maps = static:inbox/
+virtual_mailbox_maps = inline:{ { abuse@desk.example = abuse/ } }, static:inbox/
 virtual_uid_maps = static:65534
 virtual_gid_maps = static:65534
 smtpd_tls_security_level = may
@@ -162,6 +163,11 @@ impl Postfix {
         self.log.with_file_name("mail").join("inbox")
     }
 
+    /// The folder (maildir) of what comes in for `abuse@desk.example`, likewise.
+    pub fn complaints(&self) -> PathBuf {
+        self.log.with_file_name("mail").join("abuse")
+    }
+
     /// Ends it.
     pub fn stop(&mut self) -> Result<()> {
         self.master
@@ -200,13 +206,32 @@ impl Lab {
         self.postfix_for(Relaying::Everybody, addresses)
     }
 
-    /// The same, for whom it is said; one of each kind in a laboratory.
+    /// The same, for whom it is said; one of each kind.
     pub fn postfix_for(&self, relaying: Relaying, addresses: &[IpAddr]) -> Result<Postfix> {
+        self.postfix_in("servers", relaying, addresses)
+    }
+
+    /// Where a postfix has its files, for what must be there before it is started.
+    pub fn postfix_home(&self, namespace: &str, relaying: Relaying) -> PathBuf {
+        let name = relaying.name();
+        self.folder().join(match namespace {
+            "servers" => format!("postfix-{name}"),
+            _ => format!("postfix-{namespace}-{name}"),
+        })
+    }
+
+    /// The same in this namespace.
+    pub fn postfix_in(
+        &self,
+        namespace: &str,
+        relaying: Relaying,
+        addresses: &[IpAddr],
+    ) -> Result<Postfix> {
         ensure!(
             Path::new(DAEMONS).join("master").exists(),
             "no postfix in {DAEMONS}: install Debian's package postfix"
         );
-        let home = self.folder().join(format!("postfix-{}", relaying.name()));
+        let home = self.postfix_home(namespace, relaying);
         let (config, queue, data) = (home.join("etc"), home.join("queue"), home.join("data"));
         for folder in [&config, &queue, &data] {
             fs::create_dir_all(folder)
@@ -236,7 +261,7 @@ impl Lab {
         // addresses too, so it must run where they are.
         let place = config.to_string_lossy();
         self.run(
-            "servers",
+            namespace,
             "postfix",
             &["-c", &place, "check"],
             Duration::from_secs(30),
@@ -247,7 +272,7 @@ impl Lab {
         })?;
 
         let master = format!("{DAEMONS}/master");
-        let mut command = self.command("servers", &master, &["-d", "-c"]);
+        let mut command = self.command(namespace, &master, &["-d", "-c"]);
         command.arg(&config);
         let postfix = Postfix {
             master: self.start(&mut command, "master")?,
@@ -255,7 +280,7 @@ impl Lab {
             log,
         };
         for address in addresses {
-            self.wait_listening("servers", SocketAddr::new(*address, 25), START)
+            self.wait_listening(namespace, SocketAddr::new(*address, 25), START)
                 .with_context(|| format!("postfix did not start: {}", postfix.log_text()))?;
         }
         Ok(postfix)
