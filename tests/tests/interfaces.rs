@@ -194,7 +194,7 @@ fn knock(lab: &Lab, mut go_on: impl FnMut() -> bool + Send) {
 #[test]
 fn each_change_is_told_in_time_and_no_packet_is_lost() {
     // Each round is five cycles of going away and coming back.
-    let rounds = if long() { 200 } else { 40 };
+    let rounds = if long() { 200 } else { 15 };
     let mut rig = Rig::new("sfifcycle", &["outer"]);
     let object = foreign::object(rig.lab.folder());
     let object = object.display();

@@ -95,6 +95,15 @@ const BESIDE: &[&str] = &[
     "package",
     "scenarios",
     "replay",
+    "owner",
+    "owner_servers",
+    "relay_test",
+    "evidence",
+    "maillog",
+    "complaints",
+    "notice",
+    "story",
+    "http",
 ];
 /// Run before anything is beside: machines run by emulation fall behind their own clocks where they have to
 /// share, and one that gets a hundredth of a processor does nothing any more but answer its timer.
