@@ -96,6 +96,7 @@ const ANSWERS: &[Answer] = &[
     ("GET /api/v1/sources/{addr}", serve::source_fields),
     ("GET /api/v1/sources/{addr}/why", why_fields),
     ("GET /api/v1/sources/{addr}/series", serve::series_fields),
+    ("GET /api/v1/sources/{addr}/owner", serve::owner_fields),
     ("GET /api/v1/sources/{addr}/pairs", serve::pairs_fields),
     ("GET /api/v1/series", serve::network_series_fields),
     ("GET /api/v1/distribution", serve::distribution_fields),

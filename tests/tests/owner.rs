@@ -312,7 +312,7 @@ fn the_page_of_a_host_says_whose_it_is_within_what_the_kernel_allows_the_agent()
         agent.wait_ready(LIMIT).expect("it counts");
         let log = agent.process().log_text();
         assert!(log.contains("all rules held"), "{log}");
-        let mut pages = Vec::new();
+        let (mut pages, mut owners) = (Vec::new(), Vec::<Value>::new());
         for address in ["192.0.2.7", "203.0.113.9"] {
             let mut body = String::new();
             let answered = poll_until(LIMIT, || {
@@ -323,11 +323,15 @@ fn the_page_of_a_host_says_whose_it_is_within_what_the_kernel_allows_the_agent()
             assert!(answered, "{body}");
             assert!(body.contains("Whose host it is"), "{body}");
             pages.push(body);
+            // Known by now, so it is there at once.
+            let path = format!("/api/v1/sources/{address}/owner");
+            let answer = agent.get(&path).expect("an answer");
+            owners.push(serde_json::from_slice(&answer.body).expect("JSON"));
         }
         assert!(agent.stop().expect("it ends").success());
-        pages
+        (pages, owners)
     };
-    let pages = page("page.toml", whois);
+    let (pages, owners) = page("page.toml", whois);
     assert!(pages[0].contains("Backbone") && pages[0].contains("noc@example.net"));
     assert!(!pages[0].contains("abuse@example.net"), "{}", pages[0]);
     assert!(pages[1].contains("abuse@example.net"), "{}", pages[1]);
@@ -336,7 +340,14 @@ fn the_page_of_a_host_says_whose_it_is_within_what_the_kernel_allows_the_agent()
         "{}",
         pages[1]
     );
-    let pages = page("elsewhere.toml", leading);
+    assert_eq!(owners[0]["owner"]["name"], "Backbone", "{}", owners[0]);
+    let first = &owners[0]["findings"][0];
+    assert_eq!(first["source"], "contacts", "{first}");
+    assert!(first["age"].is_u64(), "{first}");
+    let mail = &owners[1]["owner"]["mail"][0];
+    assert_eq!(mail, "abuse@example.net", "{}", owners[1]);
+    let (pages, owners) = page("elsewhere.toml", leading);
+    assert!(owners[1]["owner"].is_null(), "{}", owners[1]);
     assert!(pages[1].contains("Permission denied"), "{}", pages[1]);
     assert!(!pages[1].contains("elsewhere@example.net"), "{}", pages[1]);
 }

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::document::{Schema, Schemas};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
 use super::{
-    api, config, distribution, events, interfaces, pairs, ready, relays, reports, series, source,
-    sources, verdicts, why,
+    api, config, distribution, events, interfaces, owner, pairs, ready, relays, reports, series,
+    source, sources, verdicts, why,
 };
 use crate::model::person::MAX_WHO;
 
@@ -365,6 +365,7 @@ pub(super) fn operations() -> Vec<Operation> {
         sources::operations(),
         source::operations(),
         why::operations(),
+        owner::operations(),
         series::operations(),
         pairs::operations(),
         distribution::operations(),

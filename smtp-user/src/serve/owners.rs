@@ -66,7 +66,7 @@ impl Owners {
         }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                return not("too many addresses are being looked up; load this page again later");
+                return not("too many addresses are being looked up; ask again later");
             }
             Err(TrySendError::Disconnected(_)) => return not("the look-up has ended"),
         }
@@ -74,7 +74,7 @@ impl Owners {
             Ok(Ok(Ok(owner))) => Known::Answer(owner),
             Ok(Ok(Err(why))) => Known::Not(why),
             Ok(Err(_)) => not("the look-up ended without an answer"),
-            Err(_) => not("it is being looked up; load this page again in a moment"),
+            Err(_) => not("it is being looked up; ask again in a moment"),
         }
     }
 }

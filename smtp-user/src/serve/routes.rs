@@ -8,8 +8,8 @@ use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
 use super::{
-    App, api, config, distribution, events, interfaces, metrics, openapi, page, pairs, ready,
-    relays, reports, series, source, sources, verdicts, why,
+    App, api, config, distribution, events, interfaces, metrics, openapi, owner, page, pairs,
+    ready, relays, reports, series, source, sources, verdicts, why,
 };
 
 /// The methods of a route that changes nothing.
@@ -54,6 +54,7 @@ const ROUTES: &[Route] = &[
     Route::get("/api/v1/sources", || get(sources::sources)),
     Route::get("/api/v1/sources/{addr}", || get(source::source)),
     Route::get("/api/v1/sources/{addr}/why", || get(why::why)),
+    Route::get("/api/v1/sources/{addr}/owner", || get(owner::owner)),
     Route::get("/api/v1/sources/{addr}/series", || get(series::source)),
     Route::get("/api/v1/sources/{addr}/pairs", || get(pairs::pairs)),
     Route::get("/api/v1/series", || get(series::network)),
