@@ -35,7 +35,8 @@ pub use self::complaints::ComplaintCommand;
 pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
 pub use self::notice::{
-    NoticeCommand, NoticeDecisionArgs, NoticeListArgs, NoticePreviewArgs, NoticeShowArgs,
+    NoticeCommand, NoticeDecisionArgs, NoticeListArgs, NoticePreviewArgs, NoticeRunArgs,
+    NoticeShowArgs,
 };
 pub use self::owner::{OwnerArgs, RoutesArgs, RoutesFormChoice, ServeRwhoisArgs};
 pub use self::reading::{

@@ -2,7 +2,7 @@
 //!
 //! Contract: one request over a connection of its own, which is over after the time that it is given,
 //! whatever the other side does (but for the look-up of a name, which is the system's), and reads at
-//! most [`LIMIT`] bytes. Only `http` is spoken: an agent speaks no TLS itself.
+//! most [`LIMIT`] bytes, or the beginning where only the status matters. Only `http` is spoken: an agent speaks no TLS itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -17,6 +17,8 @@ use crate::secret::Token;
 pub const TIME: Duration = Duration::from_secs(10);
 /// The longest answer.
 pub const LIMIT: u64 = 16 << 20;
+/// What is read of an answer of which only the status matters.
+const BEGINNING: u64 = 64 << 10;
 
 /// Where an agent serves: `http://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl Agent {
             path,
             authorization: self.token.as_ref().map(Token::authorization),
             json: None,
+            most: Most::Whole(LIMIT),
         };
         let raw = exchange(&request, self.time).map_err(unavailable)?;
         let (status, body) = parse(&raw).map_err(|error| unavailable(error.to_owned()))?;
@@ -164,6 +167,7 @@ pub fn post(url: &HttpUrl, path: &str, json: &[u8], time: Duration) -> Result<()
         path: &format!("{}{path}", url.path),
         authorization: None,
         json: Some(json),
+        most: Most::Beginning(BEGINNING),
     };
     let answer = exchange(&request, time)?;
     let (status, _, said) = split(&answer)?;
@@ -184,6 +188,16 @@ struct Request<'a> {
     path: &'a str,
     authorization: Option<Vec<u8>>,
     json: Option<&'a [u8]>,
+    most: Most,
+}
+
+/// How much of an answer is read, in octets.
+#[derive(Clone, Copy)]
+enum Most {
+    /// All of it, and more is an error.
+    Whole(u64),
+    /// So much, and no more.
+    Beginning(u64),
 }
 
 impl Request<'_> {
@@ -195,6 +209,7 @@ impl Request<'_> {
             path,
             authorization,
             json,
+            most: _,
         } = self;
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         let mut bytes = head.into_bytes();
@@ -252,11 +267,15 @@ fn try_exchange(request: &Request<'_>, time: Duration) -> std::io::Result<Vec<u8
             0 => return Ok(answer),
             read => answer.extend_from_slice(&buffer[..read]),
         }
-        if answer.len() as u64 > LIMIT {
-            return Err(std::io::Error::other(format!(
-                "the answer is longer than {} MiB",
-                LIMIT >> 20
-            )));
+        match request.most {
+            Most::Whole(most) if answer.len() as u64 > most => {
+                return Err(std::io::Error::other(format!(
+                    "the answer is longer than {} MiB",
+                    most >> 20
+                )));
+            }
+            Most::Beginning(most) if answer.len() as u64 >= most => return Ok(answer),
+            _ => {}
         }
     }
 }

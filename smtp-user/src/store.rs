@@ -56,7 +56,7 @@ pub use self::complaints::{NewComplaints, Noted, Withdrawal, add_complaints, wit
 use self::file::Place;
 use self::history::Run;
 pub use self::history::{Clock, Coarsened, Retention, Span};
-pub use self::notices::{NoticeDecision, decide_notice};
+pub use self::notices::{NoticeDecision, NoticeLedger, decide_notice};
 use self::pending::{LeftOut, Pending};
 pub use self::personal::Unchanged;
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! two steps loses nothing and tells nothing twice within the hour; what the relay may have by then is sent again
 //! under the same Message-ID. It only reads history, beside the agent, and nothing here waits for counting or is waited for by it.
 
+mod hook;
+mod run;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -20,14 +23,16 @@ use crate::model::notice::{
     Addressee, Book, Facts, Notice, NoticeChange, NoticeEvent, NoticeState, Standing, Subject,
 };
 use crate::model::owner::{Outcome as Answer, Owner};
-use crate::model::period::{Period, milliseconds};
+use crate::model::period::{Period, milliseconds, rfc3339};
 use crate::model::session::Outcome as Ending;
 use crate::model::verdict::{Rule, Severity, Verdict, VerdictFilter, VerdictState};
 use crate::notice::{self, Composer, Gate, Plan, Policy, SHIPPED, Sender, queue};
 use crate::owner::Desk;
 use crate::reading::{Output, Place};
 use crate::report::notices as written;
-use crate::store::{NoticeDecision, Reader, Store, decide_notice};
+use crate::store::{NoticeDecision, NoticeLedger, Reader, decide_notice};
+
+pub use self::run::run;
 
 /// The time that is told of, in milliseconds.
 const TOLD: u64 = 86_400_000;
@@ -218,15 +223,16 @@ fn addressee(owner: &Owner) -> Option<Addressee> {
 ///
 /// The store cannot be read or written: then nothing is made.
 pub fn look(
-    store: &mut Store,
+    ledger: &NoticeLedger,
     policy: &Policy,
     composer: &Composer,
     subjects: &[Subject],
     now: u64,
 ) -> Result<Plan, Failure> {
-    let book = store.notice_book(now)?;
+    let book = ledger.book(now)?;
     let plan = notice::plan(policy, composer, &book, subjects, now);
-    store.write_notices(&plan.changes)?;
+    ledger.write(&plan.changes)?;
+    log(&plan.changes);
     Ok(plan)
 }
 
@@ -237,7 +243,7 @@ pub fn look(
 ///
 /// The store cannot be read or written: then nothing more is sent.
 pub async fn send(
-    store: &mut Store,
+    ledger: &NoticeLedger,
     policy: &Policy,
     sender: &Sender,
     clock: impl Fn() -> u64,
@@ -246,25 +252,58 @@ pub async fn send(
     loop {
         // Anew each time: a person may have decided otherwise, and every message counts for the limits.
         let now = clock();
-        let book = store.notice_book(now)?;
+        let book = ledger.book(now)?;
         let may_leave = |notice: &&&Notice| Gate::of(policy, &book, notice, now) == Gate::Open;
         let Some(notice) = queue(&book).iter().find(may_leave).copied().cloned() else {
             return Ok(tried);
         };
         let begun = notice::before(&notice, now);
-        store.write_notices(std::slice::from_ref(&begun))?;
+        ledger.write(std::slice::from_ref(&begun))?;
         let NoticeChange::Tried(notice) = begun else {
             return Ok(tried);
         };
         let attempt = sender.send(&notice).await;
         tried += 1;
-        tracing::info!(notice = notice.id, reply = %attempt.reply, "a notice was given to the relay");
-        let book = store.notice_book(clock())?;
+        let book = ledger.book(clock())?;
         let changes = notice::after(&book, &notice, &attempt, clock());
-        store.write_notices(&changes)?;
+        ledger.write(&changes)?;
+        log(&changes);
         if !attempt.reached {
             // A relay that hangs would do so for every notice that waits.
             return Ok(tried);
+        }
+    }
+}
+
+/// What was noted, for whoever reads the log. Addresses of people are in the store alone.
+fn log(changes: &[NoticeChange]) {
+    for change in changes {
+        match change {
+            NoticeChange::Case(_) => {}
+            NoticeChange::Made(notice, event) => tracing::info!(
+                notice = notice.id,
+                kind = notice.kind.name(),
+                state = notice.state.name(),
+                hosts = notice.hosts.len(),
+                "a notice was made: {}",
+                event.why
+            ),
+            NoticeChange::Moved(notice, event) if notice.state == NoticeState::Failed => {
+                tracing::warn!(notice = notice.id, "a notice has failed: {}", event.why);
+            }
+            NoticeChange::Moved(notice, event) => tracing::info!(
+                notice = notice.id,
+                "a notice is {}: {}",
+                notice.state,
+                event.why
+            ),
+            NoticeChange::Tried(notice) => tracing::warn!(
+                notice = notice.id,
+                attempts = notice.attempts,
+                "a notice is tried again after {}: {}",
+                rfc3339(notice.next_at),
+                notice.last_reply.as_deref().unwrap_or("-")
+            ),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 
 use super::reading::{OutputArgs, StoreArgs, person};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::model::notice::NoticeState;
 use crate::reading::{Output, Place};
@@ -19,6 +20,9 @@ pub enum NoticeCommand {
     Show(NoticeShowArgs),
     /// What would be told now, as if nothing had been told yet, or why not; nothing is sent
     Preview(NoticePreviewArgs),
+    /// Make notices and send those that may leave, until SIGTERM or Ctrl-C; SIGHUP reads the
+    /// configuration anew
+    Run(NoticeRunArgs),
     /// Let notices leave
     Approve(NoticeDecisionArgs),
     /// Let notices never leave; the same is not asked again for notice.escalate_hours
@@ -100,6 +104,24 @@ impl NoticePreviewArgs {
     /// What to do.
     pub fn options(self) -> Result<(Place, Option<IpAddr>, bool), Failure> {
         Ok((self.store.place(Vec::new())?, self.address, self.json))
+    }
+}
+
+/// `smtpflow notice run`.
+#[derive(Debug, Args)]
+pub struct NoticeRunArgs {
+    /// Look and send once, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Where the store is; the configuration says who is told what, and how.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+impl NoticeRunArgs {
+    /// The configuration, as it is now.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(self.store.clone().place(Vec::new())?.config)
     }
 }
 

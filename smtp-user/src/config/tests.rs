@@ -131,6 +131,10 @@ helo = "gateway.example.org"
 # Instead of a relay:
 # sendmail = "/usr/sbin/sendmail"
 timeout_seconds = 60
+every_seconds = 30
+webhook = "http://127.0.0.1:8080/notices"
+command = ["/usr/local/bin/ticket", "--new"]
+hook_timeout_seconds = 10
 [detect]
 quiet = "12h"
 reopen = "3d"

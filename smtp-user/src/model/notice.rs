@@ -415,6 +415,38 @@ pub struct NoticeEvent {
     pub why: String,
 }
 
+/// What the operator has called when a notice waits and when one was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// An HTTP server.
+    Webhook,
+    /// A command.
+    Command,
+}
+
+impl Hook {
+    /// As in logs and the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// A call that a hook has not taken yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookCall {
+    /// The number of the event that it tells of; the same in every attempt.
+    pub event: u64,
+    /// Which notice.
+    pub notice: u64,
+    /// The state that the notice got: waiting or sent.
+    pub to: NoticeState,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
 /// A message that left, or may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Departure {

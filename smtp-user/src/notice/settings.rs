@@ -12,6 +12,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::quiet::QuietHours;
 use super::template::SHIPPED;
+use crate::config::HttpUrl;
 use crate::model::notice::MAX_RECIPIENTS;
 use crate::model::owner::{check_mail, check_text};
 use crate::model::verdict::Severity;
@@ -25,6 +26,8 @@ const MAX_DOMAINS: usize = 256;
 const HOURS: RangeInclusive<u32> = 24..=30 * 24;
 /// Notices in an hour.
 const PER_HOUR: RangeInclusive<u32> = 1..=1000;
+/// Most words of a command.
+const MAX_WORDS: usize = 32;
 /// How long one conversation with a relay may take, in seconds.
 const SECONDS: RangeInclusive<u32> = 5..=600;
 
@@ -115,6 +118,17 @@ section! {
         pub sendmail: Option<PathBuf> = None;
         /// The longest that one message may take, in seconds, 5 to 600.
         pub timeout_seconds: u32 = 120;
+        /// How often `smtpflow notice run` looks for what there is to tell, in seconds, 1 to 3600.
+        pub every_seconds: u32 = 60;
+        /// An HTTP server that gets the JSON of each notice that begins to wait, or was sent, by
+        /// POST, such as "http://127.0.0.1:8080/notices". Unset: none.
+        #[serde(deserialize_with = "webhook")]
+        pub webhook: Option<HttpUrl> = None;
+        /// A command that gets the same JSON on its standard input: its path and its words, such as
+        /// ["/usr/local/bin/ticket", "--new"]. Empty: none.
+        pub command: Vec<String> = Vec::new();
+        /// The longest that one call of either may take, in seconds, 1 to 300.
+        pub hook_timeout_seconds: u32 = 30;
     }
 }
 
@@ -176,6 +190,43 @@ impl<'de> Deserialize<'de> for RelayServer {
     }
 }
 
+/// Reads the address of a webhook.
+fn webhook<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HttpUrl>, D::Error> {
+    let text = String::deserialize(from)?;
+    let url = HttpUrl::parse(&text, "\"http://127.0.0.1:8080/notices\"");
+    url.and_then(|url| check_webhook(&url).map(|()| Some(url)))
+        .map_err(serde::de::Error::custom)
+}
+
+fn check_webhook(url: &HttpUrl) -> Result<(), String> {
+    match url.tls {
+        true => Err(format!(
+            "{url} wants TLS, which is not spoken here: name a proxy on this machine by its http address, or a \
+             command that does (notice.command, such as curl)"
+        )),
+        false => Ok(()),
+    }
+}
+
+fn check_command(words: &[String]) -> Result<(), String> {
+    let Some(program) = words.first() else {
+        return Ok(());
+    };
+    if words.len() > MAX_WORDS {
+        return Err(format!(
+            "{} words are named: expected at most {MAX_WORDS}",
+            words.len()
+        ));
+    }
+    if !program.starts_with('/') {
+        return Err(format!("{program:?} is no absolute path"));
+    }
+    match words.iter().find(|word| word.contains('\0')) {
+        Some(word) => Err(format!("{word:?} has a null character")),
+        None => Ok(()),
+    }
+}
+
 /// Whether this can be the name of a host or a domain: what may stand behind the `@` of an address.
 fn is_domain(text: &str) -> bool {
     check_mail(&format!("a@{text}")).is_ok()
@@ -214,6 +265,10 @@ impl Settings {
             helo,
             sendmail,
             timeout_seconds,
+            every_seconds,
+            webhook,
+            command,
+            hook_timeout_seconds,
         } = self;
         for (key, mail) in [("notice.from", from), ("notice.operator", operator)] {
             if let Some(mail) = mail {
@@ -278,6 +333,16 @@ impl Settings {
         within("notice.escalate_hours", *escalate_hours, &HOURS)?;
         within("notice.expire_hours", *expire_hours, &HOURS)?;
         within("notice.timeout_seconds", *timeout_seconds, &SECONDS)?;
+        within("notice.every_seconds", *every_seconds, &(1..=3600))?;
+        within(
+            "notice.hook_timeout_seconds",
+            *hook_timeout_seconds,
+            &(1..=300),
+        )?;
+        if let Some(url) = webhook {
+            check_webhook(url).map_err(|error| ("notice.webhook", error))?;
+        }
+        check_command(command).map_err(|error| ("notice.command", error))?;
         if let Some(name) = time_zone {
             super::quiet::time_zone(name).map_err(|error| ("notice.time_zone", error))?;
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::document::{Document, Table, number, printable, text};
 use super::{SCHEMA, time};
-use crate::model::notice::{Fate, Notice, NoticeEvent};
+use crate::model::notice::{Fate, HookCall, Notice, NoticeEvent};
 use crate::model::period::rfc3339;
 use crate::model::prefix::show;
 use crate::notice::Silence;
@@ -100,6 +100,15 @@ pub(crate) fn json_of(notice: &Notice, events: &[NoticeEvent]) -> Value {
         "text": notice.text,
         "events": events,
     })
+}
+
+/// What a hook gets: which event it is, and the notice as it is now.
+pub(crate) fn json_of_call(call: &HookCall, notice: &Notice, events: &[NoticeEvent]) -> Value {
+    let mut json = json_of(notice, events);
+    json["event"] = json!(call.to);
+    json["event_id"] = json!(call.event);
+    json["attempt"] = json!(call.attempts.saturating_add(1));
+    json
 }
 
 /// A list.

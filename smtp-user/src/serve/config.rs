@@ -125,6 +125,8 @@ const PUBLIC: &[&str] = &[
     "notice.helo",
     "notice.sendmail",
     "notice.timeout_seconds",
+    "notice.every_seconds",
+    "notice.hook_timeout_seconds",
     "detect.quiet",
     "detect.reopen",
     "detect.mute",

@@ -267,7 +267,7 @@ pub(super) fn provide_folder(path: &Path, owner: Option<(u32, u32)>) -> Result<(
 }
 
 /// The path with something behind its last name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

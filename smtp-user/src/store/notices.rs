@@ -5,24 +5,29 @@
 //! that it knew. But that a message has left is noted whatever anybody has decided meanwhile. The file itself
 //! refuses a second open case of an owner and a second notice of a Message-ID.
 
+mod ledger;
+
 use std::path::Path;
 
 use ipnet::IpNet;
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::personal::{self, Unchanged};
 use super::verdicts::parsed;
-use super::{Reader, Store, integer};
-use crate::failure::{Failure, Kind};
+use super::{Reader, integer};
+use crate::failure::Failure;
 use crate::model::notice::{
     Book, Case, Declined, Departure, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState,
 };
 use crate::model::person::check_person;
 use crate::model::verdict::Unmoved;
 
-/// The names are those of `NoticeKind::name` and its like; `addressee`, `hosts` and `recipients` are JSON.
+pub use self::ledger::NoticeLedger;
+
+/// The names are those of `NoticeKind::name` and its like; `addressee`, `hosts` and `recipients` are JSON. Calls are
+/// those of the operator's hooks, of which nothing is kept before the first try.
 pub(super) const TABLES: &str = "
     CREATE TABLE notice_case (
         id INTEGER PRIMARY KEY,
@@ -68,6 +73,14 @@ pub(super) const TABLES: &str = "
         why TEXT NOT NULL
     ) STRICT;
     CREATE INDEX notice_event_notice ON notice_event (notice);
+    CREATE TABLE notice_call (
+        event INTEGER NOT NULL REFERENCES notice_event (id),
+        hook TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_at INTEGER NOT NULL,
+        done INTEGER NOT NULL,
+        PRIMARY KEY (event, hook)
+    ) STRICT, WITHOUT ROWID;
 ";
 
 const CASES: &str = "
@@ -83,32 +96,6 @@ const NOTICES: &str = "
 const LIMITED: u64 = 86_400_000;
 /// What was declined longer ago than this is forgotten.
 const DECLINED: u64 = 30 * LIMITED;
-
-impl Store {
-    /// Cases and notices that are open, what has left within a day of `now` or is said to have left after it,
-    /// and the numbers that come next.
-    pub fn notice_book(&self, now: u64) -> Result<Book, Failure> {
-        book(&self.connection, now).map_err(|error| self.unreadable(&error))
-    }
-
-    /// Notes changes in one transaction. Each can be noted twice, so after an error all are to be given
-    /// again; what is not noted has not happened, and nothing may be sent because of it.
-    pub fn write_notices(&mut self, changes: &[NoticeChange]) -> Result<(), Failure> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let written = write(&mut self.connection, changes);
-        written.map_err(|error| {
-            Failure::new(
-                Kind::Failed,
-                format!(
-                    "cannot write notices to the store {}: {error}",
-                    self.place.path.display()
-                ),
-            )
-        })
-    }
-}
 
 impl Reader {
     /// The notices in one of these states, or in any, the latest first.
@@ -130,7 +117,8 @@ impl Reader {
         })
     }
 
-    /// As [`Store::notice_book`].
+    /// Cases and notices that are open, what has left within a day of `now` or is said to have left after it,
+    /// and the numbers that come next.
     pub fn notice_book(&self, now: u64) -> Result<Book, Failure> {
         self.read(|connection| book(connection, now))
     }
@@ -264,26 +252,25 @@ fn events(connection: &Connection, id: u64) -> rusqlite::Result<Vec<NoticeEvent>
     rows.collect()
 }
 
-fn write(connection: &mut Connection, changes: &[NoticeChange]) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+fn write(transaction: &Transaction<'_>, changes: &[NoticeChange]) -> rusqlite::Result<()> {
     for change in changes {
         match change {
-            NoticeChange::Case(case) => write_case(&transaction, case)?,
+            NoticeChange::Case(case) => write_case(transaction, case)?,
             NoticeChange::Made(notice, event) => {
-                if insert(&transaction, notice)? {
-                    note(&transaction, event)?;
+                if insert(transaction, notice)? {
+                    note(transaction, event)?;
                 }
             }
             NoticeChange::Moved(notice, event) => {
-                if update_state(&transaction, notice, event)? {
-                    note(&transaction, event)?;
+                if update_state(transaction, notice, event)? {
+                    note(transaction, event)?;
                 }
-                update_attempts(&transaction, notice)?;
+                update_attempts(transaction, notice)?;
             }
-            NoticeChange::Tried(notice) => update_attempts(&transaction, notice)?,
+            NoticeChange::Tried(notice) => update_attempts(transaction, notice)?,
         }
     }
-    transaction.commit()
+    Ok(())
 }
 
 fn write_case(transaction: &Transaction<'_>, case: &Case) -> rusqlite::Result<()> {

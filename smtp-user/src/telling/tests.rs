@@ -1,5 +1,7 @@
 //! Notices from what a real store holds, through a real command.
 
+mod hooks;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -59,23 +61,23 @@ impl Office {
         self.folder.path().join(name)
     }
 
-    fn store(&self) -> Store {
-        Store::open_for(&self.path("store.db"), local(), 1000).expect("a store")
+    fn ledger(&self) -> NoticeLedger {
+        NoticeLedger::take(&self.path("store.db")).expect("a ledger")
     }
 
-    fn subjects(&self, store: &Store, now: u64) -> Vec<Subject> {
+    fn subjects(&self, ledger: &NoticeLedger, now: u64) -> Vec<Subject> {
         let config = &self.place.config;
         let mut desk = Desk::new(&config.owner, None).expect("a desk");
-        let book = store.notice_book(now).expect("read");
-        subjects(&store.reader().expect("a reader"), &book, &mut desk).expect("subjects")
+        let book = ledger.book(now).expect("read");
+        subjects(&ledger.reader().expect("a reader"), &book, &mut desk).expect("subjects")
     }
 
-    fn look(&self, store: &mut Store, now: u64) -> Plan {
+    fn look(&self, ledger: &NoticeLedger, now: u64) -> Plan {
         let config = &self.place.config;
         let composer = Composer::new(&config.notice).expect("texts");
-        let subjects = self.subjects(store, now);
+        let subjects = self.subjects(ledger, now);
         look(
-            store,
+            ledger,
             &policy(config).expect("a policy"),
             &composer,
             &subjects,
@@ -84,7 +86,7 @@ impl Office {
         .expect("written")
     }
 
-    fn send(&self, store: &mut Store, now: u64) -> usize {
+    fn send(&self, ledger: &NoticeLedger, now: u64) -> usize {
         let config = &self.place.config;
         let sender = Sender::new(&config.notice).expect("a sender");
         let policy = policy(config).expect("a policy");
@@ -93,7 +95,7 @@ impl Office {
             .build();
         let runtime = runtime.expect("a runtime");
         runtime
-            .block_on(send(store, &policy, &sender, || now))
+            .block_on(send(ledger, &policy, &sender, || now))
             .expect("sent")
     }
 
@@ -122,8 +124,8 @@ fn now() -> u64 {
 #[test]
 fn what_is_known_of_a_flagged_host_is_what_was_counted() {
     let office = Office::new();
-    let store = office.store();
-    let subjects = office.subjects(&store, now());
+    let ledger = office.ledger();
+    let subjects = office.subjects(&ledger, now());
     let bot: IpNet = IpNet::from(BOT.parse::<IpAddr>().expect("an address"));
     let found = subjects.iter().find(|subject| subject.facts.host == bot);
     let Subject {
@@ -150,10 +152,10 @@ fn what_is_known_of_a_flagged_host_is_what_was_counted() {
 #[test]
 fn a_notice_is_made_approved_and_sent_once() {
     let office = Office::new();
-    let mut store = office.store();
+    let ledger = office.ledger();
     let now = now();
-    office.look(&mut store, now);
-    assert_eq!(office.send(&mut store, now), 0, "nobody has approved it");
+    office.look(&ledger, now);
+    assert_eq!(office.send(&ledger, now), 0, "nobody has approved it");
     let listed = list(&office.place, &[], Output::Document(Form::Text)).expect("a list");
     assert!(
         listed.contains("waiting") && listed.contains("it@physics.example"),
@@ -168,10 +170,10 @@ fn a_notice_is_made_approved_and_sent_once() {
     assert_eq!(said, "notice 1 is now approved\n");
     // It was approved by the clock of the machine.
     let now = now + 60_000;
-    assert_eq!(office.send(&mut store, now), 1);
-    assert_eq!(office.send(&mut store, now), 0);
-    office.look(&mut store, now + HOUR);
-    assert_eq!(office.send(&mut store, now + HOUR), 0);
+    assert_eq!(office.send(&ledger, now), 1);
+    assert_eq!(office.send(&ledger, now), 0);
+    office.look(&ledger, now + HOUR);
+    assert_eq!(office.send(&ledger, now + HOUR), 0);
     assert_eq!(office.arrived(), 1);
     let arguments = fs::read_to_string(office.path("out/0.arguments")).expect("arguments");
     assert_eq!(arguments, "-i -f abuse@example.org -- it@physics.example\n");
@@ -180,7 +182,7 @@ fn a_notice_is_made_approved_and_sent_once() {
         mail.expect("a message"),
         message(&office.place, 1).expect("a message").as_bytes()
     );
-    let (notice, events) = store
+    let (notice, events) = ledger
         .reader()
         .expect("a reader")
         .notice(1)
@@ -202,22 +204,22 @@ fn a_notice_is_made_approved_and_sent_once() {
 #[test]
 fn who_dies_while_it_sends_does_not_send_again_within_the_hour() {
     let office = Office::new();
-    let mut store = office.store();
+    let ledger = office.ledger();
     let now = now();
-    office.look(&mut store, now);
+    office.look(&ledger, now);
     office.decide(NoticeState::Approved).expect("approved");
-    let book = store.notice_book(now + 1).expect("read");
-    store
-        .write_notices(&[notice::before(&book.notices[0], now + 1)])
+    let book = ledger.book(now + 1).expect("read");
+    ledger
+        .write(&[notice::before(&book.notices[0], now + 1)])
         .expect("written");
-    drop(store);
-    let mut store = office.store();
+    drop(ledger);
+    let ledger = office.ledger();
     for minutes in 0..60 {
-        assert_eq!(office.send(&mut store, now + 1 + minutes * 60_000), 0);
+        assert_eq!(office.send(&ledger, now + 1 + minutes * 60_000), 0);
     }
-    assert_eq!(office.send(&mut store, now + 1 + HOUR), 1);
+    assert_eq!(office.send(&ledger, now + 1 + HOUR), 1);
     assert_eq!(office.arrived(), 1);
-    let (notice, _) = store
+    let (notice, _) = ledger
         .reader()
         .expect("a reader")
         .notice(1)
@@ -256,16 +258,16 @@ fn a_preview_says_what_would_be_told_and_notes_nothing() {
 #[test]
 fn hosts_of_a_case_that_were_resolved_are_quiet_and_wrong_ones_mistaken() {
     let office = Office::new();
-    let mut store = office.store();
+    let ledger = office.ledger();
     let now = now();
-    office.look(&mut store, now);
-    let book = store.notice_book(now).expect("read");
+    office.look(&ledger, now);
+    let book = ledger.book(now).expect("read");
     let verdicts: Vec<u64> = book.cases[0]
         .hosts
         .iter()
         .flat_map(|host| host.facts.verdicts.clone())
         .collect();
-    let standing = |to, from: &Store| {
+    let standing = |to, from: &NoticeLedger| {
         for id in &verdicts {
             let change = crate::store::PersonalChange {
                 id: *id,
@@ -285,11 +287,11 @@ fn hosts_of_a_case_that_were_resolved_are_quiet_and_wrong_ones_mistaken() {
     };
     let number = book.cases[0].hosts.len();
     assert_eq!(
-        standing(VerdictState::Resolved, &store),
+        standing(VerdictState::Resolved, &ledger),
         vec![Some(Standing::Quiet); number]
     );
     assert_eq!(
-        standing(VerdictState::FalsePositive, &store),
+        standing(VerdictState::FalsePositive, &ledger),
         vec![Some(Standing::Mistaken); number]
     );
 }

@@ -1,52 +1,54 @@
 //! Notices in the store, on a real file.
 
 use super::*;
-use crate::model::notice::{Addressee, CaseHost, Facts, Fate, LogFacts, Recipient, Standing};
+use crate::failure::Kind;
+use crate::model::notice::{Addressee, CaseHost, Facts, Fate, Hook, LogFacts, Recipient, Standing};
 use crate::model::owner::OwnerSource;
 use crate::model::period::Period;
 use crate::model::person::SMTPFLOW;
 use crate::model::verdict::Severity;
+use crate::store::Store;
 
 /// 2026-11-27T00:00:00Z.
 const NOW: u64 = 1_795_737_600_000;
 const HOUR: u64 = 3_600_000;
 
-/// A file, and the agent that has it open.
+/// A file, the agent that has it open, and who makes notices beside it.
 struct Folder {
     folder: tempfile::TempDir,
-    store: Option<Store>,
+    agent: Option<Store>,
+    ledger: Option<NoticeLedger>,
 }
 
 impl Folder {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&folder.path().join("store.db"), 100).expect("a store");
-        Self {
+        let mut new = Self {
             folder,
-            store: Some(store),
-        }
+            agent: None,
+            ledger: None,
+        };
+        new.reopen();
+        new
     }
 
     fn path(&self) -> std::path::PathBuf {
         self.folder.path().join("store.db")
     }
 
-    fn store(&mut self) -> &mut Store {
-        self.store.as_mut().expect("open")
+    fn ledger(&self) -> &NoticeLedger {
+        self.ledger.as_ref().expect("taken")
     }
 
     /// As after a crash and a restart.
     fn reopen(&mut self) {
-        self.store = None;
-        self.store = Some(Store::open(&self.path(), 100).expect("a store"));
+        (self.agent, self.ledger) = (None, None);
+        self.agent = Some(Store::open(&self.path(), 100).expect("a store"));
+        self.ledger = Some(NoticeLedger::take(&self.path()).expect("a ledger"));
     }
 
     fn book(&self, now: u64) -> Book {
-        self.store
-            .as_ref()
-            .expect("open")
-            .notice_book(now)
-            .expect("read")
+        self.ledger().book(now).expect("read")
     }
 
     fn reader(&self) -> Reader {
@@ -146,13 +148,13 @@ fn made(id: u64, case: Option<u64>) -> (Notice, NoticeEvent) {
 
 /// One case with one notice.
 fn begun() -> Folder {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     let (notice, event) = made(1, Some(1));
     let changes = [
         NoticeChange::Case(case(1, "a@x.example")),
         NoticeChange::Made(notice, event),
     ];
-    folder.store().write_notices(&changes).expect("written");
+    folder.ledger().write(&changes).expect("written");
     folder
 }
 
@@ -173,7 +175,7 @@ fn what_was_noted_is_there_after_a_restart_and_can_be_noted_twice() {
         NoticeChange::Made(notice.clone(), event.clone()),
     ];
     for _ in 0..2 {
-        folder.store().write_notices(&changes).expect("written");
+        folder.ledger().write(&changes).expect("written");
     }
     folder.reopen();
     let mut expected = Book::default();
@@ -186,17 +188,14 @@ fn what_was_noted_is_there_after_a_restart_and_can_be_noted_twice() {
 
 #[test]
 fn a_step_is_noted_whole_or_not_at_all() {
-    let mut folder = begun();
+    let folder = begun();
     let (notice, event) = made(2, Some(2));
     // The owner has an open case.
     let changes = [
         NoticeChange::Made(notice, event),
         NoticeChange::Case(case(2, "a@x.example")),
     ];
-    let failure = folder
-        .store()
-        .write_notices(&changes)
-        .expect_err("no second case");
+    let failure = folder.ledger().write(&changes).expect_err("no second case");
     assert!(failure.to_string().contains("store.db"), "{failure}");
     assert_eq!(folder.reader().notice(2).expect("read"), None);
     assert_eq!(folder.book(NOW).next_notice, 2);
@@ -204,18 +203,18 @@ fn a_step_is_noted_whole_or_not_at_all() {
 
 #[test]
 fn a_message_id_is_given_once() {
-    let mut folder = begun();
+    let folder = begun();
     let (mut notice, event) = made(2, Some(1));
     notice.message_id = "1@example.org".to_owned();
     folder
-        .store()
-        .write_notices(&[NoticeChange::Made(notice, event)])
+        .ledger()
+        .write(&[NoticeChange::Made(notice, event)])
         .expect_err("the same Message-ID");
 }
 
 #[test]
 fn a_person_decides_once_and_who_it_was_is_kept() {
-    let mut folder = begun();
+    let folder = begun();
     let approved = folder.decide(1, NoticeState::Approved).expect("approved");
     assert_eq!(approved.state, NoticeState::Approved);
     assert_eq!(
@@ -239,8 +238,8 @@ fn a_person_decides_once_and_who_it_was_is_kept() {
         .move_to(NoticeState::Superseded, SMTPFLOW, "more", NOW)
         .expect("it can");
     folder
-        .store()
-        .write_notices(&[NoticeChange::Moved(notice, event)])
+        .ledger()
+        .write(&[NoticeChange::Moved(notice, event)])
         .expect("written");
     let (found, events) = folder.reader().notice(1).expect("read").expect("there");
     assert_eq!((found.state, events.len()), (NoticeState::Approved, 2));
@@ -290,8 +289,8 @@ fn that_it_has_left_is_noted_whatever_was_decided_meanwhile() {
         .move_to(NoticeState::Sent, SMTPFLOW, "250", NOW + HOUR)
         .expect("it can");
     folder
-        .store()
-        .write_notices(&[NoticeChange::Moved(sent, event)])
+        .ledger()
+        .write(&[NoticeChange::Moved(sent, event)])
         .expect("written");
     folder.reopen();
     let (found, events) = folder.reader().notice(1).expect("read").expect("there");
@@ -310,7 +309,7 @@ fn that_it_has_left_is_noted_whatever_was_decided_meanwhile() {
 
 #[test]
 fn attempts_are_counted_and_never_fewer() {
-    let mut folder = begun();
+    let folder = begun();
     folder.decide(1, NoticeState::Approved).expect("approved");
     let tried = |attempts, next_at| {
         let (notice, _) = made(1, Some(1));
@@ -322,7 +321,7 @@ fn attempts_are_counted_and_never_fewer() {
         })
     };
     for change in [tried(2, NOW + 2), tried(1, NOW + 1)] {
-        folder.store().write_notices(&[change]).expect("written");
+        folder.ledger().write(&[change]).expect("written");
     }
     let notice = &folder.book(NOW).notices[0];
     assert_eq!(
@@ -334,14 +333,14 @@ fn attempts_are_counted_and_never_fewer() {
 
 #[test]
 fn a_closed_case_makes_room_for_another_one() {
-    let mut folder = begun();
+    let folder = begun();
     let mut closed = case(1, "a@x.example");
     closed.closed_at = Some(NOW + 1);
     let changes = [
         NoticeChange::Case(closed),
         NoticeChange::Case(case(2, "a@x.example")),
     ];
-    folder.store().write_notices(&changes).expect("written");
+    folder.ledger().write(&changes).expect("written");
     let book = folder.book(NOW);
     assert_eq!(
         (book.cases.len(), book.cases[0].id, book.next_case),
@@ -351,12 +350,12 @@ fn a_closed_case_makes_room_for_another_one() {
 
 #[test]
 fn notices_are_listed_by_state_the_latest_first() {
-    let mut folder = begun();
+    let folder = begun();
     for id in 2..=4 {
         let (notice, event) = made(id, Some(1));
         folder
-            .store()
-            .write_notices(&[NoticeChange::Made(notice, event)])
+            .ledger()
+            .write(&[NoticeChange::Made(notice, event)])
             .expect("written");
     }
     folder.decide(3, NoticeState::Approved).expect("approved");
@@ -367,4 +366,88 @@ fn notices_are_listed_by_state_the_latest_first() {
     assert_eq!(ids(&[]), [4, 3, 2, 1]);
     assert_eq!(ids(&[NoticeState::Waiting]), [4, 2, 1]);
     assert_eq!(ids(&[NoticeState::Approved]), [3]);
+}
+
+#[test]
+fn one_process_has_the_notices_of_a_store() {
+    let mut folder = Folder::new();
+    let Err(failure) = NoticeLedger::take(&folder.path()) else {
+        panic!("taken twice");
+    };
+    assert_eq!(failure.kind, Kind::Unavailable);
+    assert!(
+        failure
+            .to_string()
+            .contains("another `smtpflow notice run`"),
+        "{failure}"
+    );
+    folder.ledger = None;
+    NoticeLedger::take(&folder.path()).expect("free again");
+    let nowhere = folder.path().join("nowhere/store.db");
+    assert!(NoticeLedger::take(&nowhere).is_err());
+}
+
+#[test]
+fn a_store_that_is_not_there_yet_is_an_error_until_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.db");
+    let ledger = NoticeLedger::take(&path).expect("a ledger");
+    let (notice, event) = made(1, None);
+    let changes = [NoticeChange::Made(notice, event)];
+    assert!(ledger.book(NOW).is_err() && ledger.write(&changes).is_err());
+    let _agent = Store::open(&path, 100).expect("a store");
+    ledger.write(&changes).expect("written");
+    assert_eq!(ledger.book(NOW).expect("read").next_notice, 2);
+}
+
+#[test]
+fn a_hook_is_owed_what_waits_and_what_was_sent_until_it_has_taken_it() {
+    let folder = begun();
+    let due = |hook, now| {
+        let calls = folder.ledger().calls(hook, now).expect("read");
+        calls
+            .iter()
+            .map(|call| (call.event, call.to, call.attempts))
+            .collect::<Vec<_>>()
+    };
+    let waits = (1, NoticeState::Waiting, 0);
+    assert_eq!(due(Hook::Webhook, NOW), [waits]);
+    let call = folder.ledger().calls(Hook::Webhook, NOW).expect("read")[0];
+    // It failed, and is tried again in a minute.
+    folder
+        .ledger()
+        .write_call(Hook::Webhook, &call, Some(NOW + 60_000))
+        .expect("noted");
+    assert_eq!(due(Hook::Webhook, NOW), []);
+    assert_eq!(
+        due(Hook::Webhook, NOW + 60_000),
+        [(1, NoticeState::Waiting, 1)]
+    );
+    // The other hook is owed its own.
+    assert_eq!(due(Hook::Command, NOW), [waits]);
+    // What a person has decided is none of its business, that it was sent is.
+    let approved = folder.decide(1, NoticeState::Approved).expect("approved");
+    let mut sent = approved.clone();
+    let event = sent
+        .move_to(NoticeState::Sent, SMTPFLOW, "250", NOW + HOUR)
+        .expect("it can");
+    folder
+        .ledger()
+        .write(&[NoticeChange::Moved(sent, event)])
+        .expect("written");
+    let calls = folder
+        .ledger()
+        .calls(Hook::Webhook, NOW + HOUR)
+        .expect("read");
+    assert_eq!(calls.len(), 2);
+    for call in &calls {
+        folder
+            .ledger()
+            .write_call(Hook::Webhook, call, None)
+            .expect("noted");
+    }
+    assert_eq!(due(Hook::Webhook, NOW + HOUR), []);
+    assert_eq!(due(Hook::Command, NOW + HOUR).len(), 2);
+    // After a day it is no news any more.
+    assert_eq!(due(Hook::Command, NOW + 26 * HOUR), []);
 }
