@@ -59,6 +59,7 @@ fn the_debian_package_is_a_good_one() {
         "usr/bin/smtpflow",
         "usr/lib/systemd/system/smtpflow.service",
         "usr/lib/systemd/system/smtpflow-attach@.service",
+        "usr/lib/systemd/system/smtpflow-notice.service",
         "usr/lib/sysusers.d/smtpflow.conf",
         "usr/lib/tmpfiles.d/smtpflow.conf",
         "usr/share/man/man1/smtpflow.1.gz",
@@ -140,6 +141,7 @@ fn the_units_are_good_and_expose_little() {
     for (file, name) in [
         ("smtpflow.service", "smtpflow.service"),
         ("smtpflow-attach@.service", "smtpflow-attach@lan.service"),
+        ("smtpflow-notice.service", "smtpflow-notice.service"),
     ] {
         is_good_and_exposes_little(file, name);
     }
