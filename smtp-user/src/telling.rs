@@ -16,11 +16,13 @@ use ipnet::IpNet;
 use serde_json::json;
 use smtp_common::packet::Address;
 
-use crate::config::Config;
+use crate::config::{Config, Maillog};
 use crate::failure::{Failure, Kind};
+use crate::maillog::{Figures, watch};
 use crate::model::Counts;
 use crate::model::notice::{
-    Addressee, Book, Facts, Notice, NoticeChange, NoticeEvent, NoticeState, Standing, Subject,
+    Addressee, Book, Facts, LogFacts, Notice, NoticeChange, NoticeEvent, NoticeState, Standing,
+    Subject,
 };
 use crate::model::owner::{Outcome as Answer, Owner};
 use crate::model::period::{Period, milliseconds, rfc3339};
@@ -39,12 +41,18 @@ const TOLD: u64 = 86_400_000;
 /// Addresses of one prefix whose servers are counted one by one.
 const MAX_MEMBERS: usize = 256;
 
-/// What there is to know of all hosts with open verdicts and of all in open cases.
+/// What there is to know of all hosts with open verdicts and of all in open cases; `logs` is what is known from
+/// logs of mail servers.
 ///
 /// # Errors
 ///
 /// The store cannot be read. That an owner cannot be found is none.
-pub fn subjects(reader: &Reader, book: &Book, desk: &mut Desk) -> Result<Vec<Subject>, Failure> {
+pub fn subjects(
+    reader: &Reader,
+    book: &Book,
+    desk: &mut Desk,
+    logs: &BTreeMap<IpAddr, Figures>,
+) -> Result<Vec<Subject>, Failure> {
     let open = VerdictFilter {
         states: VerdictState::ALL
             .into_iter()
@@ -68,7 +76,10 @@ pub fn subjects(reader: &Reader, book: &Book, desk: &mut Desk) -> Result<Vec<Sub
             continue;
         };
         subjects.push(Subject {
-            facts: facts(*host, verdicts, period, counts, *servers),
+            facts: Facts {
+                log: log_facts(*host, logs),
+                ..facts(*host, verdicts, period, counts, *servers)
+            },
             standing: Standing::Flagged,
             owner: addressee(&desk.owner(host.addr(), false)),
         });
@@ -188,6 +199,36 @@ fn facts(
         servers,
         log: None,
     }
+}
+
+/// What logs say of the addresses of a host.
+fn log_facts(host: IpNet, logs: &BTreeMap<IpAddr, Figures>) -> Option<LogFacts> {
+    let (first, last) = (host.network(), host.broadcast());
+    let figures = logs.range(first..=last).map(|(_, figures)| figures);
+    figures.fold(None, |sum: Option<LogFacts>, figures| {
+        let since = u64::try_from(figures.first)
+            .unwrap_or(0)
+            .saturating_mul(1000);
+        let sum = sum.unwrap_or(LogFacts {
+            since,
+            ..LogFacts::default()
+        });
+        Some(LogFacts {
+            since: sum.since.min(since),
+            messages: sum.messages + figures.messages,
+            recipients: sum.recipients + figures.recipients,
+            rejects: sum.rejects + figures.rejected(),
+        })
+    })
+}
+
+/// What is known from the operator's logs of mail servers; nothing, and a line in the log, if that cannot be read:
+/// without it there is still enough to tell.
+pub fn logs(config: &Maillog) -> BTreeMap<IpAddr, Figures> {
+    watch::known(config).unwrap_or_else(|failure| {
+        tracing::warn!("notices say nothing of mail logs: {failure}");
+        BTreeMap::new()
+    })
 }
 
 /// A rule with its figures, in one line.
@@ -389,7 +430,7 @@ pub fn preview(place: &Place, host: Option<IpAddr>, json: bool) -> Result<String
     policy.settings.enabled = true;
     let mut desk = Desk::new(&config.owner, config.meter.netns.as_deref())?;
     let now = milliseconds(SystemTime::now());
-    let mut subjects = subjects(&reader, &Book::default(), &mut desk)?;
+    let mut subjects = subjects(&reader, &Book::default(), &mut desk, &logs(&config.maillog))?;
     if let Some(host) = host {
         let host = host.to_canonical();
         subjects.retain(|subject| subject.facts.host.contains(&host));

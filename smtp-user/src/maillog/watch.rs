@@ -6,8 +6,10 @@
 //! knows is in its file ([`Books`]) after [`SAVE`] at the latest, and that is where others read it.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::books::Books;
+use super::figures::Figures;
 use super::follow::{FollowCounts, Follower};
 use super::join::Limits;
 use super::zone;
@@ -118,6 +121,21 @@ impl Watch {
             );
         }
     }
+}
+
+/// What is known of clients by now, as it was kept last; nothing where no logs are named.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn known(config: &config::Maillog) -> Result<BTreeMap<IpAddr, Figures>, Failure> {
+    if config.files.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let now = Timestamp::now().as_second();
+    let zone = zone(config.time_zone.as_deref())?;
+    let books = Books::load(&config.state, zone, now, Limits::from(config))?;
+    Ok(books.map(|books| books.clients()).unwrap_or_default())
 }
 
 /// What was known at the end of the last life.

@@ -55,9 +55,12 @@ pub struct Facts {
     pub log: Option<LogFacts>,
 }
 
-/// What logs of mail servers say of a host in the same time.
+/// What logs of mail servers say of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogFacts {
+    /// The time of the first line, in milliseconds since 1970: today or yesterday (UTC).
+    #[serde(default)]
+    pub since: u64,
     /// Messages that were taken from it.
     pub messages: u64,
     /// Their recipients.
@@ -238,6 +241,9 @@ pub enum NoticeState {
     Superseded,
 }
 
+/// The states that a person can give a notice.
+pub const DECISIONS: [NoticeState; 2] = [NoticeState::Approved, NoticeState::Rejected];
+
 impl NoticeState {
     /// All of them.
     pub const ALL: [Self; 7] = [
@@ -309,6 +315,17 @@ pub enum Fate {
     Taken,
     /// The relay does not want it, for good.
     Refused,
+}
+
+impl Fate {
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Taken => "taken",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// A recipient of a notice.

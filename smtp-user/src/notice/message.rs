@@ -202,6 +202,7 @@ impl Composer {
     fn evidence(&self, language: &Language, facts: &Facts) -> String {
         let log = facts.log.map(|log| {
             let LogFacts {
+                since,
                 messages,
                 recipients,
                 rejects,
@@ -210,6 +211,7 @@ impl Composer {
                 ("messages", messages.to_string()),
                 ("recipients", recipients.to_string()),
                 ("rejects", rejects.to_string()),
+                ("since", minute(since)),
             ]))
         });
         let rules: Vec<String> = facts

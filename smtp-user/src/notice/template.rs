@@ -56,7 +56,7 @@ const IN_HOST: &[&str] = &[
     "mean",
     "log",
 ];
-const IN_LOG: &[&str] = &["messages", "recipients", "rejects"];
+const IN_LOG: &[&str] = &["messages", "recipients", "rejects", "since"];
 const IN_WAITING: &[&str] = &["number", "mail", "subject"];
 
 /// What is filled in.

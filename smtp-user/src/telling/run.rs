@@ -16,8 +16,8 @@ use tokio::task::{JoinHandle, JoinSet, block_in_place};
 use tokio::time::timeout;
 
 use super::hook::Hooks;
-use super::{look, policy, send, subjects};
-use crate::config::Config;
+use super::{logs, look, policy, send, subjects};
+use crate::config::{Config, Maillog};
 use crate::failure::{Failure, Kind};
 use crate::model::notice::{Book, NoticeState};
 use crate::model::period::milliseconds;
@@ -34,6 +34,7 @@ struct Office {
     composer: Composer,
     sender: Sender,
     desk: Desk,
+    maillog: Maillog,
     ledger: Arc<NoticeLedger>,
     /// Notices that waited for somebody when they were looked at last.
     waiting: BTreeSet<u64>,
@@ -84,6 +85,7 @@ impl Office {
             composer: Composer::new(&config.notice)?,
             sender: Sender::new(&config.notice)?,
             desk: Desk::new(&config.owner, config.meter.netns.as_deref())?,
+            maillog: config.maillog.clone(),
             ledger,
             waiting: BTreeSet::new(),
         })
@@ -106,7 +108,8 @@ impl Office {
         let reader = self.ledger.reader()?;
         let book = reader.notice_book(now())?;
         self.tell_of_decisions(&book);
-        let subjects = subjects(&reader, &book, &mut self.desk)?;
+        let logs = logs(&self.maillog);
+        let subjects = subjects(&reader, &book, &mut self.desk, &logs)?;
         let plan = look(&self.ledger, &self.policy, &self.composer, &subjects, now())?;
         for (host, silence) in &plan.silences {
             tracing::debug!(%host, "nothing is told: {silence}");

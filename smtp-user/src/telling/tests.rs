@@ -69,7 +69,13 @@ impl Office {
         let config = &self.place.config;
         let mut desk = Desk::new(&config.owner, None).expect("a desk");
         let book = ledger.book(now).expect("read");
-        subjects(&ledger.reader().expect("a reader"), &book, &mut desk).expect("subjects")
+        subjects(
+            &ledger.reader().expect("a reader"),
+            &book,
+            &mut desk,
+            &logs(&config.maillog),
+        )
+        .expect("subjects")
     }
 
     fn look(&self, ledger: &NoticeLedger, now: u64) -> Plan {

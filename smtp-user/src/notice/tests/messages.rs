@@ -243,6 +243,7 @@ fn every_language_can_be_read_and_several_are_one_behind_the_other() {
     for kind in NoticeKind::ALL {
         let mut draft = draft(kind, &["192.0.2.7/32"]);
         draft.hosts[0].log = Some(LogFacts {
+            since: draft.at,
             messages: 41,
             recipients: 4100,
             rejects: 7,

@@ -85,6 +85,7 @@ fn case(id: u64, owner: &str) -> Case {
         bytes: 6,
         servers: 7,
         log: Some(LogFacts {
+            since: 1,
             messages: 8,
             recipients: 9,
             rejects: 10,
