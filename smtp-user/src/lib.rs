@@ -1,7 +1,7 @@
 //! The smtpflow agent: drains what the XDP program counts, keeps it, and serves it.
 //!
-//! Arrows go one way: `main -> evidence -> agent, replay, mail_report, reading, telling, whose, doctor -> serve, client, relay_test ->
-//! archive -> report -> meter, history, store, detect, owner, maillog, complaint, notice -> connections, source_list -> model ->
+//! Arrows go one way: `main -> evidence -> agent, replay, mail_report, reading, telling, whose, doctor -> serve, client ->
+//! archive, relay_test -> report -> meter, history, store, detect, owner, maillog, complaint, notice -> connections, source_list -> model ->
 //! smtp-common`. aya is known to
 //! `meter::xdp` alone, SQLite to `store` alone, axum to `serve` alone, clap to `args` and `main` alone.
 #![deny(unsafe_code)]

@@ -23,8 +23,9 @@ use crate::failure::{Failure, Kind};
 use crate::maillog::books::Books;
 use crate::maillog::journal::{Journal, JournalCounts};
 use crate::maillog::line::Lines;
-use crate::maillog::{Figures, Joined, Limits, LineCounts, Message, Reader, Reason};
+use crate::maillog::{Figures, Joined, Limits, LineCounts, Reader, Reason};
 use crate::report::document::{Document, Form, Table, number, text};
+use crate::report::mail_log::{JsonClient, at};
 
 /// Version of the JSON; a new field does not change it.
 const SCHEMA: u32 = 1;
@@ -59,7 +60,7 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         None if options.journal => of_journal(options)?,
         None => of_files(options)?,
     };
-    let report = Report::new(&known, options.address);
+    let report = Report::new(known, options.address);
     match options.json {
         true => serde_json::to_string_pretty(&report)
             .map(|text| text + "\n")
@@ -181,7 +182,7 @@ fn known(mut reader: Reader, too_long: u64) -> Known {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     schema: u32,
     lines: LineCounts,
     /// Lines of more octets than are read, and entries of the journal that cannot be read.
@@ -191,86 +192,16 @@ struct Report<'a> {
     joined: Joined,
     /// Lines about clients that there was no place for.
     untracked: u64,
-    clients: Vec<Row<'a>>,
+    clients: Vec<JsonClient>,
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    addr: IpAddr,
-    messages: u64,
-    recipients: u64,
-    bytes: u64,
-    sent: u64,
-    deferred: u64,
-    bounced: u64,
-    rejected: u64,
-    rejects: Vec<Rejects>,
-    may_be_forged: u64,
-    bursts: u64,
-    longest_burst: u32,
-    first: String,
-    last: String,
-    senders: Vec<Sender<'a>>,
-    latest: Vec<&'a Message>,
-}
-
-#[derive(Serialize)]
-struct Rejects {
-    reason: Reason,
-    count: u64,
-}
-
-#[derive(Serialize)]
-struct Sender<'a> {
-    sender: &'a str,
-    messages: u64,
-}
-
-impl<'a> Row<'a> {
-    fn new(addr: IpAddr, figures: &'a Figures) -> Self {
-        let rejects = Reason::ALL.into_iter().zip(figures.rejects);
-        Self {
-            addr,
-            messages: figures.messages,
-            recipients: figures.recipients,
-            bytes: figures.bytes,
-            sent: figures.sent,
-            deferred: figures.deferred,
-            bounced: figures.bounced,
-            rejected: figures.rejected(),
-            rejects: rejects
-                .filter(|(_, count)| *count > 0)
-                .map(|(reason, count)| Rejects { reason, count })
-                .collect(),
-            may_be_forged: figures.forged,
-            bursts: figures.bursts.count,
-            longest_burst: figures.bursts.longest,
-            first: time(figures.first),
-            last: time(figures.last),
-            senders: figures
-                .senders
-                .iter()
-                .map(|(sender, messages)| Sender {
-                    sender,
-                    messages: *messages,
-                })
-                .collect(),
-            latest: figures.latest.iter().collect(),
-        }
-    }
-}
-
-fn time(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
-}
-
-impl<'a> Report<'a> {
-    fn new(known: &'a Known, address: Option<IpAddr>) -> Self {
+impl Report {
+    fn new(known: Known, address: Option<IpAddr>) -> Self {
         let mut rows: Vec<_> = known
             .clients
-            .iter()
-            .filter(|(addr, _)| address.is_none_or(|wanted| wanted.to_canonical() == **addr))
-            .map(|(addr, figures)| Row::new(*addr, figures))
+            .into_iter()
+            .filter(|(addr, _)| address.is_none_or(|wanted| wanted.to_canonical() == *addr))
+            .map(|(addr, figures)| JsonClient::new(addr, figures))
             .collect();
         rows.sort_by_key(|row| (Reverse(row.messages + row.rejected), row.addr));
         Self {
@@ -338,7 +269,10 @@ impl<'a> Report<'a> {
             ..Table::default()
         };
         for row in self.clients.iter().take(options.top) {
-            let virus = row.rejects.iter().find(|one| one.reason == Reason::Virus);
+            let virus = row
+                .rejects
+                .iter()
+                .find(|one| one.reason == Reason::Virus.name());
             clients.rows.push(vec![
                 row.addr.to_string(),
                 row.messages.to_string(),
@@ -370,7 +304,7 @@ impl<'a> Report<'a> {
                 title: "What was refused".to_owned(),
                 columns: vec![text("reason"), number("count")],
                 rows: rejects
-                    .map(|one| vec![one.reason.name().to_owned(), one.count.to_string()])
+                    .map(|one| vec![one.reason.to_owned(), one.count.to_string()])
                     .collect(),
                 ..Table::default()
             });
@@ -385,7 +319,7 @@ impl<'a> Report<'a> {
     }
 }
 
-fn latest(row: &Row<'_>) -> Table {
+fn latest(row: &JsonClient) -> Table {
     let rows = row.latest.iter().map(|message| {
         let size = message
             .size
@@ -394,7 +328,7 @@ fn latest(row: &Row<'_>) -> Table {
             .relay
             .map_or_else(String::new, |relay| relay.to_string());
         vec![
-            time(message.time),
+            at(i64::try_from(message.time).unwrap_or(i64::MAX)),
             message.queue_id.clone(),
             message.sender.clone().unwrap_or_default(),
             message.recipients.join(" "),
@@ -404,7 +338,7 @@ fn latest(row: &Row<'_>) -> Table {
             message.deferred.to_string(),
             message.bounced.to_string(),
             relay,
-            message.rejected.map_or("", Reason::name).to_owned(),
+            message.rejected.unwrap_or_default().to_owned(),
         ]
     });
     Table {

@@ -375,21 +375,26 @@ impl Maker {
             "expires",
             "connections",
             "state",
+            "addr",
+            "kind",
+            "reporter",
             "\u{0}",
             "__proto__",
         ];
-        let kinds = ["relays", "expire", "verdicts"];
+        let kinds = ["relays", "expire", "verdicts", "complaints", "withdraw"];
         let kind = match self.0.below(8) {
-            0 => self.0.below(4),
+            0 => self.0.below(6),
             _ => kinds
                 .iter()
                 .rposition(|part| target.contains(part))
-                .unwrap_or(3),
+                .unwrap_or(5),
         };
         let (wanted, mostly): (&[&str], _) = match kind {
             0 => (&["prefix", "reason", "owner", "who"], true),
             1 => (&["prefix", "who", "why"], true),
             2 => (&["state", "who", "why"], true),
+            3 => (&["addr", "kind", "reporter", "who"], true),
+            4 => (&["who", "why"], true),
             _ => (&names, false),
         };
         let mut fields: Vec<String> = Vec::new();
@@ -413,6 +418,8 @@ impl Maker {
                         "x",
                     ])
                     .into(),
+                ("addr", _) => self.text(&["192.0.2.7", "2001:db8::7", "x"]).into(),
+                ("kind", _) => self.text(&["spam", "other", "x"]).into(),
                 ("state", _) => self
                     .text(&["acknowledged", "resolved", "false_positive", "new", "x"])
                     .into(),

@@ -42,6 +42,7 @@ fn screens(watched: &Watched<'_>) -> Vec<(&'static str, String)> {
         ("verdicts", "/verdicts".to_owned()),
         ("verdict", "/verdicts/1".to_owned()),
         ("report", "/report".to_owned()),
+        ("complaints", "/complaints".to_owned()),
         ("relays", "/relays".to_owned()),
         ("system", "/system".to_owned()),
         ("nothing", "/nothing-of-that-name".to_owned()),

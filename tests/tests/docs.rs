@@ -95,6 +95,10 @@ const ANSWERS: &[Answer] = &[
     ("GET /api/v1/sources", serve::sources_fields),
     ("GET /api/v1/sources/{addr}", serve::source_fields),
     ("GET /api/v1/sources/{addr}/why", why_fields),
+    (
+        "GET /api/v1/sources/{addr}/evidence",
+        serve::evidence_fields,
+    ),
     ("GET /api/v1/sources/{addr}/series", serve::series_fields),
     ("GET /api/v1/sources/{addr}/owner", serve::owner_fields),
     ("GET /api/v1/sources/{addr}/pairs", serve::pairs_fields),
@@ -106,6 +110,11 @@ const ANSWERS: &[Answer] = &[
     (
         "POST /api/v1/relays and /api/v1/relays/expire",
         serve::relay_change_fields,
+    ),
+    ("GET /api/v1/complaints", serve::complaints_fields),
+    (
+        "POST /api/v1/complaints and /api/v1/complaints/{id}/withdraw",
+        serve::complaint_change_fields,
     ),
     ("GET /api/v1/reports/{month}", serve::report_fields),
     ("GET /api/v1/interfaces", serve::interfaces_fields),

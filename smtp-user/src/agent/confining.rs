@@ -80,6 +80,10 @@ pub fn rules(config: &Config, file: Option<&Path>) -> Rules {
     }
     look_up_owners(&config.owner, &mut rules);
     follow_logs(&config.maillog, &mut rules);
+    if config.relay_test.enabled {
+        // The page shows the last reports; tests are made by others.
+        rules.read.push(config.relay_test.state.clone());
+    }
     rules
 }
 

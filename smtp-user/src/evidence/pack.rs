@@ -12,10 +12,12 @@ use serde_json::Value;
 use super::capture::{Capture, Counted};
 use super::{PAIRS, PCAP, SUMS};
 use crate::model::period::{milliseconds, rfc3339};
-use crate::report::document::{Document, Form, Table, number, text};
+use crate::report::SCHEMA;
+use crate::report::document::{Document, Form, Table, text};
 use crate::report::gaps::Gaps;
 use crate::report::host::HostReport;
-use crate::report::{SCHEMA, time};
+use crate::report::mail_log::{cell, tables as tables_of_client};
+use crate::report::relay_test::tables as relay_test_tables;
 
 /// A part that could be there, and why it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -187,70 +189,6 @@ fn at(time: Duration) -> String {
     rfc3339(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A value of a report as a cell.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Rows of the objects in a list.
-fn rows(list: &Value, keys: &[&str]) -> Vec<Vec<String>> {
-    let entries = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    entries
-        .iter()
-        .map(|entry| keys.iter().map(|key| cell(&entry[*key])).collect())
-        .collect()
-}
-
-fn relay_test_tables(test: &Value) -> [Table; 3] {
-    let facts = [
-        "started_at",
-        "outcome",
-        "code",
-        "detail",
-        "greeting",
-        "starttls",
-        "recipient",
-        "token",
-    ];
-    [
-        Table {
-            columns: vec![text("what"), text("value")],
-            ..Table::facts(
-                "relay_test",
-                "the last relay test",
-                &facts.map(|key| (key, cell(&test[key]))),
-            )
-        },
-        Table {
-            name: "relay_patterns",
-            title: "what it was asked to relay".to_owned(),
-            columns: vec![
-                text("pattern"),
-                text("outcome"),
-                number("code"),
-                text("mail"),
-                text("rcpt"),
-            ],
-            rows: rows(
-                &test["patterns"],
-                &["name", "outcome", "code", "mail", "rcpt"],
-            ),
-            ..Table::default()
-        },
-        Table {
-            name: "relay_transcript",
-            title: "all that was said in the relay test".to_owned(),
-            columns: vec![number("at_ms"), text("who"), text("said")],
-            rows: rows(&test["transcript"], &["at_ms", "who", "text"]),
-            ..Table::default()
-        },
-    ]
-}
-
 fn mail_log_tables(report: &Value) -> Vec<Table> {
     let lines = &report["lines"];
     let mut note = format!(
@@ -263,77 +201,9 @@ fn mail_log_tables(report: &Value) -> Vec<Table> {
     if client.is_null() {
         note.push_str("; none of them names the host");
     }
-    let facts = [
-        "messages",
-        "recipients",
-        "bytes",
-        "sent",
-        "deferred",
-        "bounced",
-        "rejected",
-        "may_be_forged",
-        "bursts",
-        "longest_burst",
-        "first",
-        "last",
-    ];
-    let facts = if client.is_null() {
-        Vec::new()
-    } else {
-        facts.map(|key| (key, cell(&client[key]))).to_vec()
-    };
-    let latest = [
-        "time",
-        "queue_id",
-        "sender",
-        "recipient_count",
-        "size",
-        "sent",
-        "deferred",
-        "bounced",
-        "relay",
-        "rejected",
-    ];
-    let mut messages = rows(&client["latest"], &latest);
-    for (row, message) in messages
-        .iter_mut()
-        .zip(client["latest"].as_array().into_iter().flatten())
-    {
-        if let (Some(first), Some(seconds)) = (row.first_mut(), message["time"].as_u64()) {
-            *first = time::seconds(seconds.saturating_mul(1000));
-        }
-    }
-    vec![
-        Table {
-            notes: vec![note],
-            ..Table::facts("mail_log", "what the mail logs say of it", &facts)
-        },
-        Table {
-            name: "rejects",
-            title: "what mail servers refused of it".to_owned(),
-            columns: vec![text("reason"), number("count")],
-            rows: rows(&client["rejects"], &["reason", "count"]),
-            ..Table::default()
-        },
-        Table {
-            name: "messages",
-            title: "its latest messages in the logs".to_owned(),
-            columns: vec![
-                text("time"),
-                text("queue_id"),
-                text("sender"),
-                number("recipients"),
-                number("bytes"),
-                number("sent"),
-                number("deferred"),
-                number("bounced"),
-                text("given_to"),
-                text("rejected"),
-            ],
-            rows: messages,
-            ..Table::default()
-        },
-    ]
+    let mut tables = tables_of_client(client);
+    tables[0].notes.push(note);
+    tables.into()
 }
 
 fn capture_tables(capture: &Capture, host: IpAddr) -> [Table; 2] {

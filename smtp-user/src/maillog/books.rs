@@ -24,8 +24,8 @@ use super::{LineCounts, Reader};
 /// Version of the form of the file.
 const VERSION: u32 = 1;
 /// The file in the folder of the operator's choice (`maillog.state`).
-const NAME: &str = "books.json";
-const DAY: i64 = 86_400;
+pub(super) const NAME: &str = "books.json";
+pub(super) const DAY: i64 = 86_400;
 
 /// See the module.
 #[derive(Debug)]

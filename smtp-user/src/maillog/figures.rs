@@ -156,7 +156,7 @@ impl Figures {
     }
 
     /// Forgets what was kept of mail addresses by another choice, as far as this one keeps less.
-    fn narrow(&mut self, from: KeptAddresses, to: KeptAddresses) {
+    pub(super) fn narrow(&mut self, from: KeptAddresses, to: KeptAddresses) {
         for (sender, count) in std::mem::take(&mut self.senders) {
             if let Some(sender) = personal::narrowed(from, to, &sender) {
                 *self.senders.entry(sender).or_default() += count;

@@ -24,6 +24,7 @@ mod head;
 mod join;
 pub mod journal;
 pub mod line;
+pub mod one;
 mod personal;
 mod postfix;
 mod reason;

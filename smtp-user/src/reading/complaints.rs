@@ -14,14 +14,15 @@ use serde_json::json;
 use super::{Output, Place, line};
 use crate::complaint::{self, Intake, Taken};
 use crate::failure::{Failure, Kind};
-use crate::model::complaint::{Complaint, ComplaintFilter, StoredComplaint};
+use crate::model::complaint::{Complaint, ComplaintFilter};
 use crate::model::period::milliseconds;
 use crate::report;
-use crate::report::complaints::{self, JsonChanged, JsonComplaints};
+use crate::report::complaints::{self, JsonChanged, JsonComplaints, check_new, flags};
 use crate::report::document::printable;
-use crate::report::scorecard::{Flags, NEAR};
 use crate::report::time::Asked;
-use crate::store::{NewComplaints, Noted, Reader, Withdrawal, add_complaints, withdraw_complaint};
+use crate::store::{
+    NewComplaints, Noted, Withdrawal, add_complaint, add_complaints, withdraw_complaint,
+};
 
 /// Which complaints.
 #[derive(Clone, Debug)]
@@ -47,15 +48,6 @@ pub fn list(place: &Place, wanted: &Wanted, output: Output) -> Result<String, Fa
     Ok(output.write(&JsonComplaints::new(&list, &flags), || {
         complaints::document(&list, &flags)
     }))
-}
-
-/// The verdicts that can be about these complaints.
-fn flags(reader: &Reader, list: &[StoredComplaint]) -> Result<Flags, Failure> {
-    let Some(earliest) = list.iter().map(|stored| stored.complaint.at).min() else {
-        return Ok(Flags::default());
-    };
-    let verdicts = reader.verdicts_with_events(earliest.saturating_sub(NEAR))?;
-    Ok(Flags::of(&verdicts))
 }
 
 /// Complaints to bring in.
@@ -150,43 +142,11 @@ pub fn add(place: &Place, told: &Told, json: bool) -> Result<String, Failure> {
     let now = milliseconds(SystemTime::now());
     let usage = |error: String| Failure::new(Kind::Usage, error);
     let complaint = told.complaint.clone().checked(now).map_err(usage)?;
-    let local = place.local();
-    if !local.is_empty() && !local.iter().any(|own| own.contains(&complaint.address)) {
-        return Err(usage(format!(
-            "{} is none of your hosts (networks.local)",
-            complaint.address
-        )));
-    }
-    let new = NewComplaints {
-        complaints: std::slice::from_ref(&complaint),
-        who: &told.who,
-        at: now,
-    };
-    let noted = add_complaints(place.path(), &new)?;
-    let reader = place.reader()?;
-    let of_host = reader.complaints(&ComplaintFilter {
-        address: Some(complaint.address),
-        withdrawn: true,
-        ..ComplaintFilter::default()
-    })?;
-    let same = |stored: &&StoredComplaint| {
-        let other = &stored.complaint;
-        (other.kind, &other.reporter, &other.reference)
-            == (complaint.kind, &complaint.reporter, &complaint.reference)
-    };
-    let stored = of_host
-        .iter()
-        .find(same)
-        .ok_or_else(|| Failure::new(Kind::Failed, "the complaint is not in the store any more"))?;
-    if noted.added == 0 {
-        return Err(usage(format!(
-            "this complaint was noted already, as {}, by {}; give another --reference if it is another one",
-            stored.id, stored.added_by
-        )));
-    }
-    let flags = flags(&reader, std::slice::from_ref(stored))?;
+    check_new(complaint.address, place.local())?;
+    let stored = add_complaint(place.path(), &complaint, &told.who, now)?;
+    let flags = flags(&place.reader()?, std::slice::from_ref(&stored))?;
     if json {
-        return Ok(line(&JsonChanged::new(stored, &flags)));
+        return Ok(line(&JsonChanged::new(&stored, &flags)));
     }
     Ok(format!(
         "complaint {} about {} ({}) is noted; the host was flagged: {}\n",

@@ -1,53 +1,95 @@
 //! Complaints: what was brought in, and the list of them beside what verdicts say of their hosts.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::SCHEMA;
 use super::document::{Document, Table, number, text};
-use super::scorecard::{Flagged, Flags};
+use super::scorecard::{Flagged, Flags, NEAR};
 use super::time;
+use crate::answer::answer;
+use crate::failure::Failure;
 use crate::model::complaint::{Complaint, StoredComplaint};
 use crate::model::period::rfc3339;
+use crate::store::{Reader, Unchanged};
 
-/// A complaint.
-#[derive(Serialize)]
-pub(crate) struct JsonComplaint {
-    /// Its number.
-    id: u64,
-    /// The host that it is about.
-    addr: String,
-    /// When it was made.
-    at: String,
-    /// When that happened which it is about, or null.
-    happened_at: Option<String>,
-    /// spam, syn_flood, infringement or other.
-    kind: &'static str,
-    /// In which form it came: arf, xarf, csv or hand.
-    form: &'static str,
-    /// Who complains.
-    reporter: String,
-    /// By what the reporter knows it.
-    reference: String,
-    /// How many incidents it stands for.
-    incidents: u32,
-    /// When the host was flagged: before, after or never.
-    flagged: &'static str,
-    /// How long before the complaint, or null.
-    lead_milliseconds: Option<u64>,
-    /// When it was noted.
-    added_at: String,
-    /// Who noted it.
-    added_by: String,
-    /// When it was withdrawn, or null.
-    withdrawn_at: Option<String>,
-    /// Who withdrew it, or null.
-    withdrawn_by: Option<String>,
-    /// Why it was withdrawn, or null.
-    withdrawn_why: Option<String>,
+/// Checks what the store cannot know of a complaint: that it is about an own host, where it is known
+/// whose hosts are whose.
+///
+/// # Errors
+///
+/// It is about another one.
+pub fn check_new(address: IpAddr, local: &[IpNet]) -> Result<(), Unchanged> {
+    if local.is_empty() || local.iter().any(|own| own.contains(&address)) {
+        return Ok(());
+    }
+    Err(Unchanged::Invalid(format!(
+        "{address} is none of your hosts (networks.local)"
+    )))
+}
+
+/// What verdicts say of the hosts of these complaints.
+pub fn flags(reader: &Reader, list: &[StoredComplaint]) -> Result<Flags, Failure> {
+    match list.iter().map(|stored| stored.complaint.at).min() {
+        Some(earliest) => flags_since(reader, earliest),
+        None => Ok(Flags::default()),
+    }
+}
+
+/// What verdicts say of the hosts of complaints that were made at this time or later.
+pub fn flags_since(reader: &Reader, earliest: u64) -> Result<Flags, Failure> {
+    let verdicts = reader.verdicts_with_events(earliest.saturating_sub(NEAR))?;
+    Ok(Flags::of(&verdicts))
+}
+
+answer! {
+    /// A complaint.
+    pub(crate) struct JsonComplaint {
+        /// Its number.
+        id: u64,
+        /// The host that it is about.
+        addr: String,
+        /// When it was made.
+        at: String,
+        /// When that happened which it is about, or null.
+        happened_at: Option<String>,
+        /// spam, syn_flood, infringement or other.
+        kind: &'static str,
+        /// In which form it came: arf, xarf, csv or hand.
+        form: &'static str,
+        /// Who complains.
+        reporter: String,
+        /// By what the reporter knows it.
+        reference: String,
+        /// How many incidents it stands for.
+        incidents: u32,
+        /// When the host was flagged: before, after or never.
+        flagged: &'static str,
+        /// How long before the complaint, or null.
+        lead_milliseconds: Option<u64>,
+        /// When it was noted.
+        added_at: String,
+        /// Who noted it.
+        added_by: String,
+        /// When it was withdrawn, or null.
+        withdrawn_at: Option<String>,
+        /// Who withdrew it, or null.
+        withdrawn_by: Option<String>,
+        /// Why it was withdrawn, or null.
+        withdrawn_why: Option<String>,
+    }
 }
 
 impl JsonComplaint {
-    fn new(stored: &StoredComplaint, flags: &Flags) -> Self {
+    /// Of this one.
+    pub(crate) fn new(stored: &StoredComplaint, flags: &Flags) -> Self {
+        Self::flagged(stored, flags.of_complaint(&stored.complaint))
+    }
+
+    /// Of one whose host was flagged then.
+    pub(crate) fn flagged(stored: &StoredComplaint, flagged: Flagged) -> Self {
         let Complaint {
             address,
             at,
@@ -58,7 +100,6 @@ impl JsonComplaint {
             reference,
             incidents,
         } = &stored.complaint;
-        let flagged = flags.of_complaint(&stored.complaint);
         let withdrawn = stored.withdrawn.as_ref();
         Self {
             id: stored.id,
@@ -106,11 +147,14 @@ impl JsonComplaints {
     }
 }
 
-/// A complaint that was changed, in JSON.
-#[derive(Serialize)]
-pub(crate) struct JsonChanged {
-    schema: u32,
-    complaint: JsonComplaint,
+answer! {
+    /// A complaint that was noted or withdrawn.
+    pub(crate) struct JsonChanged {
+        /// Version of the form of this answer.
+        schema: u32,
+        /// The complaint, as it is now.
+        complaint: JsonComplaint [JsonComplaint],
+    }
 }
 
 impl JsonChanged {

@@ -16,6 +16,7 @@ pub mod document;
 pub mod gaps;
 pub mod host;
 mod html;
+pub mod mail_log;
 pub mod month;
 pub mod notices;
 pub mod owner;

@@ -1,6 +1,10 @@
 //! A relay test, for people.
 
+use serde_json::Value;
+
 use super::document::{Document, Table, number, text};
+use super::mail_log::{cell, rows};
+use crate::answer::answer;
 use crate::model::relay_test::{Finding, RelayTest, Speaker};
 
 impl RelayTest {
@@ -108,6 +112,116 @@ impl RelayTest {
                     ..Table::default()
                 },
             ],
+        }
+    }
+}
+
+/// The report of a test as tables: the test, its patterns, its transcript. `test` is the JSON of a
+/// [`RelayTest`], of whatever version of smtpflow it is.
+pub(crate) fn tables(test: &Value) -> [Table; 3] {
+    let facts = [
+        "started_at",
+        "outcome",
+        "code",
+        "detail",
+        "greeting",
+        "starttls",
+        "recipient",
+        "token",
+    ];
+    [
+        Table {
+            columns: vec![text("what"), text("value")],
+            ..Table::facts(
+                "relay_test",
+                "the last relay test",
+                &facts.map(|key| (key, cell(&test[key]))),
+            )
+        },
+        Table {
+            name: "relay_patterns",
+            title: "what it was asked to relay".to_owned(),
+            columns: vec![
+                text("pattern"),
+                text("outcome"),
+                number("code"),
+                text("mail"),
+                text("rcpt"),
+            ],
+            rows: rows(
+                &test["patterns"],
+                &["name", "outcome", "code", "mail", "rcpt"],
+            ),
+            ..Table::default()
+        },
+        Table {
+            name: "relay_transcript",
+            title: "all that was said in the relay test".to_owned(),
+            columns: vec![number("at_ms"), text("who"), text("said")],
+            rows: rows(&test["transcript"], &["at_ms", "who", "text"]),
+            ..Table::default()
+        },
+    ]
+}
+
+answer! {
+    /// A pattern of a relay test.
+    pub(crate) struct JsonPattern {
+        /// Its name.
+        name: String,
+        /// What came of it.
+        outcome: String,
+        /// The reply that was decisive, or null.
+        code: Option<u64>,
+        /// The first command.
+        mail: String,
+        /// The second command.
+        rcpt: String,
+    }
+}
+
+answer! {
+    /// A relay test.
+    pub(crate) struct JsonRelayTest {
+        /// When it began.
+        started_at: String,
+        /// closed, refused, rejected, accepted_but, open or unclear.
+        outcome: String,
+        /// The reply that was decisive, or null.
+        code: Option<u64>,
+        /// What happened.
+        detail: String,
+        /// What the server said first, or null.
+        greeting: Option<String>,
+        /// Whether it offers STARTTLS.
+        starttls: String,
+        /// To whom it was asked to relay.
+        recipient: String,
+        /// What it was asked to relay.
+        patterns: Vec<JsonPattern> [JsonPattern],
+    }
+}
+
+impl From<&Value> for JsonRelayTest {
+    fn from(test: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let patterns = test["patterns"].as_array().map(Vec::as_slice);
+        let pattern = |pattern: &Value| JsonPattern {
+            name: text(&pattern["name"]),
+            outcome: text(&pattern["outcome"]),
+            code: pattern["code"].as_u64(),
+            mail: text(&pattern["mail"]),
+            rcpt: text(&pattern["rcpt"]),
+        };
+        Self {
+            started_at: text(&test["started_at"]),
+            outcome: text(&test["outcome"]),
+            code: test["code"].as_u64(),
+            detail: text(&test["detail"]),
+            greeting: test["greeting"].as_str().map(str::to_owned),
+            starttls: text(&test["starttls"]),
+            recipient: text(&test["recipient"]),
+            patterns: patterns.unwrap_or_default().iter().map(pattern).collect(),
         }
     }
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize as _, Deserializer};
 use tokio::time::timeout;
 
 use super::App;
@@ -65,6 +66,21 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
             format!("the body is not understood: {error}"),
         )
     })
+}
+
+/// A whole number as JSON has it: 298.0 is one as well (RFC 8259, section 6; JSON Schema's integer).
+pub(super) fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    if !is_whole {
+        return Err(D::Error::custom(format!(
+            "{number} is no whole number up to {}",
+            u32::MAX
+        )));
+    }
+    Ok(Some(number as u32))
 }
 
 /// A value of a body that cannot be kept.

@@ -14,8 +14,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{Schemas, answer, flatten};
@@ -160,25 +159,10 @@ struct New {
     #[serde(default)]
     expires: Option<String>,
     /// More connections than this in a UTC hour are a warning, and no other rule is applied.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "change::whole")]
     connections: Option<u32>,
     /// Who adds it.
     who: String,
-}
-
-/// A whole number as JSON has it: 298.0 is one as well (RFC 8259, section 6; JSON Schema's integer).
-fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<f64>::deserialize(from)? else {
-        return Ok(None);
-    };
-    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
-    if !is_whole {
-        return Err(D::Error::custom(format!(
-            "connections: {number} is no whole number up to {}",
-            u32::MAX
-        )));
-    }
-    Ok(Some(number as u32))
 }
 
 pub(super) async fn add(

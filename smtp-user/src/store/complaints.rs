@@ -56,6 +56,17 @@ pub(super) fn list(
     connection: &Connection,
     filter: &ComplaintFilter,
 ) -> rusqlite::Result<Vec<StoredComplaint>> {
+    let mut all = Vec::new();
+    each(connection, filter, |stored| all.push(stored))?;
+    Ok(all)
+}
+
+/// Shows them one by one.
+pub(super) fn each(
+    connection: &Connection,
+    filter: &ComplaintFilter,
+    mut show: impl FnMut(StoredComplaint),
+) -> rusqlite::Result<()> {
     let ComplaintFilter {
         period,
         address,
@@ -78,10 +89,37 @@ pub(super) fn list(
         "{COMPLAINTS} WHERE {} ORDER BY at DESC, id DESC",
         conditions.join(" AND ")
     );
+    let mut statement = connection.prepare(&sql)?;
+    for stored in statement.query_map(params_from_iter(values), complaint)? {
+        show(stored?);
+    }
+    Ok(())
+}
+
+/// The one of this number, if there is one.
+pub(super) fn one(connection: &Connection, id: u64) -> rusqlite::Result<Option<StoredComplaint>> {
     connection
-        .prepare(&sql)?
-        .query_map(params_from_iter(values), complaint)?
-        .collect()
+        .prepare_cached(&format!("{COMPLAINTS} WHERE id = ?1"))?
+        .query_row([integer(id)], complaint)
+        .optional()
+}
+
+/// The one that is the same complaint, if there is one.
+fn same(connection: &Connection, other: &Complaint) -> rusqlite::Result<Option<StoredComplaint>> {
+    connection
+        .query_row(
+            &format!(
+                "{COMPLAINTS} WHERE address = ?1 AND kind = ?2 AND reporter = ?3 AND reference = ?4"
+            ),
+            params![
+                other.address.to_string(),
+                other.kind.name(),
+                other.reporter,
+                other.reference
+            ],
+            complaint,
+        )
+        .optional()
 }
 
 /// One row of [`COMPLAINTS`].
@@ -161,8 +199,7 @@ pub fn add_complaints(path: &Path, new: &NewComplaints<'_>) -> Result<Noted, Unc
     let mut noted = Noted::default();
     for part in complaints.chunks(PART) {
         let of_part = personal::write(path, "note complaints", |transaction| {
-            let there: u64 =
-                transaction.query_row("SELECT count(*) FROM complaint", [], |row| row.get(0))?;
+            let there = count(transaction)?;
             let mut of_part = Noted::default();
             for complaint in part {
                 if insert(transaction, complaint, who, at)? {
@@ -172,11 +209,7 @@ pub fn add_complaints(path: &Path, new: &NewComplaints<'_>) -> Result<Noted, Unc
                 }
             }
             if there + of_part.added > MOST {
-                return Ok(Err(Unchanged::Conflict(format!(
-                    "the store {} has {there} complaints and no place for {} more (at most {MOST})",
-                    path.display(),
-                    of_part.added
-                ))));
+                return Ok(Err(full(path, there, of_part.added)));
             }
             Ok(Ok(of_part))
         })?;
@@ -184,6 +217,53 @@ pub fn add_complaints(path: &Path, new: &NewComplaints<'_>) -> Result<Noted, Unc
         noted.known += of_part.known;
     }
     Ok(noted)
+}
+
+/// Notes a complaint, as [`Complaint::checked`] gives it, in the file at `path`; gives it with its number.
+///
+/// # Errors
+///
+/// It is there already; else those of [`add_complaints`].
+pub fn add_complaint(
+    path: &Path,
+    complaint: &Complaint,
+    who: &str,
+    at: u64,
+) -> Result<StoredComplaint, Unchanged> {
+    check_person(who).map_err(Unchanged::Invalid)?;
+    personal::write(path, "note a complaint", |transaction| {
+        if let Some(known) = same(transaction, complaint)? {
+            return Ok(Err(Unchanged::Conflict(format!(
+                "this complaint was noted already, as {}, by {}; give another reference (--reference) if \
+                 it is another one",
+                known.id, known.added_by
+            ))));
+        }
+        let there = count(transaction)?;
+        if there >= MOST {
+            return Ok(Err(full(path, there, 1)));
+        }
+        insert(transaction, complaint, who, at)?;
+        Ok(match one(transaction, id_of_last(transaction))? {
+            Some(stored) => Ok(stored),
+            None => Err(Unchanged::Absent("the complaint was not kept".to_owned())),
+        })
+    })
+}
+
+fn id_of_last(transaction: &Transaction<'_>) -> u64 {
+    u64::try_from(transaction.last_insert_rowid()).unwrap_or(0)
+}
+
+fn count(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    transaction.query_row("SELECT count(*) FROM complaint", [], |row| row.get(0))
+}
+
+fn full(path: &Path, there: u64, more: u64) -> Unchanged {
+    Unchanged::Conflict(format!(
+        "the store {} has {there} complaints and no place for {more} more (at most {MOST})",
+        path.display()
+    ))
 }
 
 /// Withdraws a complaint in the file at `path`; gives it.
@@ -200,14 +280,7 @@ pub fn withdraw_complaint(
     check_person(who).map_err(Unchanged::Invalid)?;
     check_why(why).map_err(Unchanged::Invalid)?;
     personal::write(path, &format!("withdraw complaint {id}"), |transaction| {
-        let found = transaction
-            .query_row(
-                &format!("{COMPLAINTS} WHERE id = ?1"),
-                [integer(id)],
-                complaint,
-            )
-            .optional()?;
-        let Some(mut stored) = found else {
+        let Some(mut stored) = one(transaction, id)? else {
             return Ok(Err(Unchanged::Absent(format!(
                 "there is no complaint {id} in the store {}; `smtpflow complaint list` lists them",
                 path.display()

@@ -543,6 +543,20 @@ impl Reader {
         self.read(|connection| complaints::list(connection, filter))
     }
 
+    /// Shows them one by one, the latest first, so that nobody has to hold all of them.
+    pub fn each_complaint(
+        &self,
+        filter: &ComplaintFilter,
+        show: impl FnMut(StoredComplaint),
+    ) -> Result<(), Failure> {
+        self.read(|connection| complaints::each(connection, filter, show))
+    }
+
+    /// The complaint of this number, if there is one.
+    pub fn complaint(&self, id: u64) -> Result<Option<StoredComplaint>, Failure> {
+        self.read(|connection| complaints::one(connection, id))
+    }
+
     /// What has happened to a verdict, the earliest first.
     pub fn verdict_events(&self, id: u64) -> Result<Vec<VerdictEvent>, Failure> {
         self.read(|connection| verdicts::events(connection, id))

@@ -21,6 +21,7 @@ use crate::model::prefix;
 use crate::model::session::Outcome;
 use crate::report::cases::{Class, Host, Lives};
 use crate::report::distribution::{ItemDistribution, range};
+use crate::report::document::Table;
 use crate::report::gaps::Gap;
 use crate::report::month::PeriodReport;
 use crate::report::time::{self, Month};
@@ -66,6 +67,8 @@ struct Shown {
     missing: String,
     gaps: Vec<Gap>,
     gaps_total: usize,
+    /// How what was flagged compares with what was complained about.
+    scorecard: [Table; 3],
 }
 
 struct ClassRow {
@@ -239,6 +242,7 @@ impl Shown {
             missing: time::span(report.gaps.missing_milliseconds),
             gaps: report.gaps.gaps.iter().take(LISTED).copied().collect(),
             gaps_total: report.gaps.gaps.len(),
+            scorecard: report.scorecard.tables(),
         }
     }
 }

@@ -10,8 +10,8 @@ const READ: &str = "0123456789abcdef0123456789abcdef";
 const ACT: &str = "fedcba9876543210fedcba9876543210";
 
 /// A server on a store with a spam bot and its verdicts, which takes changes.
-struct Acting {
-    server: Server,
+pub(super) struct Acting {
+    pub(super) server: Server,
     _scene: Scene,
     folder: tempfile::TempDir,
 }
@@ -25,7 +25,7 @@ fn token(folder: &std::path::Path, name: &str, token: &str) -> std::path::PathBu
 }
 
 impl Acting {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.db");
         let scene = Scene::in_file(&path);
@@ -43,7 +43,7 @@ impl Acting {
     }
 
     /// Sends JSON with the act token; gives status and answer.
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(super) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.post_text(path, &body.to_string(), "")
     }
 
@@ -58,7 +58,7 @@ impl Acting {
         (status, serde_json::from_str(&answer).unwrap_or_default())
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub(super) fn get(&self, path: &str) -> Value {
         self.server.json(path)
     }
 }

@@ -1,9 +1,12 @@
 //! The screens of a real store, as they are sent, and what hostile texts can do to them: nothing.
 
 use super::*;
+use crate::model::complaint::tests::complaint;
 use crate::model::verdict::VerdictState;
 use crate::report::tests::{BOT, Scene};
-use crate::store::{PersonalChange, change_verdict};
+use crate::store::{
+    PersonalChange, Withdrawal, add_complaint, change_verdict, withdraw_complaint,
+};
 
 /// Elements that screens are made of. Whoever adds one says so here.
 const ELEMENTS: &[&str] = &[
@@ -104,11 +107,26 @@ fn scene(path: &std::path::Path) -> Scene {
             at: 1_793_800_000_000 + i as u64,
         };
         change_verdict(path, &change).unwrap_or_else(|error| panic!("{error:?}"));
+        let mut told = complaint(BOT, 1_793_800_000_000);
+        (*text).clone_into(&mut told.reporter);
+        (*text).clone_into(&mut told.reference);
+        let told = told.checked(1_793_800_000_000).expect("a complaint");
+        let stored = add_complaint(path, &told, text, 1_793_800_000_000);
+        let stored = stored.unwrap_or_else(|error| panic!("{error:?}"));
+        if !open {
+            let withdrawal = Withdrawal {
+                id: stored.id,
+                who: text,
+                why: text,
+                at: 1_793_800_000_000,
+            };
+            withdraw_complaint(path, &withdrawal).unwrap_or_else(|error| panic!("{error:?}"));
+        }
     }
     scene
 }
 
-const SCREENS: [&str; 22] = [
+const SCREENS: [&str; 25] = [
     "/",
     "/sources",
     "/sources?period=all&sort=addr&order=asc&limit=2&offset=1",
@@ -129,6 +147,9 @@ const SCREENS: [&str; 22] = [
     "/report/2026-11",
     "/relays",
     "/relays?filter=active:no",
+    "/complaints",
+    "/complaints?period=2026-11&filter=flagged:before",
+    "/complaints?filter=withdrawn:yes",
     "/verdicts?filter=net:192.0.2.0/24+severity:warning",
     "/distribution?period=2026-11",
 ];
@@ -172,6 +193,8 @@ fn hostile_addresses_and_queries_do_nothing() {
             format!("/verdicts?sort={coded}"),
             format!("/verdicts/{coded}"),
             format!("/report/{coded}"),
+            format!("/complaints?period={coded}"),
+            format!("/complaints?filter={coded}"),
         ] {
             let (status, _, body) = server.get(&screen);
             assert!([400, 404].contains(&status), "{screen}: {status}");

@@ -1,4 +1,4 @@
-// Changes verdicts and known relays, and asks before it does.
+// Changes verdicts, known relays and complaints, decides about notices, and asks before it does.
 //
 // Contract: nothing is sent before somebody has read what will happen and has said who and why. The act
 // token is kept in this tab's session only. What the server refuses is shown as its own text. Texts are
@@ -208,6 +208,53 @@ function expireRelay(button) {
   });
 }
 
+// --- Complaints -------------------------------------------------------------------------------------
+
+function addComplaint(button) {
+  const dialog = document.getElementById("complaint");
+  const form = dialog.querySelector("form");
+  form.reset();
+  form.addr.value = button.dataset.complaint;
+  ask(dialog, async ({ addr, kind, reporter, reference, time, incidents, who, token }) => {
+    const body = { addr, kind, reporter, who };
+    if (reference !== "") body.reference = reference;
+    if (time !== "") body.time = time;
+    if (incidents !== "") body.incidents = Number(incidents);
+    const refusal = await send("/api/v1/complaints", body, token);
+    return refusal === null ? [] : [refusal];
+  });
+}
+
+function withdrawComplaint(button) {
+  const dialog = document.getElementById("withdraw");
+  const form = dialog.querySelector("form");
+  form.reset();
+  form.id.value = button.dataset.withdraw;
+  ask(dialog, async ({ id, who, why, token }) => {
+    const refusal = await send(`/api/v1/complaints/${id}/withdraw`, { who, why }, token);
+    return refusal === null ? [] : [refusal];
+  });
+}
+
+// --- Notices ----------------------------------------------------------------------------------------
+
+function decideNotice(button) {
+  const dialog = document.getElementById("decide");
+  const { notice, to: state } = button.dataset;
+  let name = "";
+  for (const effect of dialog.querySelectorAll(".effect")) {
+    effect.hidden = effect.dataset.state !== state;
+    if (!effect.hidden) name = effect.dataset.name;
+  }
+  dialog.querySelector("#decide-title").textContent = `${name} notice #${notice}`;
+  dialog.querySelector(".do").textContent = name;
+  dialog.querySelector("form").why.value = "";
+  ask(dialog, async ({ who, why, token }) => {
+    const refusal = await send(`/api/v1/notices/${notice}`, { state, who, why }, token);
+    return refusal === null ? [] : [refusal];
+  });
+}
+
 // --- Events -----------------------------------------------------------------------------------------
 
 document.addEventListener("click", (event) => {
@@ -216,6 +263,9 @@ document.addEventListener("click", (event) => {
   if (button.dataset.act !== undefined) changeVerdicts(button);
   else if (button.dataset.relay !== undefined) addRelay(button);
   else if (button.dataset.expire !== undefined) expireRelay(button);
+  else if (button.dataset.complaint !== undefined) addComplaint(button);
+  else if (button.dataset.withdraw !== undefined) withdrawComplaint(button);
+  else if (button.dataset.notice !== undefined) decideNotice(button);
   else if (button.classList.contains("cancel")) button.closest("dialog").close();
 });
 document.addEventListener("change", (event) => {
