@@ -19,6 +19,7 @@ const README: &str = "README.md";
 const MONITORING: &str = "docs/monitoring/README.md";
 const API: &str = "docs/api.md";
 const RELAY_TEST: &str = "docs/relay-test.md";
+const ABUSE_DESK: &str = "docs/abuse-desk.md";
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
@@ -233,7 +234,7 @@ fn every_metric_that_is_named_exists() {
 
 #[test]
 fn every_configuration_that_is_shown_is_good() {
-    for name in [README, MONITORING, RELAY_TEST] {
+    for name in [README, MONITORING, RELAY_TEST, ABUSE_DESK] {
         let text = read(name);
         let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
         assert!(!blocks.is_empty(), "{name}");

@@ -12,6 +12,7 @@ mod gateway;
 mod package;
 mod screenshots;
 mod setup;
+mod story;
 mod test;
 mod toolchain;
 mod tools;
@@ -44,6 +45,8 @@ enum Verb {
     Run(build::RunArgs),
     /// Count real mail traffic in a laboratory of network namespaces (needs root)
     Demo(demo::DemoArgs),
+    /// Play the story of an abuse desk in a laboratory, from a flag to the answer (needs root)
+    Story,
     /// Run all checks and tests (needs root)
     Test(test::TestArgs),
     /// Boot kernels in virtual machines and check smtpflow on each
@@ -85,6 +88,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Build(args) => build::build(&args).map(|_| ExitCode::SUCCESS),
         Verb::Run(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Story => story::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Gateway(args) => gateway::run(&args).map(|()| ExitCode::SUCCESS),
