@@ -470,6 +470,8 @@ pub struct StoreState {
     pub set_aside: u64,
     /// Why the last step of merging history failed; `None` if it did not.
     pub history_failure: Option<String>,
+    /// Notices to owners in each of `NoticeState::ALL`, when somebody else has written to the file last.
+    pub notices: [u64; notice::NoticeState::ALL.len()],
 }
 
 /// What became of what was to be told to an Alertmanager.

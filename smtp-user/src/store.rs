@@ -52,7 +52,9 @@ use smtp_common::flow::Totals;
 
 use self::account::Account;
 use self::check::{Prepared, prepare};
-pub use self::complaints::{NewComplaints, Noted, Withdrawal, add_complaints, withdraw_complaint};
+pub use self::complaints::{
+    NewComplaints, Noted, Withdrawal, add_complaint, add_complaints, withdraw_complaint,
+};
 use self::file::Place;
 use self::history::Run;
 pub use self::history::{Clock, Coarsened, Retention, Span};
@@ -67,6 +69,7 @@ pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;
 use crate::crash;
 use crate::failure::{Failure, Kind};
+use crate::model::notice::NoticeState;
 use crate::model::{Folded, Scope, Source, StoreState, Tally, Window};
 
 /// The write-ahead log is moved into the file when it is longer than this.
@@ -128,6 +131,8 @@ pub struct Store {
     left_out: LeftOut,
     /// Chunks of history that were found damaged.
     damage: Cell<u64>,
+    /// Notices in each state, when they were counted last.
+    notices: Cell<[u64; NoticeState::ALL.len()]>,
     /// Files that were set aside, when this one was opened.
     set_aside: u64,
     /// Why the last step of [`Store::tidy`] failed.
@@ -209,6 +214,7 @@ impl Store {
             retention: Retention::default(),
             left_out: LeftOut::default(),
             damage: Cell::new(0),
+            notices: Cell::default(),
             history_failure: None,
         }
     }
@@ -528,6 +534,7 @@ impl Store {
             damaged_chunks: self.damage.get(),
             set_aside: self.set_aside,
             history_failure: self.history_failure.clone(),
+            notices: self.notices.get(),
         }
     }
 }

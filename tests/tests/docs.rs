@@ -112,6 +112,8 @@ const ANSWERS: &[Answer] = &[
         "POST /api/v1/relays and /api/v1/relays/expire",
         serve::relay_change_fields,
     ),
+    ("GET /api/v1/notices", serve::notices_fields),
+    ("GET and POST /api/v1/notices/{id}", serve::notice_fields),
     ("GET /api/v1/complaints", serve::complaints_fields),
     (
         "POST /api/v1/complaints and /api/v1/complaints/{id}/withdraw",

@@ -222,6 +222,7 @@ impl Judging {
         if self.data_version == Some(version) {
             return Ok(false);
         }
+        store.count_notices()?;
         let relays = store.relays()?;
         if relays != self.stored {
             self.know(relays);

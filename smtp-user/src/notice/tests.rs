@@ -11,7 +11,8 @@ use super::plan::plan;
 use super::retry::{Attempt, Outcome, after, before};
 use super::{Composer, Gate, HOUR, Mode, Plan, Policy, Settings, queue};
 use crate::model::notice::{
-    Addressee, Book, Facts, Notice, NoticeChange, NoticeKind, NoticeState, Standing, Subject,
+    Addressee, Book, Departure, Facts, Notice, NoticeChange, NoticeKind, NoticeState, Standing,
+    Subject,
 };
 use crate::model::owner::OwnerSource;
 use crate::model::period::Period;
@@ -148,15 +149,27 @@ impl Desk {
             }
         }
         self.book.apply(changes);
-        // As the store gives it.
-        let now = self.now;
-        self.book
-            .departures
-            .retain(|departure| departure.at.saturating_add(24 * HOUR) > now);
+        self.open_book();
+    }
+
+    /// The book as the store gives it at this time: when the clock goes back, what was too long ago is known again.
+    fn open_book(&mut self) {
+        let left = self.all.iter().filter_map(|notice| {
+            let at = notice.left_at?;
+            (at.saturating_add(24 * HOUR) > self.now).then(|| Departure {
+                notice: notice.id,
+                at,
+                hosts: notice.hosts.clone(),
+                digest: notice.kind == NoticeKind::Digest,
+            })
+        });
+        self.book.departures = left.collect();
+        self.book.departures.sort_by_key(|departure| departure.at);
     }
 
     /// What there is to tell of these now.
     pub(super) fn look(&mut self, subjects: &[Subject]) -> Plan {
+        self.open_book();
         let plan = plan(&self.policy, &self.composer, &self.book, subjects, self.now);
         self.note(&plan.changes);
         plan

@@ -3,34 +3,92 @@
 use std::fmt::Write as _;
 
 use ipnet::IpNet;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::document::{Document, Table, number, printable, text};
 use super::{SCHEMA, time};
-use crate::model::notice::{Fate, HookCall, Notice, NoticeEvent};
+use crate::answer::answer;
+use crate::model::notice::{DECISIONS, Fate, HookCall, Notice, NoticeEvent, NoticeState};
 use crate::model::period::rfc3339;
 use crate::model::prefix::show;
 use crate::notice::Silence;
 
-/// A notice in JSON, without its text.
-#[derive(Clone, Debug, Serialize)]
-struct JsonNotice {
-    id: u64,
-    case: Option<u64>,
-    kind: &'static str,
-    state: &'static str,
-    recipients: Value,
-    hosts: Vec<String>,
-    made_at: String,
-    changed_at: String,
-    expires_at: String,
-    next_at: String,
-    attempts: u32,
-    left_at: Option<String>,
-    message_id: String,
-    subject: String,
-    last_reply: Option<String>,
+answer! {
+    /// A recipient of a notice.
+    pub(crate) struct JsonRecipient {
+        /// The address.
+        mail: String,
+        /// What became of it: pending, taken (the relay has the message for it) or refused.
+        fate: &'static str,
+    }
+}
+
+answer! {
+    /// A notice to an owner.
+    pub(crate) struct JsonNotice {
+        /// Its number.
+        id: u64,
+        /// The case that it is part of; null for a digest to the operator.
+        case: Option<u64>,
+        /// first, more, escalation, solved, withdrawn or digest.
+        kind: &'static str,
+        /// waiting (for somebody to approve it), approved, sent, failed, expired, rejected or superseded.
+        state: &'static str,
+        /// Whom it goes to.
+        recipients: Vec<JsonRecipient> [JsonRecipient],
+        /// The hosts that it is about: addresses, or prefixes that are judged as one.
+        hosts: Vec<String>,
+        /// When it was made.
+        made_at: String,
+        /// When its state changed last.
+        changed_at: String,
+        /// When it is given up.
+        expires_at: String,
+        /// It is not tried before this time.
+        next_at: String,
+        /// How often it was given to the relay.
+        attempts: u32,
+        /// When it left, or may have left, last; null if it has not.
+        left_at: Option<String>,
+        /// Its Message-ID, without brackets.
+        message_id: String,
+        /// Its subject.
+        subject: String,
+        /// What came of the last attempt, or null.
+        last_reply: Option<String>,
+    }
+}
+
+answer! {
+    /// A change in the life of a notice.
+    pub(crate) struct JsonNoticeEvent {
+        /// When it was.
+        at: String,
+        /// Who made it: smtpflow, or a person.
+        who: String,
+        /// The state before; null when the notice was made.
+        from: Option<&'static str>,
+        /// The state after.
+        to: &'static str,
+        /// Why it was made.
+        why: String,
+    }
+}
+
+answer! {
+    /// A notice, its text and its life.
+    pub(crate) struct JsonNoticeLife {
+        /// Version of the form of this answer.
+        schema: u32,
+        /// The notice.
+        notice: JsonNotice [JsonNotice],
+        /// What people read in it, as it leaves.
+        text: String,
+        /// What has happened to it, the earliest first.
+        events: Vec<JsonNoticeEvent> [JsonNoticeEvent],
+        /// The states that a person can give it now: approved, rejected.
+        may_become: Vec<&'static str>,
+    }
 }
 
 impl From<&Notice> for JsonNotice {
@@ -54,12 +112,16 @@ impl From<&Notice> for JsonNotice {
             message: _,
             last_reply,
         } = notice;
+        let recipients = recipients.iter().map(|recipient| JsonRecipient {
+            mail: recipient.mail.clone(),
+            fate: recipient.fate.name(),
+        });
         Self {
             id: *id,
             case: *case,
             kind: kind.name(),
             state: state.name(),
-            recipients: json!(recipients),
+            recipients: recipients.collect(),
             hosts: hosts.iter().map(show).collect(),
             made_at: rfc3339(*made_at),
             changed_at: rfc3339(*changed_at),
@@ -74,6 +136,43 @@ impl From<&Notice> for JsonNotice {
     }
 }
 
+impl From<&NoticeEvent> for JsonNoticeEvent {
+    fn from(event: &NoticeEvent) -> Self {
+        let NoticeEvent {
+            notice: _,
+            at,
+            who,
+            from,
+            to,
+            why,
+        } = event;
+        Self {
+            at: rfc3339(*at),
+            who: who.clone(),
+            from: from.map(NoticeState::name),
+            to: to.name(),
+            why: why.clone(),
+        }
+    }
+}
+
+impl JsonNoticeLife {
+    /// Of this notice.
+    pub(crate) fn new(notice: &Notice, events: &[NoticeEvent]) -> Self {
+        Self {
+            schema: SCHEMA,
+            notice: notice.into(),
+            text: notice.text.clone(),
+            events: events.iter().map(JsonNoticeEvent::from).collect(),
+            may_become: DECISIONS
+                .into_iter()
+                .filter(|to| notice.state.may_become(*to))
+                .map(NoticeState::name)
+                .collect(),
+        }
+    }
+}
+
 /// A list in JSON.
 pub(crate) fn json(notices: &[Notice]) -> Value {
     let list: Vec<JsonNotice> = notices.iter().map(JsonNotice::from).collect();
@@ -82,24 +181,7 @@ pub(crate) fn json(notices: &[Notice]) -> Value {
 
 /// A notice in JSON, with its text and what has happened to it.
 pub(crate) fn json_of(notice: &Notice, events: &[NoticeEvent]) -> Value {
-    let events: Vec<Value> = events
-        .iter()
-        .map(|event| {
-            json!({
-                "at": rfc3339(event.at),
-                "who": event.who,
-                "from": event.from,
-                "to": event.to,
-                "why": event.why,
-            })
-        })
-        .collect();
-    json!({
-        "schema": SCHEMA,
-        "notice": JsonNotice::from(notice),
-        "text": notice.text,
-        "events": events,
-    })
+    json!(JsonNoticeLife::new(notice, events))
 }
 
 /// What a hook gets: which event it is, and the notice as it is now.
@@ -150,7 +232,7 @@ pub(crate) fn document(notices: &[Notice]) -> Document {
 }
 
 /// The addresses that a notice goes to, each with what became of it.
-fn mails(notice: &Notice) -> String {
+pub(crate) fn mails(notice: &Notice) -> String {
     let mails: Vec<String> = notice
         .recipients
         .iter()

@@ -340,6 +340,8 @@ impl From<&StoreState> for Store {
             damaged_chunks,
             set_aside,
             history_failure,
+            // The page /metrics and /api/v1/notices have them.
+            notices: _,
         } = state;
         Self {
             path: path.display().to_string(),

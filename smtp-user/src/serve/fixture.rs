@@ -249,6 +249,7 @@ pub(super) fn snapshot(sources: &[SourceRow]) -> Snapshot {
             damaged_chunks: 0,
             set_aside: 0,
             history_failure: None,
+            notices: [2, 1, 5, 0, 0, 1, 3],
         }),
     }
 }

@@ -12,11 +12,14 @@ mod api;
 pub mod auth;
 mod cache;
 mod change;
+mod complaints;
 mod config;
 mod distribution;
 mod events;
+mod evidence;
 mod interfaces;
 pub mod metrics;
+mod notices;
 mod openapi;
 mod owner;
 mod owners;
@@ -76,9 +79,11 @@ use crate::secret::Token;
 use crate::source_list::{SharedSources, SourceList};
 
 pub use self::api::status_fields;
+pub use self::complaints::{complaint_change_fields, complaints_fields};
 pub use self::config::config_fields;
 pub use self::distribution::distribution_fields;
 pub use self::events::{EVENTS, config_event_fields, drain_event_fields, verdict_event_fields};
+pub use self::evidence::evidence_fields;
 pub use self::interfaces::interfaces_fields;
 pub use self::owner::owner_fields;
 pub use self::pairs::pairs_fields;
@@ -89,6 +94,7 @@ pub use self::routes::routes;
 pub use self::series::{network_series_fields, series_fields};
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
+pub use self::notices::{notice_fields, notices_fields};
 pub use self::verdicts::{verdict_fields, verdicts_fields};
 
 /// The longest that a client may take to send the headers of a request.

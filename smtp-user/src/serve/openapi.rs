@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::document::{Schema, Schemas};
 use super::query::{DEFAULT_LIMIT, Filter, List, MAX_LIMIT, MAX_OFFSET, Span, Table};
 use super::{
-    api, config, distribution, events, interfaces, owner, pairs, ready, relays, reports, series,
-    source, sources, verdicts, why,
+    api, complaints, config, distribution, events, evidence, interfaces, notices, owner, pairs,
+    ready, relays, reports, series, source, sources, verdicts, why,
 };
 use crate::model::person::MAX_WHO;
 
@@ -366,6 +366,7 @@ pub(super) fn operations() -> Vec<Operation> {
         source::operations(),
         why::operations(),
         owner::operations(),
+        evidence::operations(),
         series::operations(),
         pairs::operations(),
         distribution::operations(),
@@ -375,6 +376,8 @@ pub(super) fn operations() -> Vec<Operation> {
         ready::operations(),
         verdicts::operations(),
         relays::operations(),
+        complaints::operations(),
+        notices::operations(),
         events::operations(),
         own(),
     ]

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::routing::{MethodRouter, get, post};
 
 use super::{
-    App, api, config, distribution, events, interfaces, metrics, openapi, owner, page, pairs,
-    ready, relays, reports, series, source, sources, verdicts, why,
+    App, api, complaints, config, distribution, events, evidence, interfaces, metrics, notices,
+    openapi, owner, page, pairs, ready, relays, reports, series, source, sources, verdicts, why,
 };
 
 /// The methods of a route that changes nothing.
@@ -55,6 +55,9 @@ const ROUTES: &[Route] = &[
     Route::get("/api/v1/sources/{addr}", || get(source::source)),
     Route::get("/api/v1/sources/{addr}/why", || get(why::why)),
     Route::get("/api/v1/sources/{addr}/owner", || get(owner::owner)),
+    Route::get("/api/v1/sources/{addr}/evidence", || {
+        get(evidence::evidence)
+    }),
     Route::get("/api/v1/sources/{addr}/series", || get(series::source)),
     Route::get("/api/v1/sources/{addr}/pairs", || get(pairs::pairs)),
     Route::get("/api/v1/series", || get(series::network)),
@@ -71,6 +74,16 @@ const ROUTES: &[Route] = &[
         get(relays::list).post(relays::add)
     }),
     Route::with("/api/v1/relays/expire", "POST", || post(relays::expire)),
+    Route::get("/api/v1/notices", || get(notices::list)),
+    Route::with("/api/v1/notices/{id}", "GET, HEAD, POST", || {
+        get(notices::one).post(notices::decide)
+    }),
+    Route::with("/api/v1/complaints", "GET, HEAD, POST", || {
+        get(complaints::list).post(complaints::add)
+    }),
+    Route::with("/api/v1/complaints/{id}/withdraw", "POST", || {
+        post(complaints::withdraw)
+    }),
 ];
 
 /// All routes of the server, and the answer where there is none.

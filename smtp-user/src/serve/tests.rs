@@ -10,8 +10,10 @@ use super::*;
 use crate::model::PointState;
 
 mod acting;
+mod complaining;
 mod connections;
 mod events;
+mod noticing;
 mod reading;
 mod screens;
 

@@ -7,6 +7,7 @@
 
 mod ledger;
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -16,10 +17,11 @@ use serde::de::DeserializeOwned;
 
 use super::personal::{self, Unchanged};
 use super::verdicts::parsed;
-use super::{Reader, integer};
+use super::{Reader, Store, integer};
 use crate::failure::Failure;
 use crate::model::notice::{
-    Book, Case, Declined, Departure, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState,
+    Book, Case, DECISIONS, Declined, Departure, Notice, NoticeChange, NoticeEvent, NoticeKind,
+    NoticeState,
 };
 use crate::model::person::check_person;
 use crate::model::verdict::Unmoved;
@@ -92,18 +94,60 @@ const NOTICES: &str = "
         left_at, message_id, subject, text, message, last_reply
     FROM notice";
 
+/// The same without texts and messages, of which a list shows nothing.
+const BRIEFS: &str = "
+    SELECT id, case_id, kind, state, recipients, hosts, made_at, changed_at, expires_at, next_at, attempts,
+        left_at, message_id, subject, '', x'', last_reply
+    FROM notice";
+
+/// Latest notices that are looked through for those about a host.
+const LOOKED_THROUGH: usize = 10_000;
+
 /// What has left longer ago than this limits nothing: a day, in milliseconds.
 const LIMITED: u64 = 86_400_000;
 /// What was declined longer ago than this is forgotten.
 const DECLINED: u64 = 30 * LIMITED;
 
 impl Reader {
-    /// The notices in one of these states, or in any, the latest first.
+    /// The notices in one of these states, or in any, the latest first, without their texts and messages.
     pub fn notices(&self, states: &[NoticeState]) -> Result<Vec<Notice>, Failure> {
+        let mut wanted = Vec::new();
+        self.each_notice(&mut |notice| {
+            if states.is_empty() || states.contains(&notice.state) {
+                wanted.push(notice);
+            }
+        })?;
+        Ok(wanted)
+    }
+
+    /// Every notice, the latest first, without its text and message.
+    pub fn each_notice(&self, each: &mut dyn FnMut(Notice)) -> Result<(), Failure> {
         self.read(|connection| {
-            let all = select(connection, "ORDER BY id DESC", [])?;
-            let wanted = |notice: &Notice| states.is_empty() || states.contains(&notice.state);
-            Ok(all.into_iter().filter(wanted).collect())
+            let mut select = connection.prepare_cached(&format!("{BRIEFS} ORDER BY id DESC"))?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                each(notice(row)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// The latest notices about a host, at most so many, likewise; of the latest [`LOOKED_THROUGH`] of all.
+    pub fn notices_about(&self, host: IpAddr, most: usize) -> Result<Vec<Notice>, Failure> {
+        self.read(|connection| {
+            let sql = format!("{BRIEFS} ORDER BY id DESC LIMIT {LOOKED_THROUGH}");
+            let mut select = connection.prepare_cached(&sql)?;
+            let mut rows = select.query([])?;
+            let mut found = Vec::new();
+            while found.len() < most
+                && let Some(row) = rows.next()?
+            {
+                let notice = notice(row)?;
+                if notice.hosts.iter().any(|of| of.contains(&host)) {
+                    found.push(notice);
+                }
+            }
+            Ok(found)
         })
     }
 
@@ -121,6 +165,24 @@ impl Reader {
     /// and the numbers that come next.
     pub fn notice_book(&self, now: u64) -> Result<Book, Failure> {
         self.read(|connection| book(connection, now))
+    }
+}
+
+impl Store {
+    /// Counts notices by their states, for [`Store::state`]: of each of [`NoticeState::ALL`].
+    pub fn count_notices(&self) -> Result<(), Failure> {
+        let count = || -> rusqlite::Result<[u64; NoticeState::ALL.len()]> {
+            let mut counts = [0; NoticeState::ALL.len()];
+            let sql = "SELECT count(*) FROM notice WHERE state = ?1";
+            let mut select = self.connection.prepare_cached(sql)?;
+            for (count, state) in counts.iter_mut().zip(NoticeState::ALL) {
+                *count = select.query_row([state.name()], |row| row.get(0))?;
+            }
+            Ok(counts)
+        };
+        self.notices
+            .set(count().map_err(|error| self.unreadable(&error))?);
+        Ok(())
     }
 }
 
@@ -148,6 +210,12 @@ pub struct NoticeDecision<'a> {
 /// that it has; `who` or `why` is no text that can be kept.
 pub fn decide_notice(path: &Path, decision: &NoticeDecision<'_>) -> Result<Notice, Unchanged> {
     check_person(decision.who).map_err(Unchanged::Invalid)?;
+    if !DECISIONS.contains(&decision.to) {
+        return Err(Unchanged::Invalid(format!(
+            "a person can approve or reject a notice, and not make it {}",
+            decision.to
+        )));
+    }
     let id = decision.id;
     personal::write(path, &format!("change notice {id}"), |transaction| {
         let found = select(transaction, "WHERE id = ?1", [integer(id)])?.pop();

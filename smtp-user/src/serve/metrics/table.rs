@@ -12,6 +12,7 @@ use smtp_common::flow::Totals;
 use super::sample::{Buckets, Metric, Scrape, counter, gauge, histogram};
 use crate::detect::DETECTORS;
 use crate::distribution::Distribution;
+use crate::model::notice::NoticeState;
 use crate::model::session::{COMMANDS, Outcome, REPLIES};
 use crate::model::verdict::Severity;
 use crate::model::{AttachMode, Bin, ByFamily, PointState};
@@ -551,6 +552,17 @@ pub const METRICS: &[Metric] = &[
         "Changes of verdicts that wait in memory because the store could not be written.",
         &[],
         |scrape, to| to.one(scrape.snapshot.verdicts.unwritten),
+    ),
+    gauge(
+        "smtpflow_notices",
+        "Notices to owners, by state.",
+        &["state"],
+        |scrape, to| {
+            let counts = scrape.stored([0; NoticeState::ALL.len()], |store| store.notices);
+            for (state, count) in NoticeState::ALL.iter().zip(counts) {
+                to.with(&[state.name()], count);
+            }
+        },
     ),
     gauge(
         "smtpflow_subjects",

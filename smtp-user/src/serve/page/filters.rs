@@ -125,7 +125,7 @@ pub(super) fn severity(name: impl Display, _: &dyn Values) -> Result<Safe<String
     Ok(badge(class, symbol, class))
 }
 
-/// The state of a verdict, by a shape and a word.
+/// The state of a verdict or of a notice, by a shape and a word.
 #[filter_fn]
 pub(super) fn state(name: impl Display, _: &dyn Values) -> Result<Safe<String>> {
     let (class, symbol, text) = match name.to_string().as_str() {
@@ -134,6 +134,13 @@ pub(super) fn state(name: impl Display, _: &dyn Values) -> Result<Safe<String>> 
         "notified" => ("notified", "\u{2709}", "notified"),
         "resolved" => ("resolved", "\u{2713}", "resolved"),
         "false_positive" => ("false-positive", "\u{2715}", "false positive"),
+        "waiting" => ("new", "\u{2731}", "waiting"),
+        "approved" => ("acknowledged", "\u{25d0}", "approved"),
+        "sent" => ("resolved", "\u{2713}", "sent"),
+        "failed" => ("critical", "\u{25b2}", "failed"),
+        "expired" => ("plain", "\u{2715}", "expired"),
+        "rejected" => ("plain", "\u{2715}", "rejected"),
+        "superseded" => ("plain", "\u{2715}", "superseded"),
         _ => return Ok(Safe(String::new())),
     };
     Ok(badge(class, symbol, text))

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod conduct;
+mod evidence;
 mod heat;
 mod owner;
 mod rules;
@@ -26,9 +27,10 @@ pub(super) use self::rules::RuleRow;
 use self::series::Row;
 use super::life::{Act, Life};
 use super::span::{self, Choice};
-use super::{Layout, Screen, filters, show};
+use super::{Layout, Screen, filters, notices, show};
 use crate::archive::Archive;
 use crate::failure::Failure;
+use crate::model::complaint::ComplaintKind;
 use crate::model::period::{Period, Tier};
 use crate::model::prefix;
 use crate::model::relay::Relay;
@@ -38,6 +40,7 @@ use crate::report::UNKEPT;
 use crate::report::host::HostReport;
 use crate::report::why::why;
 use crate::serve::App;
+use crate::serve::evidence::{Part, view};
 use crate::serve::problem::Problem;
 use crate::serve::query::{Params, Span};
 use crate::serve::series::{Query, Series};
@@ -49,6 +52,8 @@ const ROWS: usize = 48;
 const SERVERS: usize = 20;
 /// Events of a verdict that are shown, the latest; the page of the verdict has all.
 const EVENTS: usize = 6;
+/// Latest notices that are shown.
+const NOTICES: usize = 10;
 /// Last connections that are shown; the API has all that are kept.
 const CONNECTIONS: usize = 16;
 /// Longer periods are shown by days.
@@ -90,6 +95,8 @@ struct Host {
     servers_kept: usize,
     unkept: Option<Server>,
     lives: Vec<Life>,
+    /// The latest that its owner was told, or is to be.
+    notices: Vec<notices::Row>,
 }
 
 /// The entry of a known relay.
@@ -135,6 +142,8 @@ struct Page {
     address: IpAddr,
     known: Known,
     owner: Shown,
+    evidence: evidence::Shown,
+    kinds: [ComplaintKind; ComplaintKind::ALL.len()],
     choices: Vec<Choice>,
     period_value: String,
     /// Whether the table was asked for.
@@ -169,9 +178,10 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
     let table = params.take("table", "yes", |text| (text == "yes").then_some(()))?;
     let table = table.is_some();
     params.finish()?;
-    let (known, owner) = tokio::join!(
+    let (known, owner, evidence) = tokio::join!(
         app.look_up(move |archive| Host::read(archive, address, asked, table)),
         app.owners.of(app.config(), address),
+        view(app, address),
     );
     let known = match known {
         Ok(host) => Known::Host(Box::new(host)),
@@ -192,6 +202,8 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
         address,
         known,
         owner: owner.into(),
+        evidence: evidence?.into(),
+        kinds: ComplaintKind::ALL,
         choices,
         period_value,
         table,
@@ -247,7 +259,9 @@ impl Host {
                 .map_or(0, |(_, counts)| counts.totals.connections);
             let kept = || report.pairs.iter().filter(|(key, _)| key.server != UNKEPT);
             let unkept = report.pairs.iter().find(|(key, _)| key.server == UNKEPT);
+            let notices = reader.notices_about(address, NOTICES)?;
             Ok(Self {
+                notices: notices.iter().map(notices::Row::from).collect(),
                 now,
                 hour,
                 scope: report.scope,

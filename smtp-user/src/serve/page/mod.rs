@@ -30,6 +30,7 @@
 //! `<main>` are followed without a full load, unless they have `data-full`. What has `data-keep` is left alone.
 #![forbid(unsafe_code)]
 
+mod complaints;
 mod distribution;
 mod files;
 mod filters;
@@ -37,6 +38,7 @@ mod host;
 mod lean;
 mod life;
 mod link;
+mod notices;
 mod overview;
 mod relays;
 mod report;
@@ -78,6 +80,10 @@ pub(super) enum Screen {
     Verdicts,
     /// A month.
     Report,
+    /// What others complain about.
+    Complaints,
+    /// What owners are told.
+    Notices,
     /// Who is not judged.
     Relays,
     /// smtpflow itself.
@@ -94,6 +100,8 @@ impl Screen {
         Self::Distribution,
         Self::Verdicts,
         Self::Report,
+        Self::Complaints,
+        Self::Notices,
         Self::Relays,
         Self::System,
     ];
@@ -106,6 +114,8 @@ impl Screen {
             Self::Distribution => "Distribution",
             Self::Verdicts => "Verdicts",
             Self::Report => "Report",
+            Self::Complaints => "Complaints",
+            Self::Notices => "Notices",
             Self::Relays => "Known relays",
             Self::System => "System",
             Self::Other => "",
@@ -120,6 +130,8 @@ impl Screen {
             Self::Distribution => "/distribution",
             Self::Verdicts => "/verdicts",
             Self::Report => "/report",
+            Self::Complaints => "/complaints",
+            Self::Notices => "/notices",
             Self::Relays => "/relays",
             Self::System => "/system",
         }
@@ -134,6 +146,9 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get("/distribution", || get(distribution::page)),
     Route::get("/verdicts", || get(verdicts::page)),
     Route::get("/verdicts/{id}", || get(verdicts::one)),
+    Route::get("/complaints", || get(complaints::page)),
+    Route::get("/notices", || get(notices::page)),
+    Route::get("/notices/{id}", || get(notices::one)),
     Route::get("/relays", || get(relays::page)),
     Route::get("/report", || get(report::current)),
     Route::get("/report/{month}", || get(report::page)),
@@ -159,6 +174,8 @@ pub(super) struct Layout {
     version: &'static str,
     kernel: String,
     ports: String,
+    /// Whether there are notices to owners.
+    notices: bool,
 }
 
 impl Layout {
@@ -187,6 +204,11 @@ impl Layout {
             version: env!("CARGO_PKG_VERSION"),
             kernel: snapshot.identity.kernel.clone(),
             ports: ports.join(", "),
+            notices: screen == Screen::Notices
+                || snapshot
+                    .store
+                    .as_ref()
+                    .is_some_and(|store| store.notices.iter().any(|count| *count != 0)),
         }
     }
 
@@ -213,8 +235,10 @@ impl Layout {
         self.now
     }
 
-    const fn navigation(&self) -> &'static [Screen] {
-        Screen::NAVIGATION
+    /// Notices are for who has some.
+    fn navigation(&self) -> impl Iterator<Item = &'static Screen> {
+        let shown = |screen: &&Screen| self.notices || **screen != Screen::Notices;
+        Screen::NAVIGATION.iter().filter(shown)
     }
 }
 

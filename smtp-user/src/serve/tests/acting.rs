@@ -13,7 +13,7 @@ const ACT: &str = "fedcba9876543210fedcba9876543210";
 pub(super) struct Acting {
     pub(super) server: Server,
     _scene: Scene,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
 }
 
 /// A file with a token.

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::model::complaint::tests::complaint;
 use crate::report::tests::{BOT, Scene};
+use crate::store::NoticeLedger;
 use crate::serve::openapi;
+use crate::store::add_complaint;
 
-/// A server with a day of a spam bot in its history, which it is asked for; the day is in 2026-11.
+/// A server with a day of a spam bot in its history, which it is asked for, and a complaint about it; the day is in
+/// 2026-11.
 struct Served {
     server: Server,
     _scene: Scene,
@@ -18,6 +22,14 @@ fn served() -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.db");
     let scene = Scene::in_file(&path);
+    let ledger = NoticeLedger::take(&path).expect("a ledger");
+    let notice = noticing::waiting(1, "a notice");
+    ledger.write(&[notice]).expect("written");
+    let told = complaint(BOT, 1_793_793_600_000)
+        .checked(1_793_800_000_000)
+        .expect("a complaint");
+    add_complaint(&path, &told, "anna", 1_793_800_000_000)
+        .unwrap_or_else(|error| panic!("{error:?}"));
     let server = Server::start_with(archive(&path));
     server.judge(&path);
     Served {
