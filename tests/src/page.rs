@@ -99,19 +99,31 @@ fn is_id(word: &str) -> bool {
     word.len() >= 8 && word.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F'))
 }
 
+/// Whether this is a length of time, of which `1m 10s` has two.
+fn is_length(word: &str) -> bool {
+    let number = word.strip_suffix(['d', 'h', 'm', 's']);
+    number.is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
 /// What is the same in every run: the words of a line, in which `#` stands for those with a digit that are no addresses.
 fn form(line: &str) -> String {
-    let words = line.split_whitespace().map(|word| {
+    let mut words: Vec<&str> = Vec::new();
+    for word in line.split_whitespace() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let is_address = bare.parse::<IpAddr>().is_ok() || bare.parse::<IpNet>().is_ok();
-        if word.chars().all(|c| c == '-') {
+        let word = if word.chars().all(|c| c == '-') {
             // As long as the column is wide.
             "-"
+        } else if is_length(word) {
+            "#s"
         } else if !is_address && (is_id(bare) || word.chars().any(|c| c.is_ascii_digit())) {
             "#"
         } else {
             word
+        };
+        if word != "#s" || words.last() != Some(&word) {
+            words.push(word);
         }
-    });
-    words.collect::<Vec<_>>().join(" ")
+    }
+    words.join(" ")
 }

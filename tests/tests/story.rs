@@ -225,6 +225,8 @@ fn the_owner_is_told(story: &Story, parts: &Parts) {
     assert!(story.typed("smtpflow notice run --once").status.success());
     assert_eq!(story.json("smtpflow notice list")["total"], 1);
     assert_eq!(mails(&inbox).len(), 1);
+    tell("who told the owner has looked at it, and says so");
+    story.play("smtpflow verdict notify 1 --who ada --why \"told the dormitory, notice 1\"");
 }
 
 /// 5: somebody complains, and the scorecard moves.
@@ -240,8 +242,9 @@ fn the_world_answers(story: &Story, parts: &Parts) {
             &card["mail"]["hosts"],
             &card["mail"]["flagged_before"],
             &card["unconfirmed"]["part"],
+            &card["precision"]["part"],
         ],
-        [0, 0, 0, 1],
+        [0, 0, 0, 1, 1],
         "{card}"
     );
     tell("a provider's feedback loop writes to the desk");
@@ -281,8 +284,9 @@ fn the_world_answers(story: &Story, parts: &Parts) {
             &card["mail"]["hosts"],
             &card["mail"]["flagged_before"],
             &card["unconfirmed"]["part"],
+            &card["precision"]["part"],
         ],
-        [1, 1, 1, 0],
+        [1, 1, 1, 0, 1],
         "{card}"
     );
     let lead = card["mail"]["median_lead_milliseconds"].as_u64();
