@@ -87,11 +87,15 @@ impl Scene {
         let prefixes: Vec<_> = local().iter().map(ToString::to_string).collect();
         let config = format!(
             "[networks]\nlocal = {prefixes:?}\n[store]\npath = {:?}\n[maillog]\naddresses = \"domain\"\n\
-             time_zone = \"UTC\"\n[relay_test]\nenabled = true\nrecipient = \"desk@abuse.example.org\"\nstate = {:?}\n",
+             time_zone = \"UTC\"\n[relay_test]\nenabled = true\nrecipient = \"desk@abuse.example.org\"\nstate = {:?}\n\
+             [owner]\norder = [\"contacts\"]\ncontacts = [{:?}]\n",
             folder.path().join("smtpflow.db").display().to_string(),
             folder.path().join("relay-test").display().to_string(),
+            folder.path().join("contacts.csv").display().to_string(),
         );
         fs::write(folder.path().join("smtpflow.toml"), config).expect("written");
+        let contacts = "prefix,name,mail\n0.0.0.0/0,Physics,abuse@physics.example.org\n";
+        fs::write(folder.path().join("contacts.csv"), contacts).expect("written");
         let address = |kind: &str| {
             let host = population.hosts.iter().find(|host| host.kind.name == kind);
             host.expect("a host of this kind").address
@@ -240,6 +244,8 @@ fn whoever_gets_the_folder_comes_to_the_same_numbers() {
 
     assert_eq!(pack["missing"], Value::Array(Vec::new()));
     assert_eq!(pack["relay_test"]["code"], 554);
+    assert_eq!(pack["owner"]["contact"]["name"], "Physics");
+    assert_eq!(pack["owner"]["findings"][0]["source"], "contacts");
     let client = &pack["mail_log"]["clients"][0];
     assert_eq!(
         (&client["messages"], &client["rejected"]),
@@ -248,6 +254,7 @@ fn whoever_gets_the_folder_comes_to_the_same_numbers() {
     );
     let text = fs::read_to_string(output.join("evidence.txt")).expect("text");
     for part in [
+        "whose host it is: Physics",
         "220 x",
         "client.example",
         "4ABCD12345",

@@ -1,13 +1,14 @@
 //! `smtpflow evidence`: what is known of a host with a verdict, in a folder that can be handed on.
 //!
 //! Contract: it reads the store, the report of the host's last relay test, and files that the operator names;
-//! nothing is changed and nobody is asked. The folder is made anew, for its owner alone, and is there whole or not at
+//! nothing is changed, and nobody is asked but the sources of owners that he has configured. The folder is made anew, for its owner alone, and is there whole or not at
 //! all. Every file in it but [`SUMS`] stands there with its SHA-256. What is not in it is named, with why. Nothing of the
 //! content of mail is in it, but for what logs say, as far as the operator keeps it (`maillog.addresses`). What a
 //! capture or a log holds ends in bounded memory and a bounded folder: see [`capture`] and `mail_report`.
 #![forbid(unsafe_code)]
 
 mod capture;
+mod desk;
 mod folder;
 mod pack;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::capture::Capture;
+use self::desk::Desk;
 use self::folder::{Folder, Sum};
 use self::pack::{Missing, Pack};
 use crate::config::Config;
@@ -109,6 +111,7 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         });
         None
     });
+    let desk = Desk::gather(&reader, config, address, &mut missing)?;
     let mail_log = logs.as_ref().map(mail_log).transpose()?;
     if mail_log.is_none() {
         missing.push(Missing::unnamed("mail_log", "--maillog FILE"));
@@ -125,6 +128,7 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         host,
         unlisted_pairs,
         coverage,
+        desk,
         relay_test,
         mail_log,
         capture,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::capture::{Capture, Counted};
+use super::desk::{Desk, JsonDesk};
 use super::{PAIRS, PCAP, SUMS};
 use crate::model::period::{milliseconds, rfc3339};
 use crate::report::SCHEMA;
@@ -46,6 +47,8 @@ pub(super) struct Pack {
     pub(super) unlisted_pairs: usize,
     /// When packets were not counted.
     pub(super) coverage: Gaps,
+    /// Whose host it is, who has complained, what its owner was told.
+    pub(super) desk: Desk,
     /// As `smtpflow relay-test --json` gives it.
     pub(super) relay_test: Option<Value>,
     /// As `smtpflow maillog --json` gives it.
@@ -65,6 +68,8 @@ struct JsonPack<'a, H> {
     host: H,
     unlisted_pairs: usize,
     coverage: &'a Gaps,
+    #[serde(flatten)]
+    desk: JsonDesk,
     relay_test: &'a Option<Value>,
     mail_log: &'a Option<Value>,
     capture: Option<JsonCapture<'a>>,
@@ -105,6 +110,7 @@ impl Pack {
             host: self.host.json(),
             unlisted_pairs: self.unlisted_pairs,
             coverage: &self.coverage,
+            desk: self.desk.json(),
             relay_test: &self.relay_test,
             mail_log: &self.mail_log,
             capture: self.capture.as_ref().map(|capture| {
@@ -154,6 +160,7 @@ impl Pack {
         ));
         let mut tables = document.tables;
         tables.push(self.coverage.table());
+        tables.extend(self.desk.tables());
         tables.extend(self.relay_test.iter().flat_map(relay_test_tables));
         tables.extend(self.mail_log.iter().flat_map(mail_log_tables));
         if let Some(capture) = &self.capture {

@@ -6,7 +6,9 @@ use std::fs;
 use smtp_common::packet::MailPorts;
 
 use super::*;
+use crate::model::complaint::tests::complaint;
 use crate::report::tests::{BOT, Scene, local};
+use crate::store::add_complaint;
 
 const PORTS: MailPorts = MailPorts::new([25, 0, 0, 0]);
 
@@ -98,7 +100,7 @@ fn it_has_the_verdict_the_hours_the_pairs_and_what_is_missing() {
         .collect();
     assert_eq!(
         missing.keys().copied().collect::<Vec<_>>(),
-        ["capture", "mail_log", "relay_test"]
+        ["capture", "mail_log", "owner", "relay_test"]
     );
     assert!(missing["relay_test"].contains("relay_test.enabled"));
     let text = desk.read(TEXT);
@@ -109,6 +111,51 @@ fn it_has_the_verdict_the_hours_the_pairs_and_what_is_missing() {
     for part in ["UTC hours", "servers that it went to", "what is not here"] {
         assert!(text.contains(part), "no {part} in:\n{text}");
     }
+}
+
+#[test]
+fn whose_it_is_and_who_has_complained_is_in_it() {
+    let mut desk = Desk::new();
+    let contacts = desk.place.path().join("smtpflow.db-contacts.csv");
+    fs::write(
+        &contacts,
+        "prefix,name,mail\n192.0.2.0/24,Physics,abuse@physics.example.org\n",
+    )
+    .expect("written");
+    let text = format!("[owner]\norder = [\"contacts\"]\ncontacts = [{contacts:?}]\n");
+    desk.options.config.owner = Config::from_toml("c", &text)
+        .expect("a configuration")
+        .owner;
+    let mut told = complaint(BOT, 1_793_793_600_000);
+    "a\n\u{202e}b".clone_into(&mut told.reporter);
+    let told = told.checked(1_793_800_000_000).expect("a complaint");
+    add_complaint(
+        &desk.options.config.store.path,
+        &told,
+        "anna",
+        1_793_800_000_000,
+    )
+    .unwrap_or_else(|error| panic!("{error:?}"));
+    desk.run();
+    let pack = desk.json();
+    assert_eq!(pack["owner"]["contact"]["name"], "Physics", "{pack}");
+    assert_eq!(pack["owner"]["findings"][0]["source"], "contacts", "{pack}");
+    assert_eq!(pack["complaints"][0]["flagged"], "before", "{pack}");
+    assert_eq!(
+        (&pack["unlisted_complaints"], &pack["notices"]),
+        (&0.into(), &Value::Array(vec![]))
+    );
+    let text = desk.read(TEXT);
+    for part in [
+        "whose host it is: Physics",
+        "abuse@physics.example.org",
+        "smtpflow.db-contacts.csv",
+        "complaints about it: 1",
+        "a\u{fffd}b",
+    ] {
+        assert!(text.contains(part), "no {part} in:\n{text}");
+    }
+    assert!(!text.contains("what its owner was told"), "{text}");
 }
 
 #[test]

@@ -81,6 +81,15 @@ impl Cache {
         made
     }
 
+    /// Drops all, since somebody has changed something. Whoever waits for one still gets it.
+    pub(super) fn forget(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .slots
+            .clear();
+    }
+
     /// Notes how large an answer has become.
     fn weigh(&self, made: &Arc<OnceCell<Made>>, bytes: usize) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +173,8 @@ mod tests {
         assert!(!filled(&cache, "a", &second, 1));
         assert!(filled(&cache, "a", &second, 1));
         assert!(!filled(&cache, "b", &second, 1));
+        cache.forget();
+        assert!(!filled(&cache, "a", &second, 1));
     }
 
     #[test]

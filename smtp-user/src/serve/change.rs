@@ -103,11 +103,14 @@ impl App {
                     "others are changing something: nothing was changed, try again".to_owned(),
                 )
             })?;
-        let changed = self.changed.clone();
+        let (changed, cache) = (self.changed.clone(), self.cache.clone());
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             // Said by the work itself, which goes on when the client does not wait for it.
-            work(archive.path()).inspect(|_| changed())
+            work(archive.path()).inspect(|_| {
+                cache.forget();
+                changed();
+            })
         })
         .await
         .map_err(|error| Problem::internal(&error))?

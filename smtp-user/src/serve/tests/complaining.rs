@@ -18,7 +18,7 @@ fn a_complaint_is_noted_listed_and_withdrawn() {
         });
         acting.post(path, &body)
     };
-    let (status, added) = told(BOT, "t-1", "2026-11-03T12:00");
+    let (status, added) = told(BOT, "t-1", "2026-11-04T12:00");
     assert_eq!(status, 201, "{added}");
     let complaint = &added["complaint"];
     for (field, value) in [
@@ -27,7 +27,7 @@ fn a_complaint_is_noted_listed_and_withdrawn() {
         ("form", json!("hand")),
         ("reporter", json!("isp.example")),
         ("reference", json!("t-1")),
-        ("at", json!("2026-11-03T12:00:00.000Z")),
+        ("at", json!("2026-11-04T12:00:00.000Z")),
         ("incidents", json!(2)),
         ("flagged", json!("before")),
         ("added_by", json!("anna")),
@@ -51,7 +51,7 @@ fn a_complaint_is_noted_listed_and_withdrawn() {
         (201, &json!("never")),
         "{other}"
     );
-    let (status, again) = told(BOT, "t-1", "2026-11-03T12:00");
+    let (status, again) = told(BOT, "t-1", "2026-11-04T12:00");
     assert_eq!(status, 409, "{again}");
     assert!(
         again["error"]
