@@ -68,11 +68,12 @@ impl Shown {
         let mut rest = said.lines().filter(|line| !line.trim().is_empty());
         let mut shortened = Vec::new();
         let mut is_cut = false;
-        let shown = self.says.iter().filter(|line| !line.trim().is_empty());
-        for line in shown {
+        for line in &self.says {
             if line.trim() == CUT {
                 is_cut = true;
-                shortened.push(CUT.to_owned());
+            }
+            if line.trim() == CUT || line.trim().is_empty() {
+                shortened.push(line.clone());
                 continue;
             }
             let expected = form(line);

@@ -21,8 +21,8 @@ use smtp_user::model::period::milliseconds;
 use smtp_user::report::time::Month;
 use xtask::command::{Finished, finish, poll_until};
 use xtask::lab::{
-    Agent, AgentOptions, Client, Lab, Postfix, Process, Relaying, Topology, ensure_bpffs,
-    smtpflow_binary,
+    Agent, AgentOptions, Capture, Client, GATEWAY_CLIENT_SIDE, Lab, Postfix, Process, Relaying,
+    Topology, ensure_bpffs, smtpflow_binary,
 };
 
 use crate::owners::write;
@@ -70,6 +70,8 @@ pub struct Parts {
     pub server: Postfix,
     /// The mail server of the desk.
     pub desk: Postfix,
+    /// What the operator has armed on the gateway, until it is ended.
+    pub capture: Option<Capture>,
     _bot: Postfix,
     _others: Vec<Process>,
 }
@@ -178,6 +180,10 @@ impl Story {
                 MONTH,
                 Month::of(milliseconds(SystemTime::now())).to_string(),
             ),
+            (
+                "gateway.pcap",
+                format!("{folder}/gateway-{GATEWAY_CLIENT_SIDE}.pcapng"),
+            ),
             // What has a place by default.
             (
                 "[relay_test]\n",
@@ -213,12 +219,17 @@ impl Story {
             })
             .expect("the agent starts");
         agent.wait_ready(LIMIT).expect("the agent is ready");
+        // Or the capture would see frames merged.
+        lab.gateway_offloads_off().expect("no offloads");
+        let capture = lab.capture("gateway", GATEWAY_CLIENT_SIDE, "tcp port 25");
+        let capture = capture.expect("a capture");
         let routes = || self.typed("smtpflow routes --json").status.success();
         assert!(poll_until(LIMIT, routes), "the router does not answer");
         Parts {
             agent,
             server,
             desk,
+            capture: Some(capture),
             _bot: bot.expect("the bot's own server"),
             _others: others,
         }

@@ -11,11 +11,12 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mailparse::{MailHeaderMap as _, parse_mail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use smtp_user::model::period::{Tier, milliseconds};
 use smtpflow_tests::owners::{finding, write};
 use smtpflow_tests::page::Page;
 use smtpflow_tests::story::{BOT, LIMIT, MONTH, Parts, SINKS, Story, tell};
+use smtpflow_tests::totals;
 use xtask::command::poll_until;
 use xtask::lab::{Messages, Postfix, REFUSED};
 
@@ -117,7 +118,7 @@ fn its_owner_is_found(story: &Story) {
 }
 
 /// 3: the log, the relay test, and both in the folder.
-fn the_evidence_is_put_together(story: &Story, parts: &Parts) {
+fn the_evidence_is_put_together(story: &Story, parts: &mut Parts) {
     tell("what has our own mail server logged of it?");
     let taken = TO_SERVER as usize;
     let is_read = || {
@@ -133,8 +134,13 @@ fn the_evidence_is_put_together(story: &Story, parts: &Parts) {
     tell("does it relay for strangers?");
     story.play("smtpflow relay-test 192.0.2.130");
     tell("all of it in a folder that can be handed on");
-    story.play("smtpflow evidence 192.0.2.130 --output case-1 --maillog /var/log/mail.log");
+    let capture = parts.capture.take().expect("it was begun");
+    assert_eq!(capture.stop().expect("a capture").dropped, 0);
+    story.play(
+        "smtpflow evidence 192.0.2.130 --output case-1 --maillog /var/log/mail.log --pcap gateway.pcap",
+    );
     story.play("cd case-1 && sha256sum --check SHA256SUMS");
+    story.play("cd case-1 && smtpflow replay host.pcap");
     let file = story.lab.folder().join("case-1/evidence.json");
     let pack: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
     assert_eq!(
@@ -156,6 +162,9 @@ fn the_evidence_is_put_together(story: &Story, parts: &Parts) {
     let sender = |message: &Value| message["sender"] == "client.example";
     assert!(latest.iter().any(sender), "only domains are kept: {client}");
     assert_eq!(pack["host"]["totals"]["connections"], SENT);
+    let counted = &pack["capture"]["counted"];
+    assert_eq!(totals(counted), totals(&pack["host"]["totals"]));
+    assert_eq!(pack["missing"], json!([]));
 }
 
 /// 4: a person approves what the owner is told, and it arrives.
@@ -319,7 +328,7 @@ fn a_bot_is_found_told_of_and_complained_about() {
     let mut parts = story.begin();
     a_bot_sends(&story, &mut parts);
     its_owner_is_found(&story);
-    the_evidence_is_put_together(&story, &parts);
+    the_evidence_is_put_together(&story, &mut parts);
     the_owner_is_told(&story, &parts);
     the_world_answers(&story, &parts);
     story.is_told();
