@@ -162,7 +162,7 @@ pub(super) async fn owner(
 ) -> Result<Response, Problem> {
     let address = super::source::address(&address)?;
     Params::of(&uri)?.finish()?;
-    match app.owners.of(app.config(), address.into()).await {
+    match app.owners.of(app.config(), address).await {
         Known::Answer(owner) => Ok(Json(Whose::from(&owner)).into_response()),
         Known::Off => Err(Problem::new(
             StatusCode::NOT_FOUND,

@@ -155,7 +155,7 @@ fn a_host_was_flagged_before_after_or_never() {
         ),
     ] {
         assert_eq!(
-            flagged(&about, &[lived_of.clone()]),
+            flagged(&about, std::slice::from_ref(&lived_of)),
             expected,
             "{lived_of:?}"
         );

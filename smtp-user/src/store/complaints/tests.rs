@@ -157,7 +157,7 @@ fn complaints_are_found_by_time_and_by_host() {
 fn what_was_withdrawn_stays_so_when_its_mailbox_is_read_again() {
     let folder = Folder::new();
     let wrong = complaint("192.0.2.66", NOW);
-    folder.add(&[wrong.clone()]).expect("noted");
+    folder.add(std::slice::from_ref(&wrong)).expect("noted");
     let id = folder.all()[0].id;
     let stored = folder
         .withdraw(id, "it meant somebody else")
