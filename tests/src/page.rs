@@ -41,6 +41,30 @@ impl Page {
             .collect()
     }
 
+    /// The page with this in the place of what its commands say, in their order.
+    pub fn with(&self, said: &[Vec<String>]) -> String {
+        let mut said = said.iter();
+        let mut text = String::new();
+        let mut is_said = false;
+        for line in self.text.lines() {
+            if line.starts_with("```") || line.starts_with("$ ") {
+                is_said = false;
+            }
+            if !is_said {
+                text.push_str(line);
+                text.push('\n');
+            }
+            if line.starts_with("$ ") {
+                is_said = true;
+                for line in said.next().into_iter().flatten() {
+                    text.push_str(line.trim_end());
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+
     /// The commands in their order.
     pub fn commands(&self) -> Vec<Shown> {
         let mut commands: Vec<Shown> = Vec::new();

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Contract: configuration, contacts and the router's own configuration are those of the page, commands are run in its order, and
-//! what it shows of their output is what they say, but for numbers. Each is printed as it is played.
+//! what it shows of their output is what they say, but for numbers. Each is printed as it is played. With
+//! `SMTPFLOW_UPDATE_README=1` the page gets the numbers of this time.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -52,6 +53,8 @@ pub struct Story {
     script: Vec<Shown>,
     /// Commands that were played.
     played: Cell<usize>,
+    /// What they said, as the page has it shortened.
+    said: RefCell<Vec<Vec<String>>>,
     /// What the page shows and was not said.
     wrong: RefCell<Vec<String>>,
     /// What stands in the page, and what it is here.
@@ -131,6 +134,7 @@ impl Story {
             script: page.commands(),
             page,
             played: Cell::new(0),
+            said: RefCell::new(Vec::new()),
             wrong: RefCell::new(Vec::new()),
             places: Vec::new(),
             lab,
@@ -259,7 +263,10 @@ impl Story {
         let said = self.there(&finished.stdout);
         assert!(finished.status.success(), "{said}{}", finished.stderr);
         match shown.shorten(&said) {
-            Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+            Ok(lines) => {
+                lines.iter().for_each(|line| println!("{line}"));
+                self.said.borrow_mut().push(lines);
+            }
             Err(error) => {
                 println!("{said}");
                 self.wrong.borrow_mut().push(format!("`{line}`: {error}"));
@@ -273,6 +280,9 @@ impl Story {
         assert_eq!(self.played.get(), self.script.len(), "the page has more");
         let wrong = self.wrong.borrow();
         assert!(wrong.is_empty(), "docs/abuse-desk.md: {wrong:#?}");
+        if std::env::var_os("SMTPFLOW_UPDATE_README").is_some() {
+            fs::write(PAGE, self.page.with(&self.said.borrow())).expect("it can be written");
+        }
     }
 
     /// The same facts for programs; it is not in the page.

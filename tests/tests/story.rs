@@ -362,6 +362,11 @@ fn a_page_that_shows_what_is_not_said_is_refused() {
         let found = count.shorten(said).expect_err(said);
         assert!(found.contains(error), "{found}");
     }
+    let played = page.with(&[vec!["all 4 of 192.0.2.7".to_owned()], vec!["x".to_owned()]]);
+    assert_eq!(
+        Page::new(played).blocks("console"),
+        "$ count 192.0.2.7\nall 4 of 192.0.2.7\n$ rest\nx\n"
+    );
     assert!(rest.shorten("").expect("nothing").is_empty());
     rest.shorten("x\n").expect_err("nothing is shown");
 }
