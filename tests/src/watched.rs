@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -13,6 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use smtp_user::model::notice::{
+    Fate, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState, Recipient,
+};
+use smtp_user::model::person::SMTPFLOW;
+use smtp_user::store::NoticeLedger;
 use xtask::browser::{Browser, Page};
 use xtask::lab::{Agent, AgentOptions, GATEWAY_CLIENT_SIDE, Lab, ensure_bpffs};
 
@@ -51,8 +57,52 @@ fn past() -> &'static Past {
             "{DAYS} days in {:.1} s: {verdicts} verdicts",
             begun.elapsed().as_secs_f64()
         );
+        write_notice(&store, campus.spammer());
         Past { campus, store }
     })
+}
+
+/// A notice about a host that waits for somebody.
+fn write_notice(store: &Path, host: IpAddr) {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("a clock");
+    let at = since.as_millis() as u64;
+    let notice = Notice {
+        id: 1,
+        case: None,
+        kind: NoticeKind::First,
+        state: NoticeState::Waiting,
+        recipients: vec![Recipient {
+            mail: "it@physics.example".to_owned(),
+            fate: Fate::Pending,
+        }],
+        hosts: vec![host.into()],
+        made_at: at,
+        changed_at: at,
+        expires_at: at + 259_200_000,
+        next_at: at,
+        attempts: 0,
+        left_at: None,
+        message_id: "1.first@example.org".to_owned(),
+        subject: format!("[case 1] {host}: it sends mail as a bot does"),
+        text: format!(
+            "{host} opens connections to many mail servers.\n\n{}\n",
+            "long ".repeat(80)
+        ),
+        message: format!("Subject: it\r\n\r\n{}\r\n", "x".repeat(900)).into_bytes(),
+        last_reply: None,
+    };
+    let event = NoticeEvent {
+        notice: 1,
+        at,
+        who: SMTPFLOW.to_owned(),
+        from: None,
+        to: NoticeState::Waiting,
+        why: "a new case".to_owned(),
+    };
+    let ledger = NoticeLedger::take(store).expect("a ledger");
+    ledger
+        .write(&[NoticeChange::Made(notice, event)])
+        .expect("written");
 }
 
 /// What must be, or a panic with the error and all its causes.

@@ -43,6 +43,8 @@ fn screens(watched: &Watched<'_>) -> Vec<(&'static str, String)> {
         ("verdict", "/verdicts/1".to_owned()),
         ("report", "/report".to_owned()),
         ("complaints", "/complaints".to_owned()),
+        ("notices", "/notices".to_owned()),
+        ("notice", "/notices/1".to_owned()),
         ("relays", "/relays".to_owned()),
         ("system", "/system".to_owned()),
         ("nothing", "/nothing-of-that-name".to_owned()),
