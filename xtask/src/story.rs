@@ -12,7 +12,7 @@ use crate::{apt, build, workspace};
 pub fn run() -> Result<ExitCode> {
     apt::require_root("`cargo xtask story`", "cargo xtask story")?;
     build::build(&BuildArgs { release: false })?;
-    apt::provide("the story", &[apt::LABORATORY, apt::ROUTERS])?;
+    apt::provide("the story", &[apt::LABORATORY, apt::ORACLES, apt::ROUTERS])?;
     let arguments = [
         "test",
         "--locked",
