@@ -15,7 +15,8 @@ use nix::unistd::geteuid;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::super::file::beside;
-use super::{LIMITED, book, parsed, personal, write};
+use super::super::personal;
+use super::{LIMITED, book, parsed, write};
 use crate::failure::{Failure, Kind};
 use crate::model::notice::{Book, Hook, HookCall, NoticeChange};
 use crate::store::{Reader, Unchanged, integer};

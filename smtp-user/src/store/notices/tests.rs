@@ -7,7 +7,7 @@ use crate::model::owner::OwnerSource;
 use crate::model::period::Period;
 use crate::model::person::SMTPFLOW;
 use crate::model::verdict::Severity;
-use crate::store::Store;
+use crate::store::{Store, Unchanged};
 
 /// 2026-11-27T00:00:00Z.
 const NOW: u64 = 1_795_737_600_000;
