@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::io::BufWriter;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,8 +20,8 @@ use smtp_user::store::Store;
 use smtpflow_tests::evaluation::local;
 use smtpflow_tests::oracle;
 use smtpflow_tests::{SMTP, totals};
-use xtask::command::{self, Finished, finish};
-use xtask::lab::smtpflow_binary;
+use xtask::command::{self, Finished, finish, poll_until};
+use xtask::lab::{GATEWAY_SERVER_SIDE, Lab, Messages, Topology, smtpflow_binary, tshark_fields};
 use xtask::traffic::habit::MINUTE;
 use xtask::traffic::kind::named;
 use xtask::traffic::{Population, pcap};
@@ -348,4 +349,195 @@ fn evidence_is_of_the_hours_of_its_verdict_and_never_written_over() {
         .filter(|name| name.to_string_lossy().starts_with(".other"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A run of `smtpflow evidence` in the gateway of a laboratory, and the folder that it makes.
+struct Tapped<'l> {
+    lab: &'l Lab,
+    config: PathBuf,
+    output: PathBuf,
+}
+
+impl Tapped<'_> {
+    fn command(&self, before: &[&str], words: &[&str]) -> Command {
+        let scene = scene();
+        let program = smtpflow_binary().expect("the program is built");
+        let program = program.display().to_string();
+        let line: Vec<&str> = before.iter().copied().chain([&*program]).collect();
+        let mut command = command::tool(line[0], &line[1..]);
+        command.args([
+            "evidence",
+            &scene.hammer.to_string(),
+            "--since",
+            "30d",
+            "--output",
+        ]);
+        command.arg(&self.output).arg("--config").arg(&self.config);
+        command.args(words);
+        command
+    }
+
+    /// Taps the interface while `work` is done; gives the pack.
+    fn during(&self, words: &[&str], work: impl FnOnce()) -> Value {
+        let mut command = self.command(&[], words);
+        thread::scope(|scope| {
+            let run = scope.spawn(move || finish(&mut command, LIMIT).expect("it ends"));
+            let waits = || self.lab.run("gateway", "cat", &["/proc/net/packet"], LIMIT);
+            // A packet socket that has no link headers (SOCK_DGRAM, 2) and an interface.
+            let is_ours = |line: &str| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                fields.get(2) == Some(&"2") && fields.get(4).is_some_and(|at| *at != "0")
+            };
+            let taps = poll_until(LIMIT, || waits().expect("a list").lines().any(is_ours));
+            assert!(taps, "nothing was tapped");
+            thread::sleep(Duration::from_millis(100));
+            work();
+            let finished = run.join().expect("a run");
+            succeeds(&finished);
+        });
+        read(&self.output.join("evidence.json"))
+    }
+}
+
+#[test]
+fn what_is_tapped_is_the_headers_of_the_host_and_all_of_them() {
+    let scene = scene();
+    let host = scene.hammer;
+    let topology = Topology {
+        servers: 1,
+        ..Topology::default()
+    };
+    let lab = Lab::gateway("sfevtap", topology).expect("a laboratory");
+    let bot = lab.add_client("bot").expect("a client");
+    lab.add_client("other").expect("a client");
+    let ip = |name: &str, args: &str| drop(lab.ip(name, args).expect(args));
+    let side = lab
+        .ip("bot", "-o -4 addr show scope global")
+        .expect("a list");
+    let side = side
+        .split_whitespace()
+        .nth(1)
+        .expect("an interface")
+        .to_owned();
+    ip("bot", &format!("addr add {host}/32 dev {side}"));
+    let gateway = "198.51.100.1";
+    ip(
+        "bot",
+        &format!("route replace default via {gateway} src {host}"),
+    );
+    ip("gateway", &format!("route add {host}/32 via {}", bot.v4));
+    let server = |port| SocketAddr::from((lab.server_v4(0), port));
+    let _sinks = lab
+        .sinks(&[server(25), server(2525)], &[])
+        .expect("servers");
+    let config = scene.path("tap.toml");
+    let text = fs::read_to_string(scene.path("smtpflow.toml")).expect("a configuration");
+    let text = format!("{text}[meter]\nnetns = {:?}\n", lab.ns("gateway"));
+    fs::write(&config, text).expect("written");
+    let send = |client: &str, count: u32, port: u16| {
+        let messages = Messages {
+            count,
+            parallel: 2,
+            size: 3000,
+            reuse: false,
+        };
+        lab.send(client, server(port), messages, LIMIT)
+            .expect("sent");
+    };
+
+    let control = lab
+        .capture("gateway", GATEWAY_SERVER_SIDE, "tcp")
+        .expect("a capture");
+    let tapped = Tapped {
+        lab: &lab,
+        config: config.clone(),
+        output: scene.path("tapped"),
+    };
+    let words = ["--capture-from", GATEWAY_SERVER_SIDE, "--seconds", "4"];
+    let pack = tapped.during(&words, || {
+        send("bot", 20, 25);
+        send("other", 10, 25);
+        send("bot", 5, 2525);
+    });
+    let control = control.stop().expect("a capture");
+    assert_eq!(control.dropped, 0);
+    let capture = &pack["capture"];
+    assert_eq!(
+        (
+            &capture["packets_lost"],
+            &capture["packets_uncut"],
+            &capture["ended"]
+        ),
+        (&0.into(), &0.into(), &Value::Null),
+        "{capture}"
+    );
+    // As others count what others have captured at the same place.
+    let whole = totals(&capture["counted"]);
+    assert_eq!(whole.connections, 20);
+    assert_eq!(
+        whole,
+        oracle::expected(&oracle::segments(&control.file))[&host]
+    );
+    let file = tapped.output.join("host.pcap");
+    let fields = ["frame.cap_len", "ip.hdr_len", "tcp.hdr_len"];
+    let rows = |file: &Path, filter: &str| tshark_fields(file, filter, &fields).expect("rows");
+    let of_host = format!("ip.addr == {host} && tcp.port == 25");
+    let taken = rows(&file, &of_host);
+    assert_eq!(taken.len(), rows(&control.file, &of_host).len());
+    assert_eq!(capture["packets"], taken.len());
+    assert_eq!(
+        capture["packets_read"],
+        taken.len(),
+        "the kernel gave more than was asked for"
+    );
+    assert_eq!(
+        rows(&file, &format!("!({of_host})")),
+        Vec::<Vec<String>>::new()
+    );
+    for row in &taken {
+        let lengths: Vec<u32> = row
+            .iter()
+            .map(|text| text.parse().expect("a length"))
+            .collect();
+        assert_eq!(lengths[0], lengths[1] + lengths[2], "more than headers");
+    }
+    let octets = fs::read(&file).expect("read");
+    assert!(!octets.windows(9).any(|part| part == b"MAIL FROM"));
+
+    // It ends when there are enough.
+    let few = Tapped {
+        output: scene.path("few"),
+        ..tapped
+    };
+    let words = [
+        "--capture-from",
+        GATEWAY_SERVER_SIDE,
+        "--seconds",
+        "60",
+        "--packets",
+        "7",
+    ];
+    let pack = few.during(&words, || send("bot", 3, 25));
+    assert_eq!(pack["capture"]["packets"], 7);
+
+    // Without the right to it there is no folder, and a way out.
+    let refused = Tapped {
+        output: scene.path("refused"),
+        ..few
+    };
+    for (before, interface, code, expected) in [
+        (
+            &["setpriv", "--bounding-set", "-net_raw"][..],
+            GATEWAY_SERVER_SIDE,
+            77,
+            "CAP_NET_RAW",
+        ),
+        (&[], "eth7", 1, "no such interface (have: "),
+    ] {
+        let mut command = refused.command(before, &["--capture-from", interface]);
+        let finished = finish(&mut command, LIMIT).expect("it ends");
+        assert_eq!(finished.status.code(), Some(code), "{}", finished.stderr);
+        assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+        assert!(!refused.output.exists());
+    }
 }

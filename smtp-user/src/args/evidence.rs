@@ -2,18 +2,19 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::reading::{LocalArgs, PeriodArgs, StoreArgs};
-use crate::evidence::Options;
+use crate::evidence::{Live, MOST_PACKETS, Options, Packets};
 use crate::failure::Failure;
 use crate::{mail_report, maillog};
 
 /// `smtpflow evidence`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The folder has evidence.json and evidence.txt, host.pcap if --pcap was given, and SHA256SUMS with \
+    after_help = "The folder has evidence.json and evidence.txt, host.pcap if --pcap or --capture-from was given, and SHA256SUMS with \
                   the SHA-256 of each. The report of the host's last relay test is in it if relay_test.state has one."
 )]
 pub struct EvidenceArgs {
@@ -29,6 +30,18 @@ pub struct EvidenceArgs {
     /// Capture file, pcap or pcapng, from which the headers of the host's mail packets are taken
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
+    /// Take these headers from this interface, from now on: neither promiscuous nor touching what counts. It needs
+    /// CAP_NET_RAW
+    #[arg(long, value_name = "INTERFACE", conflicts_with = "pcap")]
+    pub capture_from: Option<String>,
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "capture_from",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// End when there are so many packets
+    #[arg(long, value_name = "N", default_value_t = 100_000, requires = "capture_from",
+        value_parser = clap::value_parser!(u64).range(1..=MOST_PACKETS))]
+    pub packets: u64,
     /// Log file of a mail server, not compressed; repeat it for more, the oldest first. What is kept of mail
     /// addresses is as in the configuration (maillog.addresses)
     #[arg(long, value_name = "FILE")]
@@ -66,13 +79,21 @@ impl EvidenceArgs {
                 zone: maillog::zone(config.maillog.time_zone.as_deref())?,
             })
         };
+        let live = self.capture_from.map(|interface| {
+            Packets::Live(Live {
+                interface,
+                time: Duration::from_secs(self.seconds),
+                packets: self.packets,
+            })
+        });
+        let capture = self.pcap.map(Packets::File).or(live);
         Ok(Options {
             config,
             address: self.address,
             verdict: self.verdict,
             asked,
             output: self.output,
-            capture: self.pcap,
+            capture,
             logs,
             json: self.json,
         })

@@ -1,4 +1,4 @@
-//! The packets of one host from a capture, without their content.
+//! The packets of one host from a capture or an interface, without their content.
 //!
 //! Contract: the file that is written has IP and TCP headers alone, from the first octet of the IP header on, and no
 //! octet behind the TCP header; link headers, and with them the addresses of neighbours' cards, are left out. Each
@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,13 +15,16 @@ use serde::Serialize;
 use smtp_common::flow::Totals;
 use smtp_common::packet::{Address, MailPorts, Packet, Segment, parse_ether_type};
 
+use super::live::Live;
 use crate::failure::{Failure, Kind};
+use crate::link;
 use crate::meter::Meter as _;
 use crate::meter::pcap::file::{CaptureFile, Fault, Frame};
+use crate::meter::pcap::link::LinkType;
 use crate::meter::pcap::{PcapMeter, fail};
 
 /// Most packets: some 40 MiB.
-const MOST: u64 = 500_000;
+pub(super) const MOST: u64 = 500_000;
 /// The windows of a replay by default, and so of whoever counts the file as we say.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -39,6 +43,8 @@ pub(super) struct Cut {
     pub(super) read: u64,
     /// Packets that were written.
     pub(super) written: u64,
+    /// Packets of a live capture that the kernel could not queue.
+    pub(super) lost: u64,
     /// Packets of the host that cannot be cut so that they count as before.
     pub(super) uncut: u64,
     /// The times of the first and the last one, since 1970.
@@ -100,43 +106,103 @@ impl From<Totals> for Counted {
 pub(super) fn cut(file: &Path, host: Address, ports: MailPorts, to: File) -> Result<Cut, Failure> {
     let input = File::open(file).map_err(|error| fail(file, &Fault::Io(error)))?;
     let mut capture = CaptureFile::new(input).map_err(|fault| fail(file, &fault))?;
-    let mut to = BufWriter::new(to);
-    let unwritten = |error: io::Error| {
-        Failure::new(
-            Kind::Failed,
-            format!(
-                "cannot write the packets of the host: {error}; make room, or name another place (--output)"
-            ),
-        )
-    };
-    for word in [MAGIC, VERSION, 0, 0, SNAPLEN, RAW] {
-        to.write_all(&word.to_le_bytes()).map_err(unwritten)?;
-    }
-    let mut cut = Cut::default();
+    let mut writer = Writer::new(host, ports, to)?;
     loop {
-        let frame = match capture.next_frame() {
-            Ok(Some(frame)) => frame,
+        match capture.next_frame() {
+            Ok(Some(frame)) => {
+                if !writer.take(&frame)? {
+                    break;
+                }
+            }
             Ok(None) => break,
             // What was read before is as good as it was.
             Err(fault) => {
-                cut.ended = Some(fault.to_string());
+                writer.cut.ended = Some(fault.to_string());
                 break;
             }
-        };
+        }
+    }
+    writer.finish()
+}
+
+/// Writes the host's packets of an interface, until their time is over.
+pub(super) fn tap(
+    live: &Live,
+    netns: Option<&str>,
+    host: IpAddr,
+    ports: (&[u16], MailPorts),
+    to: File,
+) -> Result<Cut, Failure> {
+    let mut tap = link::within(netns, || live.begin(host, ports.0))?;
+    let mut writer = Writer::new(host.into(), ports.1, to)?;
+    loop {
+        match tap.next() {
+            Ok(Some((data, at))) => {
+                let frame = Frame {
+                    at: Some(at),
+                    link: LinkType::Raw,
+                    data,
+                };
+                if !writer.take(&frame)? {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(failure) => {
+                writer.cut.ended = Some(failure.to_string());
+                break;
+            }
+        }
+    }
+    writer.cut.lost = tap.lost;
+    writer.finish()
+}
+
+/// The file that is written.
+struct Writer {
+    host: Address,
+    ports: MailPorts,
+    to: BufWriter<File>,
+    cut: Cut,
+}
+
+impl Writer {
+    fn new(host: Address, ports: MailPorts, to: File) -> Result<Self, Failure> {
+        let mut to = BufWriter::new(to);
+        for word in [MAGIC, VERSION, 0, 0, SNAPLEN, RAW] {
+            to.write_all(&word.to_le_bytes())
+                .map_err(|error| unwritten(&error))?;
+        }
+        Ok(Self {
+            host,
+            ports,
+            to,
+            cut: Cut::default(),
+        })
+    }
+
+    /// Looks at a packet, and writes its headers if it is the host's. Whether there is room for more.
+    fn take(&mut self, frame: &Frame<'_>) -> Result<bool, Failure> {
+        let Self {
+            host,
+            ports,
+            to,
+            cut,
+        } = self;
         cut.read += 1;
-        let Ok((segment, payload)) = frame.link.parse(frame.data, ports) else {
-            continue;
+        let Ok((segment, payload)) = frame.link.parse(frame.data, *ports) else {
+            return Ok(true);
         };
-        if segment.source != host && segment.destination != host {
-            continue;
+        if segment.source != *host && segment.destination != *host {
+            return Ok(true);
         }
         if cut.written == MOST {
             cut.ended = Some(format!("the host has more than {MOST} packets in it"));
-            break;
+            return Ok(false);
         }
-        let Some(headers) = headers(&frame, &segment, payload.remaining(), ports) else {
+        let Some(headers) = headers(frame, &segment, payload.remaining(), *ports) else {
             cut.uncut += 1;
-            continue;
+            return Ok(true);
         };
         let (first, last) = cut.times.unwrap_or_else(|| {
             let first = frame.at.unwrap_or_default();
@@ -154,15 +220,30 @@ pub(super) fn cut(file: &Path, host: Address, ports: MailPorts, to: File) -> Res
             length,
             segment.bytes.max(length),
         ] {
-            to.write_all(&word.to_le_bytes()).map_err(unwritten)?;
+            to.write_all(&word.to_le_bytes())
+                .map_err(|error| unwritten(&error))?;
         }
-        to.write_all(headers).map_err(unwritten)?;
+        to.write_all(headers).map_err(|error| unwritten(&error))?;
+        Ok(true)
     }
-    let file = to
-        .into_inner()
-        .map_err(|error| unwritten(error.into_error()))?;
-    file.sync_all().map_err(unwritten)?;
-    Ok(cut)
+
+    fn finish(self) -> Result<Cut, Failure> {
+        let file = self
+            .to
+            .into_inner()
+            .map_err(|error| unwritten(error.error()))?;
+        file.sync_all().map_err(|error| unwritten(&error))?;
+        Ok(self.cut)
+    }
+}
+
+fn unwritten(error: &io::Error) -> Failure {
+    Failure::new(
+        Kind::Failed,
+        format!(
+            "cannot write the packets of the host: {error}; make room, or name another place (--output)"
+        ),
+    )
 }
 
 /// IP and TCP header of a packet, if they count as the whole packet does.

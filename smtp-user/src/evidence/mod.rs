@@ -9,7 +9,9 @@
 
 mod capture;
 mod desk;
+mod filter;
 mod folder;
+mod live;
 mod pack;
 
 use std::net::IpAddr;
@@ -21,6 +23,7 @@ use serde_json::Value;
 use self::capture::Capture;
 use self::desk::Desk;
 use self::folder::{Folder, Sum};
+pub use self::live::Live;
 use self::pack::{Missing, Pack};
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
@@ -62,13 +65,25 @@ pub struct Options {
     pub asked: Option<Asked>,
     /// The folder to make.
     pub output: PathBuf,
-    /// A capture with the host's packets.
-    pub capture: Option<PathBuf>,
+    /// Where the host's packets are from.
+    pub capture: Option<Packets>,
     /// Logs of mail servers.
     pub logs: Option<mail_report::Options>,
     /// JSON, not text.
     pub json: bool,
 }
+
+/// Where packets are from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packets {
+    /// A capture file.
+    File(PathBuf),
+    /// An interface, from now on.
+    Live(Live),
+}
+
+/// Most packets of a live capture, and of any that is handed on.
+pub const MOST_PACKETS: u64 = capture::MOST;
 
 /// Makes the folder; gives what is to be printed.
 ///
@@ -117,9 +132,12 @@ pub fn run(options: &Options) -> Result<String, Failure> {
         missing.push(Missing::unnamed("mail_log", "--maillog FILE"));
     }
     let capture = match capture {
-        Some(file) => Some(capture_of(file, address, config, &mut folder)?),
+        Some(packets) => Some(capture_of(packets, address, config, &mut folder)?),
         None => {
-            missing.push(Missing::unnamed("capture", "--pcap FILE"));
+            missing.push(Missing::unnamed(
+                "capture",
+                "--pcap FILE or --capture-from INTERFACE",
+            ));
             None
         }
     };
@@ -223,13 +241,20 @@ fn mail_log(options: &mail_report::Options) -> Result<Value, Failure> {
 }
 
 fn capture_of(
-    file: &Path,
+    packets: &Packets,
     address: IpAddr,
     config: &Config,
     folder: &mut Folder,
 ) -> Result<Capture, Failure> {
     let ports = mail_ports(&config.meter.ports)?;
-    let cut = capture::cut(file, address.into(), ports, folder.create(PCAP)?)?;
+    let to = folder.create(PCAP)?;
+    let cut = match packets {
+        Packets::File(file) => capture::cut(file, address.into(), ports, to)?,
+        Packets::Live(live) => {
+            let netns = config.meter.netns.as_deref();
+            capture::tap(live, netns, address, (&config.meter.ports, ports), to)?
+        }
+    };
     let counted = capture::count(&folder.path(PCAP), address.into(), ports)?;
     Ok(Capture {
         cut,

@@ -82,6 +82,7 @@ struct JsonCapture<'a> {
     packets: u64,
     packets_read: u64,
     packets_uncut: u64,
+    packets_lost: u64,
     first_at: Option<String>,
     last_at: Option<String>,
     /// Why the capture was not read to its end, or null.
@@ -120,6 +121,7 @@ impl Pack {
                     packets: capture.cut.written,
                     packets_read: capture.cut.read,
                     packets_uncut: capture.cut.uncut,
+                    packets_lost: capture.cut.lost,
                     first_at: times.map(|(first, _)| at(first)),
                     last_at: times.map(|(_, last)| at(last)),
                     ended: &capture.cut.ended,
@@ -255,6 +257,12 @@ fn capture_tables(capture: &Capture, host: IpAddr) -> [Table; 2] {
         notes.push(format!(
             "{} packets of the host are left out, since without their content they would not count as they do",
             cut.uncut
+        ));
+    }
+    if cut.lost > 0 {
+        notes.push(format!(
+            "{} packets were lost, since they came faster than they were taken",
+            cut.lost
         ));
     }
     if let Some(ended) = &cut.ended {

@@ -199,7 +199,7 @@ fn who_has_no_verdict_has_no_evidence() {
     let failure = desk.failure();
     assert!(failure.contains("smtpflow why 192.0.2.200"), "{failure}");
     desk.options.address = BOT.parse().expect("an address");
-    desk.options.capture = Some(desk.place.path().join("smtpflow.db"));
+    desk.options.capture = Some(Packets::File(desk.place.path().join("smtpflow.db")));
     let failure = desk.failure();
     assert!(failure.contains("cannot read"), "{failure}");
 }

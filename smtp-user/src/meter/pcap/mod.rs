@@ -8,7 +8,7 @@
 //! out to be broken, what was read before is handed over first and the failure afterwards.
 
 pub mod file;
-mod link;
+pub(crate) mod link;
 pub mod memory;
 #[cfg(test)]
 mod tests;
