@@ -227,6 +227,13 @@ impl Story {
         lab.gateway_offloads_off().expect("no offloads");
         let capture = lab.capture("gateway", GATEWAY_CLIENT_SIDE, "tcp port 25");
         let capture = capture.expect("a capture");
+        // What is in a log before the agent follows it is none of what it knows.
+        let books = lab.folder().join("var/maillog/books.json");
+        assert!(
+            poll_until(LIMIT, || books.exists()),
+            "{}",
+            agent.process().log_text()
+        );
         let routes = || self.typed("smtpflow routes --json").status.success();
         assert!(poll_until(LIMIT, routes), "the router does not answer");
         Parts {
