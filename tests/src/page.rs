@@ -16,7 +16,7 @@ const CUT: &str = "...";
 pub struct Shown {
     /// As it is typed.
     pub command: String,
-    /// Lines, of which some are [`CUT`].
+    /// Lines, of which some are `CUT`.
     pub says: Vec<String>,
 }
 

@@ -24,7 +24,7 @@ pub struct RelayTestArgs {
     /// Its address, inside your own prefixes (networks.local); names are not looked up
     #[arg(value_name = "ADDR")]
     pub address: IpAddr,
-    /// Configuration file with your own prefixes and the section [relay_test]
+    /// Configuration file with your own prefixes and the section `[relay_test]`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How to write.

@@ -4,7 +4,7 @@
 //! nothing is changed, and nobody is asked but the sources of owners that he has configured. The folder is made anew, for its owner alone, and is there whole or not at
 //! all. Every file in it but [`SUMS`] stands there with its SHA-256. What is not in it is named, with why. Nothing of the
 //! content of mail is in it, but for what logs say, as far as the operator keeps it (`maillog.addresses`). What a
-//! capture or a log holds ends in bounded memory and a bounded folder: see [`capture`] and `mail_report`.
+//! capture or a log holds ends in bounded memory and a bounded folder: see `capture` and `mail_report`.
 #![forbid(unsafe_code)]
 
 mod capture;

@@ -1,6 +1,6 @@
 //! Reads the journal of systemd by `journalctl`, once and to its end.
 //!
-//! Contract: entries of the facility mail are handed over once and in order. A line of `journalctl` has at most [`LIMIT`] octets, and a longer one is dropped and counted. A message that
+//! Contract: entries of the facility mail are handed over once and in order. A line of `journalctl` has at most `LIMIT` octets, and a longer one is dropped and counted. A message that
 //! is no UTF-8 is taken as the octets that it is; one of more than [`LINE_LIMIT`] octets, or one that journalctl does
 //! not show, being too large, is counted and not handed over.
 //! `journalctl` is ended with the reader.

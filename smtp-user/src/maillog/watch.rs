@@ -1,9 +1,9 @@
 //! Follows the logs that the operator names, beside the agent.
 //!
 //! Contract: on a thread of its own, which is the last to get the CPU, holds no lock that another thread takes, and
-//! whose end nobody waits for longer than [`FAREWELL`]: counting does not know of it. It ends with the agent, and
+//! whose end nobody waits for longer than `FAREWELL`: counting does not know of it. It ends with the agent, and
 //! whatever keeps it from reading or writing is logged, at most once an hour for each log, and tried again. What it
-//! knows is in its file ([`Books`]) after [`SAVE`] at the latest, and that is where others read it.
+//! knows is in its file ([`Books`]) after `SAVE` at the latest, and that is where others read it.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

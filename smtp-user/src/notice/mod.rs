@@ -2,10 +2,10 @@
 //!
 //! Contract: off until it is configured, and then nothing leaves that nobody approved, unless the operator has
 //! said so. Never a word about a host outside of the own prefixes, nor on evidence that somebody else could
-//! have made in its name ([`evidence`]). What is decided ([`plan`], [`gate`], [`retry`]) has no I/O and no clock: what is
+//! have made in its name (`evidence`). What is decided ([`plan`], `gate`, `retry`) has no I/O and no clock: what is
 //! known comes in as a [`Book`](crate::model::notice::Book), what is to be noted goes out as changes, and whoever keeps
-//! them notes all of a step or nothing. A message is made once ([`message`]), is kept whole, and is the same
-//! in every attempt to send it ([`send`]).
+//! them notes all of a step or nothing. A message is made once (`message`), is kept whole, and is the same
+//! in every attempt to send it (`send`).
 #![forbid(unsafe_code)]
 
 mod evidence;

@@ -71,7 +71,7 @@ section! {
         /// alone.
         pub operator: Option<String> = None;
         /// Who gets a copy when a host goes on although its owner was told, for example
-        /// ["security@example.org"].
+        /// "security@example.org".
         pub escalate_to: Vec<String> = Vec::new();
         /// The languages of a notice, one behind the other: "en", "de", "fr", "zh_tw", or of your
         /// own files.

@@ -1,8 +1,8 @@
 //! `smtpflow relay-test`: whether an own host relays mail for strangers.
 //!
 //! Contract: only hosts inside of the operator's own prefixes are connected to, on port 25 alone
-//! ([`target`]); one test per host and day and two at once ([`ledger`]); a conversation is bounded whatever
-//! the server does ([`conversation`], [`limits`]). Mail goes to the operator's own mailbox alone, and only where
+//! (`target`); one test per host and day and two at once (`ledger`); a conversation is bounded whatever
+//! the server does (`conversation`, `limits`). Mail goes to the operator's own mailbox alone, and only where
 //! he has said so. It needs no privilege and no agent, and is off until it is configured.
 #![forbid(unsafe_code)]
 

@@ -129,7 +129,7 @@ impl Reader {
         })
     }
 
-    /// The latest notices about a host, at most so many, likewise; of the latest [`LOOKED_THROUGH`] of all.
+    /// The latest notices about a host, at most so many, likewise; of the latest `LOOKED_THROUGH` of all.
     pub fn notices_about(&self, host: IpAddr, most: usize) -> Result<Vec<Notice>, Failure> {
         self.read(|connection| {
             let sql = format!("{BRIEFS} ORDER BY id DESC LIMIT {LOOKED_THROUGH}");

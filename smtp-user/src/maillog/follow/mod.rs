@@ -4,7 +4,7 @@
 //! that holds it is in its folder when it is looked for: renamed (`logrotate`'s usual way), copied and emptied
 //! (`copytruncate`), any number of times, also while nobody was looking, but not compressed yet (`delaycompress`).
 //! Where lines are lost that is counted as a gap. After a rename the former file is read for [`GRACE`] more, since
-//! its writer may have it open. A call of [`Follower::poll`] reads at most [`MOST`] octets and waits for nothing but
+//! its writer may have it open. A call of [`Follower::poll`] reads at most `MOST` octets and waits for nothing but
 //! the disk. What [`Follower::saved`] gives is the position behind all that was handed over: whoever keeps it together
 //! with what came of the lines loses and repeats none over a restart.
 #![forbid(unsafe_code)]

@@ -25,7 +25,7 @@ pub struct Position {
     pub inode: u64,
     /// Octets that are done with.
     pub offset: u64,
-    /// CRC-32 of up to [`CHECKED`] octets before the offset.
+    /// CRC-32 of up to `CHECKED` octets before the offset.
     pub checksum: u32,
     /// Whether the offset is inside of a line that is too long, whose rest is not wanted.
     pub dropping: bool,
