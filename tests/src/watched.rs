@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use smtp_user::model::complaint::{Complaint, ComplaintForm, ComplaintKind};
 use smtp_user::model::notice::{
     Fate, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState, Recipient,
 };
 use smtp_user::model::person::SMTPFLOW;
-use smtp_user::store::NoticeLedger;
+use smtp_user::store::{NoticeLedger, add_complaint};
 use xtask::browser::{Browser, Page};
 use xtask::lab::{Agent, AgentOptions, GATEWAY_CLIENT_SIDE, Lab, ensure_bpffs};
 
@@ -58,6 +59,7 @@ fn past() -> &'static Past {
             begun.elapsed().as_secs_f64()
         );
         write_notice(&store, campus.spammer());
+        write_complaint(&store, campus.spammer());
         Past { campus, store }
     })
 }
@@ -103,6 +105,24 @@ fn write_notice(store: &Path, host: IpAddr) {
     ledger
         .write(&[NoticeChange::Made(notice, event)])
         .expect("written");
+}
+
+/// A complaint about a host.
+fn write_complaint(store: &Path, host: IpAddr) {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("a clock");
+    let at = since.as_millis() as u64;
+    let complaint = Complaint {
+        address: host,
+        at,
+        happened_at: None,
+        kind: ComplaintKind::Spam,
+        form: ComplaintForm::Hand,
+        reporter: "isp.example".to_owned(),
+        reference: "ticket 4711".to_owned(),
+        incidents: 3,
+    };
+    let complaint = complaint.checked(at).expect("a complaint");
+    add_complaint(store, &complaint, "anna", at).unwrap_or_else(|error| panic!("{error:?}"));
 }
 
 /// What must be, or a panic with the error and all its causes.

@@ -245,7 +245,47 @@ fn a_verdict_is_acknowledged_with_the_act_token_alone() {
         // A refusal is an answer that the browser notes as an error.
         let faults = other_faults(&page, &["status of 403", "status of 401"]);
         assert!(faults.is_empty(), "{faults:?}");
+        approve_a_notice(watched, &page);
     });
+}
+
+/// A notice that waits is approved on its page, by who has said already who he is; nothing is left to decide then
+/// but that it is not to leave.
+fn approve_a_notice(watched: &Watched<'_>, page: &Page<'_>) {
+    page.open("/notices").good();
+    page.click("main a[href='/notices/1']").good();
+    page.wait(
+        "the notice",
+        "document.documentElement.classList.contains('acting') \
+         && document.querySelector('[data-to=approved]') !== null",
+    )
+    .good();
+    page.click("[data-to=approved]").good();
+    page.wait("the dialog", "document.querySelector('#decide').open")
+        .good();
+    page.fill("#decide-why", "seen the evidence").good();
+    page.click("#decide .do").good();
+    page.wait(
+        "the dialog to close",
+        "!document.querySelector('#decide').open",
+    )
+    .good();
+    let notice = watched.json("/api/v1/notices/1");
+    assert_eq!(notice["notice"]["state"], "approved", "{notice}");
+    let last = notice["events"].as_array().and_then(|events| events.last());
+    let last = last.expect("an event");
+    assert_eq!(
+        (last["who"].as_str(), last["why"].as_str()),
+        (Some("Anna"), Some("seen the evidence"))
+    );
+    page.wait(
+        "the screen to say so",
+        "document.body.innerText.includes('seen the evidence') \
+         && document.querySelector('[data-to=approved]') === null \
+         && document.querySelector('[data-to=rejected]') !== null",
+    )
+    .good();
+    fault_free(page, "the notice");
 }
 
 #[test]
