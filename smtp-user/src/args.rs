@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod asking;
-mod evidence;
 mod complaints;
+mod evidence;
 mod logs;
 mod manual;
 mod notice;
@@ -30,8 +30,8 @@ use crate::report::check;
 use crate::{doctor, link, replay};
 
 pub use self::asking::{CheckArgs, StatusArgs, TopArgs};
-pub use self::evidence::EvidenceArgs;
 pub use self::complaints::ComplaintCommand;
+pub use self::evidence::EvidenceArgs;
 pub use self::logs::MaillogArgs;
 pub use self::manual::Page;
 pub use self::notice::{

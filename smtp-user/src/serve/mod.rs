@@ -85,6 +85,7 @@ pub use self::distribution::distribution_fields;
 pub use self::events::{EVENTS, config_event_fields, drain_event_fields, verdict_event_fields};
 pub use self::evidence::evidence_fields;
 pub use self::interfaces::interfaces_fields;
+pub use self::notices::{notice_fields, notices_fields};
 pub use self::owner::owner_fields;
 pub use self::pairs::pairs_fields;
 pub use self::ready::ready_fields;
@@ -94,7 +95,6 @@ pub use self::routes::routes;
 pub use self::series::{network_series_fields, series_fields};
 pub use self::source::source_fields;
 pub use self::sources::sources_fields;
-pub use self::notices::{notice_fields, notices_fields};
 pub use self::verdicts::{verdict_fields, verdicts_fields};
 
 /// The longest that a client may take to send the headers of a request.
