@@ -10,7 +10,9 @@ use rusqlite::{Connection, Row, Statement, Transaction, TransactionBehavior, par
 use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
-use super::{Kept, Seen, Trouble, complaints, history, integer, notices, relays, unix_seconds, verdicts};
+use super::{
+    Kept, Seen, Trouble, complaints, history, integer, notices, relays, unix_seconds, verdicts,
+};
 use crate::model::Source;
 
 /// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts; 3: known relays; 4:

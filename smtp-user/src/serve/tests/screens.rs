@@ -178,7 +178,10 @@ fn screens_of_a_real_store_are_whole_and_hostile_texts_do_nothing() {
         assert_eq!(body.matches("<h1").count(), 1, "{screen}");
         assert_harmless(&body, screen);
         let mut words = body.split(|c: char| !c.is_ascii_alphanumeric());
-        assert!(!words.any(|word| ["NaN", "inf"].contains(&word)), "{screen}");
+        assert!(
+            !words.any(|word| ["NaN", "inf"].contains(&word)),
+            "{screen}"
+        );
     }
 }
 
