@@ -44,7 +44,15 @@ impl Server {
     }
 
     fn start_as(config: &configuration::Serve, archive: Option<Arc<Archive>>) -> Self {
-        let (listener, options) = bind(config).expect("a free port");
+        let config = Config {
+            serve: config.clone(),
+            ..Config::default()
+        };
+        Self::start_of(config, archive)
+    }
+
+    fn start_of(config: Config, archive: Option<Arc<Archive>>) -> Self {
+        let (listener, options) = bind(&config.serve).expect("a free port");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -59,6 +67,7 @@ impl Server {
         let counter = changed.clone();
         let feed = Feed {
             archive,
+            config: watch::channel(Arc::new(config)).1,
             changed: Arc::new(move || {
                 counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             }),
