@@ -11,7 +11,7 @@ pub const MAX_WHY: usize = 500;
 
 /// Checks the name of somebody, or of [`SMTPFLOW`].
 pub fn check_who(who: &str) -> Result<(), String> {
-    check("the name of who changes it (who)", who, MAX_WHO)
+    check_line("the name of who changes it (who)", who, MAX_WHO)
 }
 
 /// Checks the name of a person.
@@ -27,10 +27,11 @@ pub fn check_person(who: &str) -> Result<(), String> {
 
 /// Checks a reason.
 pub fn check_why(why: &str) -> Result<(), String> {
-    check("the reason (why)", why, MAX_WHY)
+    check_line("the reason (why)", why, MAX_WHY)
 }
 
-fn check(what: &str, text: &str, most: usize) -> Result<(), String> {
+/// Checks a line of text of at most so many characters; `what` is what it is.
+pub fn check_line(what: &str, text: &str, most: usize) -> Result<(), String> {
     let length = text.chars().count();
     if text.trim().is_empty() || length > most {
         return Err(format!(

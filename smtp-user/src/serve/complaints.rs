@@ -29,7 +29,7 @@ use crate::model::complaint::{
     Complaint, ComplaintFilter, ComplaintForm, MAX_REFERENCE, MAX_REPORTER, StoredComplaint,
 };
 use crate::model::period::milliseconds;
-use crate::model::person::MAX_WHY;
+use crate::model::person::{MAX_WHY, check_line};
 use crate::report::SCHEMA;
 use crate::report::complaints::{JsonChanged, JsonComplaint, check_new, flags, flags_since};
 use crate::report::scorecard::Flagged;
@@ -282,6 +282,12 @@ impl New {
             reference,
             incidents,
         } = self;
+        // An import cuts what strangers have written; whoever writes it down here is told.
+        check_line("who complains (reporter)", &reporter, MAX_REPORTER)?;
+        let reference = reference.unwrap_or_default();
+        if !reference.is_empty() {
+            check_line("the reference", &reference, MAX_REFERENCE)?;
+        }
         let at = |name: &str, text: Option<String>| {
             let parsed = text.as_deref().map(parse_time).transpose();
             parsed.map_err(|error| format!("{name}: {error}"))
@@ -293,7 +299,7 @@ impl New {
             kind: kind.parse()?,
             form: ComplaintForm::Hand,
             reporter,
-            reference: reference.unwrap_or_default(),
+            reference,
             incidents: incidents.unwrap_or(1),
         };
         Ok((complaint.checked(now)?, who))

@@ -70,6 +70,10 @@ fn a_complaint_is_noted_listed_and_withdrawn() {
         let error = refused["error"].as_str().unwrap_or_default();
         assert!(error.contains(expected), "{expected} in {error}");
     }
+    for reference in ["x".repeat(201), "a\nb".to_owned(), " ".to_owned()] {
+        let (status, refused) = told(BOT, &reference, "2026-11-04");
+        assert_eq!(status, 422, "{reference:?}: {refused}");
+    }
     let of_kind = json!({"addr": BOT, "kind": "noise", "reporter": "x", "who": "anna"});
     assert_eq!(acting.post(path, &of_kind).0, 422);
 
