@@ -5,6 +5,7 @@
 //! under the same Message-ID. It only reads history, beside the agent, and nothing here waits for counting or is waited for by it.
 
 mod hook;
+mod notified;
 mod run;
 
 use std::collections::{BTreeMap, HashSet};

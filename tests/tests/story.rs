@@ -242,8 +242,11 @@ fn the_owner_is_told(story: &Story, parts: &Parts) {
     assert!(story.typed("smtpflow notice run --once").status.success());
     assert_eq!(story.json("smtpflow notice list")["total"], 1);
     assert_eq!(mails(&inbox).len(), 1);
-    tell("who told the owner has looked at it, and says so");
-    story.play("smtpflow verdict notify 1 --who ada --why \"told the dormitory, notice 1\"");
+    tell("what it was about is notified, in the name of who approved it");
+    story.play("smtpflow verdicts");
+    let verdicts = story.json("smtpflow verdicts");
+    let verdict = &verdicts["verdicts"][0];
+    assert_eq!(verdict["state"], "notified", "{verdicts}");
 }
 
 /// 5: somebody complains, and the scorecard moves.

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet, block_in_place};
 use tokio::time::timeout;
 
 use super::hook::Hooks;
-use super::{logs, look, policy, send, subjects};
+use super::{logs, look, notified, policy, send, subjects};
 use crate::config::{Config, Maillog};
 use crate::failure::{Failure, Kind};
 use crate::model::notice::{Book, NoticeState};
@@ -101,7 +101,7 @@ impl Office {
     async fn pass(&mut self) -> Result<(), Failure> {
         block_in_place(|| self.look())?;
         send(&self.ledger, &self.policy, &self.sender, now).await?;
-        Ok(())
+        block_in_place(|| notified::note(&self.ledger, &self.ledger.book(now())?, now()))
     }
 
     fn look(&mut self) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Notices from what a real store holds, through a real command.
 
 mod hooks;
+mod notified;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
