@@ -13,6 +13,7 @@ mod acting;
 mod complaining;
 mod connections;
 mod events;
+mod known;
 mod noticing;
 mod reading;
 mod screens;
