@@ -165,6 +165,55 @@ fn rdap_is_asked_for_the_network_and_for_those_around_it() {
 }
 
 #[test]
+fn answers_that_registries_gave_lead_to_their_contacts_for_abuse() {
+    /// An address, what was answered about it, and the contact that it names.
+    const RECORDED: [(&str, &str, &str, &str); 4] = [
+        (
+            "8.8.8.8",
+            include_str!("../data/rdap/arin.json"),
+            "Abuse",
+            "network-abuse@google.com",
+        ),
+        (
+            "2001:4860:4860::8888",
+            include_str!("../data/rdap/arin6.json"),
+            "Google Inc",
+            "arin-contact@google.com",
+        ),
+        (
+            "86.54.11.1",
+            include_str!("../data/rdap/ripe.json"),
+            "Abuse-C Role",
+            "abuse@whalebone.io",
+        ),
+        (
+            "210.107.73.73",
+            include_str!("../data/rdap/apnic.json"),
+            "IRT-KRNIC-KR",
+            "hostmaster@nic.or.kr",
+        ),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let rdap = server(|mut stream| {
+        let line = asked(&mut stream);
+        let path = line.split(' ').nth(1).unwrap_or_default();
+        let address = path.strip_prefix("/rdap/ip/").unwrap_or_default();
+        let recorded = RECORDED.iter().find(|(of, ..)| *of == address);
+        let answer = match recorded {
+            Some((_, body, ..)) => http("200 OK", "", body),
+            None => http("404 Not Found", "", "{}"),
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let config = asking(folder.path(), rdap);
+    for (address, _, name, mail) in RECORDED {
+        let answer = owner(&config, address);
+        assert_eq!(answer["owner"]["name"], name, "{answer}");
+        assert_eq!(answer["owner"]["mail"], json!([mail]), "{answer}");
+    }
+}
+
+#[test]
 fn hostile_answers_end_soon_and_say_why() {
     /// Whatever comes, these octets, and then what else is done with the client.
     fn says(text: Vec<u8>, then: fn(&mut TcpStream)) -> SocketAddr {
