@@ -28,6 +28,7 @@ use self::series::Row;
 use super::life::{Act, Life};
 use super::span::{self, Choice};
 use super::{Layout, Screen, filters, notices, show};
+use crate::admission::scope;
 use crate::archive::Archive;
 use crate::failure::Failure;
 use crate::model::complaint::ComplaintKind;
@@ -143,6 +144,8 @@ struct Page {
     known: Known,
     owner: Shown,
     evidence: evidence::Shown,
+    /// Whether it is none of the own hosts, about which alone complaints are noted.
+    foreign: bool,
     kinds: [ComplaintKind; ComplaintKind::ALL.len()],
     choices: Vec<Choice>,
     period_value: String,
@@ -203,6 +206,7 @@ async fn make(app: &App, address: &str, uri: &Uri) -> Result<Page, Problem> {
         known,
         owner: owner.into(),
         evidence: evidence?.into(),
+        foreign: scope(&app.config().networks.local, address) == Scope::Remote,
         kinds: ComplaintKind::ALL,
         choices,
         period_value,

@@ -242,9 +242,29 @@ impl Shown {
             missing: time::span(report.gaps.missing_milliseconds),
             gaps: report.gaps.gaps.iter().take(LISTED).copied().collect(),
             gaps_total: report.gaps.gaps.len(),
-            scorecard: report.scorecard.tables(),
+            scorecard: report.scorecard.tables().map(worded),
         }
     }
+}
+
+/// A table as people read it: names of figures are words, and a dash is one.
+fn worded(mut table: Table) -> Table {
+    table.title = capitalised(&table.title);
+    for row in &mut table.rows {
+        for cell in row.iter_mut().filter(|cell| cell.starts_with('-')) {
+            "\u{2013}".clone_into(cell);
+        }
+        if let Some(name) = row.first_mut() {
+            *name = capitalised(&name.replace('_', " "));
+        }
+    }
+    table
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 fn sums(totals: &Counts) -> Vec<(&'static str, String)> {

@@ -65,12 +65,18 @@ mod tests {
     struct Piece {
         evidence: Shown,
         address: std::net::IpAddr,
+        foreign: bool,
     }
 
     fn piece(evidence: Evidence) -> String {
+        piece_of(evidence, false)
+    }
+
+    fn piece_of(evidence: Evidence, foreign: bool) -> String {
         let piece = Piece {
             evidence: evidence.into(),
             address: [192, 0, 2, 7].into(),
+            foreign,
         };
         piece.render().expect("a part of a page")
     }
@@ -132,6 +138,17 @@ mod tests {
             });
             assert_escaped(&page, text);
         }
+    }
+
+    #[test]
+    fn nobody_is_asked_to_complain_about_hosts_of_others() {
+        let evidence = || Evidence {
+            mail_log: Part::Off,
+            relay_test: Part::Off,
+            complaints: Part::Known((Vec::new(), 0)),
+        };
+        assert!(piece_of(evidence(), false).contains("Note one"));
+        assert_eq!(piece_of(evidence(), true).trim(), "");
     }
 
     #[test]
