@@ -26,6 +26,7 @@ pub mod page;
 pub mod programs;
 pub mod reached;
 pub mod reference;
+pub mod relay_desk;
 pub mod requests;
 pub mod road;
 pub mod story;
