@@ -19,6 +19,7 @@ pub mod hostile;
 pub mod instructions;
 pub mod load;
 pub mod measure;
+pub mod office;
 pub mod oracle;
 pub mod owners;
 pub mod packets;

@@ -1,12 +1,10 @@
 //! Notices through a real Postfix, into a real mailbox: what arrives is read by libraries that are not ours, and
 //! held against the schemas of XARF by a validator that is not ours either. And the process that does all that.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,159 +12,14 @@ use std::time::{Duration, Instant};
 use mailparse::{MailHeaderMap as _, parse_mail};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use smtp_user::model::notice::{
-    Addressee, Facts, Fate, Notice, NoticeChange, NoticeState, Standing, Subject,
-};
-use smtp_user::model::owner::OwnerSource;
-use smtp_user::model::period::Period;
-use smtp_user::model::verdict::Severity;
-use smtp_user::notice::{Composer, Policy, RelayServer, Sender, Settings};
-use smtp_user::store::{NoticeDecision, NoticeLedger, Reader, Store, decide_notice};
+use smtp_user::model::notice::{Fate, Notice, NoticeChange, NoticeState};
+use smtp_user::notice::{Composer, Policy, Sender, Settings};
+use smtp_user::store::Reader;
 use smtp_user::telling;
 use smtpflow_tests::data;
+use smtpflow_tests::office::{ARRIVAL, AUTHORITY, MINUTE, NOW, Office, approve, ledger, subject};
 use smtpflow_tests::watched::tools;
-use xtask::lab::{Lab, Postfix, Process, REFUSED, Relaying, Topology, smtpflow_binary};
-
-/// Of a certificate for 127.0.0.1, as in the unit tests.
-const AUTHORITY: &str = include_str!("../../smtp-user/src/notice/send/tests/authority.pem");
-const CERTIFICATE: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.pem");
-const KEY: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.key");
-/// 2026-11-27T00:00:00Z.
-const NOW: u64 = 1_795_737_600_000;
-const MINUTE: u64 = 60_000;
-const HOUR: u64 = 60 * MINUTE;
-const ARRIVAL: Duration = Duration::from_secs(30);
-
-/// A laboratory with a Postfix that keeps mail for desk.example, and a store.
-struct Office {
-    lab: Lab,
-    postfix: Option<Postfix>,
-    ledger: NoticeLedger,
-    policy: Policy,
-    now: Cell<u64>,
-    folder: tempfile::TempDir,
-}
-
-impl Office {
-    fn new(prefix: &str) -> Self {
-        let lab = Lab::gateway(prefix, Topology::default()).expect("a laboratory");
-        let folder = tempfile::tempdir().expect("a folder");
-        let authorities = folder.path().join("authorities.pem");
-        fs::write(&authorities, AUTHORITY).expect("written");
-        let settings = Settings {
-            enabled: true,
-            from: Some("abuse@example.org".to_owned()),
-            organisation: Some("Example University".to_owned()),
-            languages: vec!["en".to_owned(), "zh_tw".to_owned()],
-            relay: Some(RelayServer::parse("127.0.0.1:25").expect("a relay")),
-            authorities,
-            timeout_seconds: 30,
-            ..Settings::default()
-        };
-        let local = vec!["192.0.2.0/24".parse().expect("a prefix")];
-        Self {
-            lab,
-            postfix: None,
-            ledger: ledger(&folder.path().join("store.db")),
-            policy: Policy::new(settings, local).expect("a policy"),
-            now: Cell::new(NOW),
-            folder,
-        }
-    }
-
-    /// Starts Postfix, for the first time or again.
-    fn start(&mut self) {
-        let config = self.lab.folder().join("postfix-mailbox/etc");
-        fs::create_dir_all(&config).expect("a folder");
-        fs::write(config.join("relay.pem"), CERTIFICATE).expect("written");
-        let key = fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(config.join("relay.key"));
-        std::io::Write::write_all(&mut key.expect("a file"), KEY.as_bytes()).expect("written");
-        let readable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&config, readable).expect("a mode");
-        let at = [IpAddr::from(Ipv4Addr::LOCALHOST)];
-        self.postfix = Some(
-            self.lab
-                .postfix_for(Relaying::Mailbox, &at)
-                .expect("postfix"),
-        );
-    }
-
-    fn look(&self, subjects: &[Subject]) {
-        let composer = Composer::new(&self.policy.settings).expect("texts");
-        telling::look(
-            &self.ledger,
-            &self.policy,
-            &composer,
-            subjects,
-            self.now.get(),
-        )
-        .expect("noted");
-    }
-
-    /// Sends from where Postfix is.
-    fn send(&self) -> usize {
-        let sender = Sender::new(&self.policy.settings).expect("a sender");
-        let (ledger, policy, now) = (&self.ledger, &self.policy, self.now.get());
-        let sent = self.lab.within("servers", move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.expect("a runtime").block_on(telling::send(
-                ledger,
-                policy,
-                &sender,
-                move || now,
-            ))
-        });
-        sent.expect("the namespace").expect("noted")
-    }
-
-    fn approve(&self, id: u64) {
-        approve(&self.folder.path().join("store.db"), id, self.now.get());
-    }
-
-    fn notice(&self, id: u64) -> Notice {
-        let reader = Reader::open(&self.folder.path().join("store.db")).expect("a reader");
-        reader.notice(id).expect("read").expect("there").0
-    }
-
-    /// The messages of the mailbox, once there are so many.
-    fn mailbox(&self, number: usize) -> Vec<Vec<u8>> {
-        let postfix = self.postfix.as_ref().expect("started");
-        let begun = Instant::now();
-        loop {
-            let mails = mails(&postfix.mailbox().join("new"));
-            if mails.len() >= number || begun.elapsed() > ARRIVAL {
-                assert_eq!(mails.len(), number, "{}", postfix.log_text());
-                return mails;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-/// A new store, and its notices.
-fn ledger(path: &Path) -> NoticeLedger {
-    drop(Store::open(path, 100).expect("a store"));
-    NoticeLedger::take(path).expect("a ledger")
-}
-
-fn approve(store: &Path, id: u64, at: u64) {
-    let decision = NoticeDecision {
-        id,
-        to: NoticeState::Approved,
-        who: "ada",
-        why: "looked at it",
-        at,
-        expires_after: 72 * HOUR,
-    };
-    decide_notice(store, &decision).expect("approved");
-}
+use xtask::lab::{Process, smtpflow_binary};
 
 /// What is wrong with a report in XARF, as the schemas say.
 fn faults(report: &Value) -> String {
@@ -190,46 +43,6 @@ fn faults(report: &Value) -> String {
     let output = check.wait_with_output().expect("it ends");
     assert!(output.status.success(), "the check itself has failed");
     String::from_utf8(output.stdout).expect("text")
-}
-
-fn mails(folder: &Path) -> Vec<Vec<u8>> {
-    let Ok(files) = fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    files
-        .map(|file| fs::read(file.expect("a file").path()).expect("a message"))
-        .collect()
-}
-
-fn subject(host: &str, mail: &[&str]) -> Subject {
-    Subject {
-        facts: Facts {
-            host: host.parse().expect(host),
-            verdicts: vec![7],
-            rules: vec!["more than 100 connections in the hour (connections 412)".to_owned()],
-            severity: Severity::Critical,
-            first_at: NOW - 2 * HOUR,
-            last_at: NOW,
-            period: Period {
-                from: NOW - 24 * HOUR,
-                to: NOW,
-            },
-            connections: 412,
-            conversations: 300,
-            delivered: 120,
-            rejected: 80,
-            packets: 8000,
-            bytes: 1_200_000,
-            servers: 97,
-            log: None,
-        },
-        standing: Standing::Flagged,
-        owner: Some(Addressee {
-            name: "the desk".to_owned(),
-            mail: mail.iter().map(|mail| (*mail).to_owned()).collect(),
-            source: OwnerSource::Contacts,
-        }),
-    }
 }
 
 #[test]
