@@ -5,28 +5,28 @@
 //! itself, has too many rows or says nothing is a failure that names it. Secrets come from files and are in
 //! no message. What is read is decoded by [`decode`]; what does not fit there is counted.
 
+mod access;
 mod decode;
 
 use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use snmp2::{Oid, SyncSession, Value, v3};
+use snmp2::{Oid, SyncSession, Value};
 
+use self::access::{Access, open};
 use self::decode::{Row, inet_cidr, ip_cidr, ip_route};
 use super::routes::{Hop, RouteTable, Routes};
-use super::settings::{Auth, Privacy, Router, Table, Version};
+use super::settings::{Router, Table, Version};
 use crate::failure::{Failure, Kind};
-use crate::secret::Secret;
 
-/// How long an answer is waited for before the question is asked again.
+/// How long an answer is waited for before the question is asked again, at first: each time that none comes it is
+/// waited for twice as long, for a busy router answers late.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that one is waited for.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(16);
 /// How often a question is asked.
 const ATTEMPTS: u32 = 4;
-/// Longest community (a limit of ours) and passphrase.
-const LONGEST_SECRET: usize = 255;
-/// Shortest passphrase (RFC 3414, section 11.2).
-const SHORTEST_PASSPHRASE: usize = 8;
 
 /// What was read of a router.
 #[derive(Debug)]
@@ -64,54 +64,15 @@ pub(super) fn read(router: &Router, most: usize) -> Result<Reading, Failure> {
     })
 }
 
-/// What opens a router.
-enum Access {
-    Community(Secret),
-    User {
-        auth: Secret,
-        privacy: Option<Secret>,
-    },
-}
-
-impl Access {
-    fn load(router: &Router) -> Result<Self, Failure> {
-        let missing = || {
-            Failure::new(
-                Kind::BadConfig,
-                format!(
-                    "the router {} has no file with its secret (owner.router)",
-                    router.name
-                ),
-            )
-        };
-        let passphrase = |file| {
-            Secret::load(
-                file,
-                "SNMP passphrase",
-                SHORTEST_PASSPHRASE..=LONGEST_SECRET,
-            )
-        };
-        match router.version {
-            Version::V2c => {
-                let file = router.community_file.as_ref().ok_or_else(missing)?;
-                Secret::load(file, "SNMP community", 1..=LONGEST_SECRET).map(Self::Community)
-            }
-            Version::V3 => Ok(Self::User {
-                auth: passphrase(router.auth_file.as_ref().ok_or_else(missing)?)?,
-                privacy: match &router.privacy_file {
-                    Some(file) => Some(passphrase(file)?),
-                    None => None,
-                },
-            }),
-        }
-    }
-}
-
 /// Goes through the tables of one router.
 struct Walker<'a> {
     router: &'a Router,
     access: Access,
     session: Box<SyncSession>,
+    /// How long that session waits for an answer. Who has answered late once is waited for as long from then on.
+    patience: Duration,
+    /// Questions since the last answer, and how long an answer to them was waited for.
+    unanswered: (u32, Duration),
     /// When it has to be over.
     end: Instant,
     /// Rows in one answer: fewer once the router has said that they were too many.
@@ -123,11 +84,14 @@ struct Walker<'a> {
 impl<'a> Walker<'a> {
     fn new(router: &'a Router, access: Access) -> Result<Self, String> {
         let end = Instant::now() + router.time.0;
-        let session = open(router, &access, patience(end)?, 1)?;
+        let patience = PATIENCE.min(router.time.0);
+        let session = open(router, &access, patience, 1)?;
         let mut walker = Self {
             router,
             access,
             session,
+            patience,
+            unanswered: (0, Duration::ZERO),
             end,
             repetitions: router.repetitions,
             sessions: 1,
@@ -143,10 +107,15 @@ impl<'a> Walker<'a> {
         }
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            patience(self.end)?;
-            match self.session.init() {
-                Ok(()) => return Ok(()),
-                Err(error) => last = self.explained(&error),
+            let left = self.left(&last)?;
+            self.hurry(left)?;
+            let Err(error) = self.session.init() else {
+                return Ok(());
+            };
+            last = self.heard_nothing(&error);
+            if matches!(error, snmp2::Error::Receive) {
+                let left = self.left(&last)?;
+                self.renew(longer(self.patience, left))?;
             }
         }
         Err(last)
@@ -308,11 +277,16 @@ impl<'a> Walker<'a> {
         let mut attempts = 0;
         while attempts < ATTEMPTS {
             attempts += 1;
-            patience(self.end)?;
+            let left = self.left(&last)?;
+            if self.hurry(left)? {
+                self.discover()?;
+            }
             let repetitions = self.repetitions;
             let error = match self.session.getbulk(&[&oid], 0, repetitions) {
                 Ok(answer) => match answer.error_status {
                     0 => {
+                        // The question is answered.
+                        self.unanswered = (0, Duration::ZERO);
                         let mut arcs = Vec::new();
                         for (name, value) in answer.varbinds {
                             arcs.clear();
@@ -336,34 +310,74 @@ impl<'a> Walker<'a> {
                 },
                 Err(error) => error,
             };
-            last = self.explained(&error);
+            last = self.heard_nothing(&error);
             match error {
                 // The router's clock is known now; the question was not answered.
                 snmp2::Error::AuthUpdated => {}
-                snmp2::Error::Receive | snmp2::Error::Send => self.reopen()?,
+                snmp2::Error::Receive | snmp2::Error::Send => {
+                    let left = self.left(&last)?;
+                    self.renew(longer(self.patience, left))?;
+                    self.discover()?;
+                }
                 // A late answer to a question before: a socket of its own for the next one.
-                snmp2::Error::RequestIdMismatch => self.reopen()?,
+                snmp2::Error::RequestIdMismatch => {
+                    let left = self.left(&last)?;
+                    self.renew(self.patience.min(left))?;
+                    self.discover()?;
+                }
                 _ => return Err(last),
             }
         }
         Err(last)
     }
 
-    /// A new socket, which hears no late answer.
-    fn reopen(&mut self) -> Result<(), String> {
+    /// What is left of the time; without any, `last` is what went wrong last.
+    fn left(&self, last: &str) -> Result<Duration, String> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Ok(left);
+        }
+        Err(match last {
+            "" => "its routes take longer than it is given (owner.router, time)".to_owned(),
+            last => last.to_owned(),
+        })
+    }
+
+    /// Sees to it that no answer is waited for much longer than there is time. Whether that took a new session.
+    fn hurry(&mut self, left: Duration) -> Result<bool, String> {
+        let is_too_long = self.patience > left.max(PATIENCE);
+        if is_too_long {
+            self.renew(fitting(self.patience, left))?;
+        }
+        Ok(is_too_long)
+    }
+
+    /// A new session, whose socket hears no late answer, and which waits for so long.
+    fn renew(&mut self, patience: Duration) -> Result<(), String> {
         self.sessions += 1;
         let first = self.sessions.wrapping_mul(1 << 16);
-        self.session = open(self.router, &self.access, patience(self.end)?, first)?;
-        self.discover()
+        self.session = open(self.router, &self.access, patience, first)?;
+        self.patience = patience;
+        Ok(())
+    }
+
+    /// Counts a question without an answer, and explains the error.
+    fn heard_nothing(&mut self, error: &snmp2::Error) -> String {
+        if matches!(error, snmp2::Error::Receive) {
+            let (count, waited) = self.unanswered;
+            self.unanswered = (count + 1, waited + self.patience);
+        }
+        self.explained(error)
     }
 
     /// An error of the library's, with what to look at.
     fn explained(&self, error: &snmp2::Error) -> String {
         match error {
             snmp2::Error::Receive => format!(
-                "no answer to {ATTEMPTS} questions, {} s apart at most: is SNMP on there, does it let this \
-                 machine in, and are version and {} right?",
-                PATIENCE.as_secs(),
+                "no answer to {} questions in {} s: is SNMP on there, does it let this machine in, and are \
+                 version and {} right?",
+                self.unanswered.0,
+                self.unanswered.1.as_secs(),
                 match self.router.version {
                     Version::V2c => "community",
                     Version::V3 => "user",
@@ -377,58 +391,18 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// What is left of the time, at most as long as one answer is waited for.
-fn patience(end: Instant) -> Result<Duration, String> {
-    let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err("its routes take longer than it is given (owner.router, time)".to_owned());
-    }
-    Ok(left.min(PATIENCE))
+/// How long the next answer is waited for, when this was not long enough.
+fn longer(patience: Duration, left: Duration) -> Duration {
+    fitting((2 * patience).min(LONGEST_PATIENCE), left)
 }
 
-fn open(
-    router: &Router,
-    access: &Access,
-    patience: Duration,
-    first: i32,
-) -> Result<Box<SyncSession>, String> {
-    let opened = match access {
-        Access::Community(community) => {
-            SyncSession::new_v2c(router.address, community.bytes(), Some(patience), first)
-        }
-        Access::User { auth, privacy } => {
-            let user = router.user.as_deref().unwrap_or_default();
-            let mut security = v3::Security::new(user.as_bytes(), auth.bytes())
-                .with_auth_protocol(hash(router.auth))
-                .with_context_name(&router.context);
-            security = match (router.privacy, privacy) {
-                (Some(cipher), Some(privacy)) => security.with_auth(v3::Auth::AuthPriv {
-                    cipher: match cipher {
-                        Privacy::Des => v3::Cipher::Des,
-                        Privacy::Aes128 => v3::Cipher::Aes128,
-                        Privacy::Aes256 => v3::Cipher::Aes256,
-                    },
-                    privacy_password: privacy.bytes().to_vec(),
-                }),
-                _ => security.with_auth(v3::Auth::AuthNoPriv),
-            };
-            SyncSession::new_v3(router.address, Some(patience), first, security)
-        }
-    };
-    opened
-        .map(Box::new)
-        .map_err(|error| format!("cannot open a socket to it: {error}"))
-}
-
-fn hash(auth: Option<Auth>) -> v3::AuthProtocol {
-    match auth {
-        Some(Auth::Md5) => v3::AuthProtocol::Md5,
-        Some(Auth::Sha1) => v3::AuthProtocol::Sha1,
-        Some(Auth::Sha224) => v3::AuthProtocol::Sha224,
-        Some(Auth::Sha384) => v3::AuthProtocol::Sha384,
-        Some(Auth::Sha512) => v3::AuthProtocol::Sha512,
-        Some(Auth::Sha256) | None => v3::AuthProtocol::Sha256,
+/// A patience that fits into the time that is left: half of it and again half, so that a last question or two can
+/// still be asked.
+fn fitting(mut patience: Duration, left: Duration) -> Duration {
+    while patience > left && patience > PATIENCE {
+        patience /= 2;
     }
+    patience.min(left)
 }
 
 fn hop(row: Row) -> Hop {

@@ -175,6 +175,49 @@ fn half_a_million_routes_are_read_in_their_time() {
 }
 
 #[test]
+fn a_router_that_answers_late_is_waited_for_longer_each_time() {
+    // Longer than an answer is waited for at first, and shorter than at the second try.
+    const LATE: Duration = Duration::from_millis(2500);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (asked, questions) = std::sync::mpsc::channel();
+    let address = agent(move |question| {
+        let _ = asked.send(question.name.clone());
+        thread::sleep(LATE);
+        Some(good(&question, 100))
+    });
+    let router = router(folder.path(), address, "repetitions = 60");
+    let reading = read(&router, 1000).expect("all of them");
+    assert_eq!(reading.table.len(), 100);
+    let questions: Vec<_> = questions.try_iter().collect();
+    assert_eq!(questions.len(), 3, "{questions:?}");
+    assert_eq!(questions[0], questions[1], "it was not waited for so long");
+    assert_ne!(questions[1], questions[2]);
+}
+
+#[test]
+fn patience_doubles_and_fits_into_the_time_that_is_left() {
+    let second = Duration::from_secs(1);
+    let mut patience = PATIENCE;
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        all.push(patience.as_secs());
+        patience = longer(patience, 1000 * second);
+    }
+    assert_eq!(all, [2, 4, 8, 16, 16]);
+    for (patience, left, expected) in [
+        (8, 100, 16),
+        (8, 15, 8),
+        (8, 7, 4),
+        (8, 3, 2),
+        (8, 1, 1),
+        (1, 100, 2),
+    ] {
+        let found = longer(patience * second, left * second);
+        assert_eq!(found, expected * second, "{patience} of {left}");
+    }
+}
+
+#[test]
 fn answers_that_are_too_big_become_smaller_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let address = agent(|question| {
