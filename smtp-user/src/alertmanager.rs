@@ -305,7 +305,7 @@ impl Teller {
         let mut result = Ok(());
         for batch in alerts.chunks(BATCH) {
             let json = serde_json::to_vec(batch).expect("alerts have a form in JSON");
-            result = client::post(&self.options.url, "/api/v2/alerts", &json, TIME);
+            result = client::post(&self.options.url, "/api/v2/alerts", &json, TIME, None);
             if result.is_err() {
                 break;
             }

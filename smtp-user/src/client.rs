@@ -2,9 +2,10 @@
 //!
 //! Contract: one request over a connection of its own, which is over after the time that it is given,
 //! whatever the other side does (but for the look-up of a name, which is the system's), and reads at
-//! most [`LIMIT`] bytes, or the beginning where only the status matters. Only `http` is spoken: an agent speaks no TLS itself.
+//! most [`LIMIT`] bytes, or the beginning where only the status matters. An agent is spoken to by `http` alone, since
+//! it speaks no TLS itself; another server by what its address says, and by TLS only where it is said who is believed.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::config::HttpUrl;
 use crate::failure::{Failure, Kind};
 use crate::report::document::printable;
 use crate::secret::Token;
+use crate::tls::Trust;
 
 /// The longest that a request may take, its answer included.
 pub const TIME: Duration = Duration::from_secs(10);
@@ -122,6 +124,7 @@ impl Agent {
             authorization: self.token.as_ref().map(Token::authorization),
             json: None,
             most: Most::Whole(LIMIT),
+            tls: None,
         };
         let raw = exchange(&request, self.time).map_err(unavailable)?;
         let (status, body) = parse(&raw).map_err(|error| unavailable(error.to_owned()))?;
@@ -154,12 +157,24 @@ impl Agent {
     }
 }
 
-/// Sends JSON to a path of a server; what it answers matters only if it is no success.
+/// Sends JSON to a path of a server; what it answers matters only if it is no success. `trust` is who is believed
+/// by a server of `https`.
 ///
 /// # Errors
 ///
-/// The server is not there, does not answer in time, or refuses: in words.
-pub fn post(url: &HttpUrl, path: &str, json: &[u8], time: Duration) -> Result<(), String> {
+/// The server is not there, does not answer in time, is not who it should be, or refuses: in words.
+pub(crate) fn post(
+    url: &HttpUrl,
+    path: &str,
+    json: &[u8],
+    time: Duration,
+    trust: Option<&Trust>,
+) -> Result<(), String> {
+    let tls = match (url.tls, trust) {
+        (false, _) => None,
+        (true, Some(trust)) => Some((trust, url.host())),
+        (true, None) => return Err("it wants TLS, and nobody is believed".to_owned()),
+    };
     let request = Request {
         method: "POST",
         endpoint: &url.endpoint(),
@@ -168,6 +183,7 @@ pub fn post(url: &HttpUrl, path: &str, json: &[u8], time: Duration) -> Result<()
         authorization: None,
         json: Some(json),
         most: Most::Beginning(BEGINNING),
+        tls,
     };
     let answer = exchange(&request, time)?;
     let (status, _, said) = split(&answer)?;
@@ -189,6 +205,8 @@ struct Request<'a> {
     authorization: Option<Vec<u8>>,
     json: Option<&'a [u8]>,
     most: Most,
+    /// Who is believed, and the host that it has to be.
+    tls: Option<(&'a Trust, &'a str)>,
 }
 
 /// How much of an answer is read, in octets.
@@ -210,6 +228,7 @@ impl Request<'_> {
             authorization,
             json,
             most: _,
+            tls: _,
         } = self;
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         let mut bytes = head.into_bytes();
@@ -232,44 +251,38 @@ impl Request<'_> {
 /// Sends a request and reads to the end of the connection; an error is in words.
 fn exchange(request: &Request<'_>, time: Duration) -> Result<Vec<u8>, String> {
     try_exchange(request, time).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             format!("no answer within {time:?}")
         }
         _ => error.to_string(),
     })
 }
 
-fn try_exchange(request: &Request<'_>, time: Duration) -> std::io::Result<Vec<u8>> {
-    let end = Instant::now() + time;
-    let left = || {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        }
-        Ok(left)
+fn try_exchange(request: &Request<'_>, time: Duration) -> io::Result<Vec<u8>> {
+    let end = End(Instant::now() + time);
+    let stream = Timed {
+        stream: connect(request.endpoint, end)?,
+        end,
     };
-    let mut stream = connect(request.endpoint, &left)?;
-    let bytes = request.bytes();
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
-        // Each write gets what is left, so that a reader of one byte a second does not keep us.
-        stream.set_write_timeout(Some(left()?))?;
-        match stream.write(rest)? {
-            0 => return Err(std::io::ErrorKind::WriteZero.into()),
-            written => rest = &rest[written..],
-        }
+    match request.tls {
+        None => talk(request, stream),
+        Some((trust, host)) => talk(request, trust.over(host, stream).map_err(io::Error::other)?),
     }
+}
+
+fn talk(request: &Request<'_>, mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
+    stream.write_all(&request.bytes())?;
+    stream.flush()?;
     let mut answer = Vec::new();
     let mut buffer = [0; 16 << 10];
     loop {
-        stream.set_read_timeout(Some(left()?))?;
         match stream.read(&mut buffer)? {
             0 => return Ok(answer),
             read => answer.extend_from_slice(&buffer[..read]),
         }
         match request.most {
             Most::Whole(most) if answer.len() as u64 > most => {
-                return Err(std::io::Error::other(format!(
+                return Err(io::Error::other(format!(
                     "the answer is longer than {} MiB",
                     most >> 20
                 )));
@@ -280,13 +293,50 @@ fn try_exchange(request: &Request<'_>, time: Duration) -> std::io::Result<Vec<u8
     }
 }
 
-fn connect(
-    endpoint: &str,
-    left: &impl Fn() -> std::io::Result<Duration>,
-) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::other("the name has no address");
+/// When a request is over.
+#[derive(Clone, Copy)]
+struct End(Instant);
+
+impl End {
+    /// What is left until then.
+    fn left(self) -> io::Result<Duration> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(left)
+    }
+}
+
+/// A connection, each piece of which gets what is left of the time, so that who reads or writes one byte a second does
+/// not keep us.
+struct Timed {
+    stream: TcpStream,
+    end: End,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.end.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.end.left()?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn connect(endpoint: &str, end: End) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
     for address in endpoint.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left()?) {
+        match TcpStream::connect_timeout(&address, end.left()?) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -455,11 +505,11 @@ mod tests {
                 stream.write_all(answer.as_bytes()).expect("sent");
             }
         });
-        assert_eq!(post(&url, "/x", &json, TIME), Ok(()));
-        let refused = post(&url, "/x", &json, TIME);
+        assert_eq!(post(&url, "/x", &json, TIME, None), Ok(()));
+        let refused = post(&url, "/x", &json, TIME, None);
         assert_eq!(refused, Err("status 400: it is\u{fffd} wrong".to_owned()));
         server.join().expect("it ends");
-        let away = post(&url, "/x", &json, TIME).expect_err("nobody is there");
+        let away = post(&url, "/x", &json, TIME, None).expect_err("nobody is there");
         assert!(away.contains("refused"), "{away}");
     }
 

@@ -47,6 +47,7 @@ mod service;
 pub mod source_list;
 pub mod store;
 pub mod telling;
+mod tls;
 pub mod top;
 pub mod whose;
 mod written;

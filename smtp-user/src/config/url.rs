@@ -65,13 +65,21 @@ impl HttpUrl {
         named.unwrap_or(if self.tls { 443 } else { 80 })
     }
 
-    /// Whether its host is an address, and no name that has to be looked up.
-    pub fn is_address(&self) -> bool {
+    /// Its host, a name or an address, without brackets.
+    pub fn host(&self) -> &str {
         let host = match port_of(&self.authority) {
             Some(port) => &self.authority[..self.authority.len() - port.len() - 1],
             None => &self.authority,
         };
-        host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok()
+        let address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        address.unwrap_or(host)
+    }
+
+    /// Whether its host is an address, and no name that has to be looked up.
+    pub fn is_address(&self) -> bool {
+        self.host().parse::<std::net::IpAddr>().is_ok()
     }
 }
 
@@ -156,15 +164,16 @@ mod tests {
 
     #[test]
     fn an_address_is_scheme_host_port_and_path() {
-        for (text, endpoint) in [
-            ("http://127.0.0.1:9093", "127.0.0.1:9093"),
-            ("https://a.example", "a.example:443"),
-            ("http://[::1]", "[::1]:80"),
-            ("http://[::1]:9093/alert-manager/x", "[::1]:9093"),
+        for (text, endpoint, host) in [
+            ("http://127.0.0.1:9093", "127.0.0.1:9093", "127.0.0.1"),
+            ("https://a.example", "a.example:443", "a.example"),
+            ("http://[::1]", "[::1]:80", "::1"),
+            ("http://[::1]:9093/alert-manager/x", "[::1]:9093", "::1"),
         ] {
             let url = parse(text).expect(text);
             assert_eq!(url.to_string(), text);
-            assert_eq!(url.endpoint(), endpoint);
+            assert_eq!((&*url.endpoint(), url.host()), (endpoint, host));
+            assert_eq!(url.is_address(), host != "a.example");
             assert_eq!(parse(&format!("{text}/")), Ok(url));
         }
         for text in [

@@ -4,17 +4,13 @@
 //! are told, not followed. A server of `https` is believed if its certificate comes from the authorities
 //! in the operator's file.
 
-use std::io::{Read, Write};
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
-
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::settings::is_host;
 use super::wire::{Connection, Deadline, Reach, read_all};
+use crate::tls::Trust;
 
 /// The longest answer, head and body.
 pub(super) const LIMIT: usize = 1 << 20;
@@ -151,70 +147,28 @@ pub(super) fn get(
         url.authority()
     );
     // Before anything is asked of anybody.
-    let config = match url.tls {
-        true => Some(trusting(authorities)?),
+    let trust = match url.tls {
+        true => Some(Trust::new(authorities, "owner.authorities")?),
         false => None,
     };
     let mut connection = Connection::open(&url.host, url.port, reach, deadline)?;
     let server = connection.server;
-    let raw = match config {
+    let raw = match trust {
         None => {
             connection.send(request.as_bytes())?;
             read_all(&mut connection, LIMIT, deadline)?
         }
-        Some(config) => {
-            let name = ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
-            let session = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
-            let mut stream = StreamOwned::new(session, connection);
+        Some(trust) => {
+            let mut stream = trust.over(&url.host, connection)?;
             stream
                 .write_all(request.as_bytes())
                 .map_err(|error| deadline.explained(&error))?;
-            read_all(&mut Lenient(stream), LIMIT, deadline)?
+            read_all(&mut stream, LIMIT, deadline)?
         }
     };
     let mut answer = parse(&raw)?;
     answer.server = server;
     Ok(answer)
-}
-
-/// A TLS stream of a server that ends it without saying so; whether the answer is whole, its head says.
-struct Lenient(StreamOwned<ClientConnection, Connection>);
-
-impl Read for Lenient {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self.0.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
-            other => other,
-        }
-    }
-}
-
-/// Believes servers whose certificates come from the authorities in a file.
-fn trusting(authorities: &Path) -> Result<Arc<ClientConfig>, String> {
-    let unreadable = |error: String| {
-        format!(
-            "cannot read the authorities' certificates in {}: {error}; see owner.authorities",
-            authorities.display()
-        )
-    };
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(authorities)
-        .map_err(|error| unreadable(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-        // One that the library does not like is not believed, and the others are.
-        let _ = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(unreadable("there is none".to_owned()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 /// An answer with a length, in chunks, or up to the end of the connection (RFC 9112).

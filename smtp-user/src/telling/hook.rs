@@ -19,13 +19,14 @@ use tokio::time::timeout;
 
 use crate::client;
 use crate::config::HttpUrl;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::model::notice::{Hook, HookCall};
 use crate::model::period::{milliseconds, rfc3339};
 use crate::notice::Settings;
 use crate::report::document::printable;
 use crate::report::notices as written;
 use crate::store::NoticeLedger;
+use crate::tls::Trust;
 
 /// Calls at a time.
 const AT_ONCE: usize = 4;
@@ -44,18 +45,34 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Hooks {
     webhook: Option<HttpUrl>,
+    /// Who is believed by a webhook of `https`.
+    trust: Option<Trust>,
     command: Vec<String>,
     time: Duration,
 }
 
 impl Hooks {
     /// As these settings say.
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// The webhook wants TLS, and there is no authority that it could be believed by.
+    pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
+        let tls = settings.webhook.as_ref().is_some_and(|url| url.tls);
+        let trust = match tls {
+            true => Some(
+                Trust::new(&settings.authorities, "notice.authorities").map_err(|error| {
+                    Failure::new(Kind::BadConfig, format!("notice.webhook: {error}"))
+                })?,
+            ),
+            false => None,
+        };
+        Ok(Self {
             webhook: settings.webhook.clone(),
+            trust,
             command: settings.command.clone(),
             time: Duration::from_secs(settings.hook_timeout_seconds.into()),
-        }
+        })
     }
 
     fn configured(&self) -> impl Iterator<Item = Hook> {
@@ -144,7 +161,10 @@ impl Hooks {
         let time = self.time;
         let path = if url.path.is_empty() { "/" } else { "" };
         let shown = url.to_string();
-        let posted = tokio::task::spawn_blocking(move || client::post(&url, path, &json, time));
+        let trust = self.trust.clone();
+        let posted = tokio::task::spawn_blocking(move || {
+            client::post(&url, path, &json, time, trust.as_ref())
+        });
         // A name may be looked up for longer.
         match timeout(time + REST, posted).await {
             Ok(Ok(answer)) => answer.map_err(|error| format!("{shown}: {error}")),
@@ -184,7 +204,7 @@ fn json(ledger: &NoticeLedger, call: &HookCall) -> Result<Vec<u8>, Failure> {
     let json = found.map(|(notice, events)| written::json_of_call(call, &notice, &events));
     let json = json.ok_or_else(|| {
         Failure::new(
-            crate::failure::Kind::Failed,
+            Kind::Failed,
             format!("there is no notice {} any more", call.notice),
         )
     })?;

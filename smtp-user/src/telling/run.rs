@@ -51,7 +51,7 @@ pub fn run(read: impl Fn() -> Result<Config, Failure>, once: bool) -> Result<(),
     check(&config)?;
     let ledger = Arc::new(NoticeLedger::take(&config.store.path)?);
     let office = Office::new(&config, ledger)?;
-    let hooks = Arc::new(Hooks::new(&config.notice));
+    let hooks = Arc::new(Hooks::new(&config.notice)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -178,12 +178,11 @@ impl Office {
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 _ = hangup.recv() => match reload(read, &self, &path) {
-                    Ok((config, office)) => {
+                    Ok((config, office, hooks)) => {
                         self = office;
                         every = self::every(&config);
                         caller.end().await;
-                        let hooks = Arc::new(Hooks::new(&config.notice));
-                        caller = Caller::start(hooks, &self.ledger, every);
+                        caller = Caller::start(Arc::new(hooks), &self.ledger, every);
                         tracing::info!("SIGHUP: the configuration was read anew");
                     }
                     Err(failure) => tracing::error!(
@@ -205,7 +204,7 @@ fn reload(
     read: &impl Fn() -> Result<Config, Failure>,
     office: &Office,
     path: &std::path::Path,
-) -> Result<(Config, Office), Failure> {
+) -> Result<(Config, Office, Hooks), Failure> {
     let config = read()?;
     check(&config)?;
     if config.store.path != path {
@@ -215,8 +214,9 @@ fn reload(
         );
     }
     let new = Office::new(&config, office.ledger.clone())?;
+    let hooks = Hooks::new(&config.notice)?;
     let waiting = office.waiting.clone();
-    Ok((config, Office { waiting, ..new }))
+    Ok((config, Office { waiting, ..new }, hooks))
 }
 
 fn every(config: &Config) -> Duration {

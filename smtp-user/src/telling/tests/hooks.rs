@@ -1,24 +1,30 @@
 //! Hooks against a real HTTP server on loopback and real commands, good ones and such as hang or never stop
-//! talking; and the whole process, once.
+//! talking; and the whole process, once. The server of `https` has the certificate of the relays of other tests, which
+//! is for 127.0.0.1.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::task::JoinSet;
 
 use super::super::hook::Hooks;
 use super::super::run;
 use super::*;
+use crate::client;
 use crate::config::HttpUrl;
 use crate::model::notice::{Hook, HookCall};
 use crate::notice::Settings;
+use crate::tls::Trust;
 
 /// Makes the calls that are due; gives how many, and how long it took.
 fn call(settings: &Settings, ledger: &Arc<NoticeLedger>) -> (usize, Duration) {
-    let hooks = Arc::new(Hooks::new(settings));
+    let hooks = Arc::new(Hooks::new(settings).expect("hooks"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -144,6 +150,105 @@ fn a_server_is_told_of_a_notice_that_waits_until_it_has_taken_it() {
         second["text"]
             .as_str()
             .is_some_and(|text| text.contains(BOT))
+    );
+}
+
+const AUTHORITY: &[u8] = include_bytes!("../../notice/send/tests/authority.pem");
+const CERTIFICATE: &[u8] = include_bytes!("../../notice/send/tests/relay.pem");
+const KEY: &[u8] = include_bytes!("../../notice/send/tests/relay.key");
+
+/// A server of TLS that takes what so many clients post; what each has said, nothing where no conversation came about.
+fn tls_server(clients: usize) -> (u16, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let config =
+        ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate")],
+                PrivateKeyDer::from_pem_slice(KEY).expect("a key"),
+            )
+            .expect("good");
+    let config = Arc::new(config);
+    let serve = move |stream: TcpStream| -> io::Result<String> {
+        let session = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(session, stream);
+        let mut request = Vec::new();
+        let mut buffer = vec![0; 1 << 14];
+        while !is_whole(&request) {
+            match stream.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => request.extend_from_slice(&buffer[..read]),
+            }
+        }
+        // It hangs up without the goodbye of TLS, as many do.
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        stream.flush()?;
+        Ok(String::from_utf8(request).expect("text"))
+    };
+    let server = thread::spawn(move || {
+        let accept = |_| serve(listener.accept().expect("a client").0).unwrap_or_default();
+        (0..clients).map(accept).collect()
+    });
+    (port, server)
+}
+
+#[test]
+fn a_server_of_https_is_told_if_an_authority_vouches_for_it() {
+    let waiting = Waiting::new();
+    let (port, server) = tls_server(4);
+    let settings = |host: &str, authorities: &[u8]| {
+        let file = waiting.office.path("authorities.pem");
+        fs::write(&file, authorities).expect("written");
+        Settings {
+            webhook: HttpUrl::parse(&format!("https://{host}:{port}/notices"), "").ok(),
+            authorities: file,
+            hook_timeout_seconds: 60,
+            ..Settings::default()
+        }
+    };
+    // A name that its certificate is not for, and a certificate that is of nobody who is believed.
+    for (host, authorities, cause) in [
+        ("localhost", AUTHORITY, "invalid peer certificate"),
+        ("127.0.0.1", CERTIFICATE, "invalid peer certificate"),
+    ] {
+        let settings = settings(host, authorities);
+        let url = settings.webhook.as_ref().expect("an address");
+        let trust = Trust::new(&settings.authorities, "notice.authorities").expect("a file");
+        let error = client::post(url, "", b"{}", Duration::from_secs(60), Some(&trust))
+            .expect_err("refused");
+        for part in [cause, "authorities.pem", "(notice.authorities)"] {
+            assert!(error.contains(part), "{host}: {error}");
+        }
+    }
+    let refused = settings("127.0.0.1", CERTIFICATE);
+    assert_eq!(call(&refused, &waiting.ledger).0, 1);
+    let due = waiting.due(Hook::Webhook);
+    assert_eq!((due.len(), due[0].attempts), (1, 1));
+    waiting
+        .ledger
+        .write_call(Hook::Webhook, &due[0], Some(now()))
+        .expect("noted");
+    assert_eq!(
+        call(&settings("127.0.0.1", AUTHORITY), &waiting.ledger).0,
+        1
+    );
+    assert!(waiting.due(Hook::Webhook).is_empty());
+    let said = server.join().expect("it ends");
+    assert_eq!(said[..3], ["", "", ""], "who is not believed hears nothing");
+    assert!(
+        said[3].starts_with(&format!(
+            "POST /notices HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        )),
+        "{said:?}"
+    );
+    let failure = Hooks::new(&settings("127.0.0.1", b"nothing")).expect_err("no authority");
+    assert_eq!(failure.kind, Kind::BadConfig);
+    assert!(
+        failure.to_string().starts_with("notice.webhook: "),
+        "{failure}"
     );
 }
 
