@@ -20,6 +20,7 @@ pub mod clock;
 pub mod complaint;
 pub mod config;
 pub mod connections;
+mod counted;
 pub mod crash;
 pub mod detect;
 pub mod distribution;

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::counted::counted;
 use crate::failure::{Failure, Kind};
 use crate::maillog::books::Books;
 use crate::maillog::journal::{Journal, JournalCounts};
@@ -230,10 +231,10 @@ impl Report {
                  of other programs, {headless} have no head or no time, {unclear} are unclear"
             ),
             format!(
-                "{} messages of {} clients; {} lines of messages whose client is not in the log",
-                self.joined.messages,
-                self.clients.len(),
-                self.joined.without_client
+                "{} of {}; {} of messages whose client is not in the log",
+                counted(self.joined.messages, "message"),
+                counted(self.clients.len() as u64, "client"),
+                counted(self.joined.without_client, "line")
             ),
         ];
         if self.gaps > 0 {

@@ -322,7 +322,7 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
     has(
         &text,
         &[
-            "noted 0 complaints; 1 were known; 2 refused",
+            "noted 0 complaints; known already: 1; refused: 2",
             "198.51.100.9 is none of your hosts (networks.local)",
             "1790000002.M3P1.mx:2,S: there is no report in it (ARF or XARF)",
         ],
@@ -369,7 +369,7 @@ fn complaints_come_in_as_mail_json_csv_and_by_hand_and_each_once() {
     assert!(output.status.success());
     has(
         &String::from_utf8_lossy(&output.stdout),
-        &["noted 1 complaints"],
+        &["noted 1 complaint;"],
     );
 
     let by_hand: &[&str] = &[
@@ -488,7 +488,7 @@ fn what_cannot_be_read_is_an_error_with_the_way_out_and_notes_nothing() {
             Some(b"Subject: \x1b[2Jwatches\r\n\r\nBuy!\r\n"),
         ),
         &[
-            "of 1 messages and records none is a complaint",
+            "nothing that was read is a complaint (refused: 1)",
             "no report in it",
         ],
     );

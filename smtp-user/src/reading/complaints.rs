@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{Output, Place, line};
 use crate::complaint::{self, Intake, Taken};
+use crate::counted::counted;
 use crate::failure::{Failure, Kind};
 use crate::model::complaint::{Complaint, ComplaintFilter};
 use crate::model::period::milliseconds;
@@ -93,7 +94,10 @@ pub fn import(place: &Place, import: &Import, json: bool) -> Result<String, Fail
             "refusals": refusals.collect::<Vec<_>>(),
         })));
     }
-    let mut text = format!("noted {added} complaints; {known} were known; {refused} refused\n");
+    let mut text = format!(
+        "noted {}; known already: {known}; refused: {refused}\n",
+        counted(added, "complaint")
+    );
     for refusal in refusals {
         let _ = writeln!(
             text,
@@ -121,7 +125,7 @@ fn nothing(taken: &Taken) -> Failure {
     Failure::new(
         Kind::Failed,
         printable(&format!(
-            "of {} messages and records none is a complaint: {}",
+            "nothing that was read is a complaint (refused: {}): {}",
             taken.refused,
             told.join("; ")
         )),

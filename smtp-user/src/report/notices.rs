@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::document::{Document, Table, number, printable, text};
 use super::{SCHEMA, time};
 use crate::answer::answer;
+use crate::counted::counted;
 use crate::model::notice::{DECISIONS, Fate, HookCall, Notice, NoticeEvent, NoticeState};
 use crate::model::period::rfc3339;
 use crate::model::prefix::show;
@@ -214,7 +215,7 @@ pub(crate) fn document(notices: &[Notice]) -> Document {
         notes: Vec::new(),
         tables: vec![Table {
             name: "notices",
-            title: format!("{} notices", notices.len()),
+            title: counted(notices.len() as u64, "notice"),
             notes: Vec::new(),
             columns: vec![
                 number("id"),

@@ -5,6 +5,7 @@
 use super::super::settings::Mode;
 use super::super::{HOUR, gate};
 use super::{Draft, Planner};
+use crate::counted::counted;
 use crate::model::notice::{
     Case, Facts, Fate, MAX_RECIPIENTS, Notice, NoticeChange, NoticeEvent, NoticeKind, NoticeState,
     Recipient,
@@ -138,7 +139,11 @@ impl Planner<'_> {
             who: SMTPFLOW.to_owned(),
             from: None,
             to: state,
-            why: format!("{} of {} hosts", kind.name(), notice.hosts.len()),
+            why: format!(
+                "{} of {}",
+                kind.name(),
+                counted(notice.hosts.len() as u64, "host")
+            ),
         };
         self.note(NoticeChange::Made(notice, event));
     }

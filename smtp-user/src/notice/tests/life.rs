@@ -318,8 +318,8 @@ fn what_is_beyond_the_limit_of_an_hour_waits_and_the_operator_gets_a_digest() {
         .collect();
     assert_eq!(digests.len(), 2);
     assert_eq!(digests[0].recipients[0].mail, "noc@example.org");
-    assert_eq!(digests[0].subject, "31 notices to owners wait");
-    assert_eq!(digests[1].subject, "12 notices to owners wait");
+    assert_eq!(digests[0].subject, "Notices to owners that wait: 31");
+    assert_eq!(digests[1].subject, "Notices to owners that wait: 12");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::super::document::{Column, Table, number, text};
 use super::super::time;
 use super::{Kinds, NEAR, Reported, Scorecard};
 use crate::answer::answer;
+use crate::counted::counted;
 use crate::model::complaint::ComplaintKind;
 use crate::model::proportion::Proportion;
 
@@ -76,8 +77,8 @@ impl Scorecard {
         Table {
             name: "scorecard",
             title: format!(
-                "hosts that were reported, in {} complaints",
-                self.complaints
+                "hosts that were reported, in {}",
+                counted(self.complaints, "complaint")
             ),
             notes: vec![
                 format!(
