@@ -195,10 +195,7 @@ fn notice(command: NoticeCommand) -> Result<String, Failure> {
             let (place, address, json) = args.options()?;
             telling::preview(&place, address, json)
         }
-        NoticeCommand::Run(args) => {
-            telling::run(|| args.config(), args.once)?;
-            Ok(String::new())
-        }
+        NoticeCommand::Run(args) => telling::run(|| args.config(), args.looks()),
         NoticeCommand::Approve(args) => {
             let (place, decision, json) = args.options(NoticeState::Approved)?;
             telling::decide(&place, &decision, json)

@@ -35,7 +35,7 @@ use crate::reading::{Output, Place};
 use crate::report::notices as written;
 use crate::store::{NoticeDecision, NoticeLedger, Reader, decide_notice};
 
-pub use self::run::run;
+pub use self::run::{Looks, run};
 
 /// The time that is told of, in milliseconds.
 const TOLD: u64 = 86_400_000;
@@ -278,8 +278,8 @@ pub fn look(
     Ok(plan)
 }
 
-/// Sends what may leave, one by one, and notes what comes of each; gives how many were tried. `clock` gives the
-/// time in milliseconds since 1970.
+/// Sends what may leave, one by one, and notes what comes of each; gives those that were tried, as they are then.
+/// `clock` gives the time in milliseconds since 1970.
 ///
 /// # Errors
 ///
@@ -289,8 +289,8 @@ pub async fn send(
     policy: &Policy,
     sender: &Sender,
     clock: impl Fn() -> u64,
-) -> Result<usize, Failure> {
-    let mut tried = 0;
+) -> Result<Vec<Notice>, Failure> {
+    let mut tried = Vec::new();
     loop {
         // Anew each time: a person may have decided otherwise, and every message counts for the limits.
         let now = clock();
@@ -305,11 +305,17 @@ pub async fn send(
             return Ok(tried);
         };
         let attempt = sender.send(&notice).await;
-        tried += 1;
         let book = ledger.book(clock())?;
         let changes = notice::after(&book, &notice, &attempt, clock());
         ledger.write(&changes)?;
         log(&changes);
+        let of_it = changes.into_iter().rev().find_map(|change| match change {
+            NoticeChange::Moved(after, _) | NoticeChange::Tried(after) if after.id == notice.id => {
+                Some(after)
+            }
+            _ => None,
+        });
+        tried.push(of_it.unwrap_or(notice));
         if !attempt.reached {
             // A relay that hangs would do so for every notice that waits.
             return Ok(tried);

@@ -124,7 +124,7 @@ impl Office {
                 move || now,
             ))
         });
-        sent.expect("the namespace").expect("noted")
+        sent.expect("the namespace").expect("noted").len()
     }
 
     /// A person lets it leave.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::model::notice::NoticeState;
 use crate::reading::{Output, Place};
-use crate::telling::Decision;
+use crate::telling::{Decision, Looks};
 
 /// `smtpflow notice`.
 #[derive(Debug, Subcommand)]
@@ -116,9 +116,20 @@ pub struct NoticeRunArgs {
     /// Where the store is; the configuration says who is told what, and how.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// With --once: write what came of it as JSON
+    #[arg(long, requires = "once")]
+    pub json: bool,
 }
 
 impl NoticeRunArgs {
+    /// How often is looked.
+    pub const fn looks(&self) -> Looks {
+        match self.once {
+            true => Looks::Once { json: self.json },
+            false => Looks::Again,
+        }
+    }
+
     /// The configuration, as it is now.
     pub fn config(&self) -> Result<Config, Failure> {
         Ok(self.store.clone().place(Vec::new())?.config)

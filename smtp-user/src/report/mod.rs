@@ -22,6 +22,7 @@ pub mod notices;
 pub mod owner;
 pub mod relay_test;
 pub mod relays;
+pub(crate) mod round;
 pub mod scorecard;
 pub mod status;
 #[cfg(test)]

@@ -19,10 +19,11 @@ use super::hook::Hooks;
 use super::{logs, look, notified, policy, send, subjects};
 use crate::config::{Config, Maillog};
 use crate::failure::{Failure, Kind};
-use crate::model::notice::{Book, NoticeState};
+use crate::model::notice::{Book, Notice, NoticeChange, NoticeState};
 use crate::model::period::milliseconds;
-use crate::notice::{Composer, Policy, Sender};
+use crate::notice::{Composer, Gate, Plan, Policy, Sender, queue};
 use crate::owner::Desk;
+use crate::report::round::Round;
 use crate::store::NoticeLedger;
 
 /// How long the conversation with a relay may go on at the end.
@@ -40,13 +41,25 @@ struct Office {
     waiting: BTreeSet<u64>,
 }
 
-/// Makes and sends notices, as `read` says, once or until SIGTERM or SIGINT.
+/// How often is looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// Until SIGTERM or SIGINT.
+    Again,
+    /// Once; what came of it is told in JSON, or else in words.
+    Once {
+        /// Whether in JSON.
+        json: bool,
+    },
+}
+
+/// Makes and sends notices, as `read` says; gives what is to be printed at the end.
 ///
 /// # Errors
 ///
 /// The configuration does not say how, or cannot be used; another process sends the notices of the store; for once,
 /// the store cannot be read or written.
-pub fn run(read: impl Fn() -> Result<Config, Failure>, once: bool) -> Result<(), Failure> {
+pub fn run(read: impl Fn() -> Result<Config, Failure>, looks: Looks) -> Result<String, Failure> {
     let config = read()?;
     check(&config)?;
     let ledger = Arc::new(NoticeLedger::take(&config.store.path)?);
@@ -58,9 +71,18 @@ pub fn run(read: impl Fn() -> Result<Config, Failure>, once: bool) -> Result<(),
         .build()
         .context("cannot start the asynchronous runtime")?;
     let ended = runtime.block_on(async {
-        match once {
-            true => office.once(&hooks).await,
-            false => office.watch(hooks, &config, &read).await,
+        match looks {
+            Looks::Once { json } => {
+                let round = office.once(&hooks).await?;
+                Ok(match json {
+                    true => format!("{}\n", round.json()),
+                    false => round.text(),
+                })
+            }
+            Looks::Again => {
+                office.watch(hooks, &config, &read).await?;
+                Ok(String::new())
+            }
         }
     });
     // Whoever is still asked about an owner, or for an address, is not waited for.
@@ -91,20 +113,43 @@ impl Office {
         })
     }
 
-    async fn once(mut self, hooks: &Arc<Hooks>) -> Result<(), Failure> {
-        self.pass().await?;
+    async fn once(mut self, hooks: &Arc<Hooks>) -> Result<Round, Failure> {
+        let (plan, tried) = self.pass().await?;
         hooks.pass(&self.ledger, &mut JoinSet::new()).await?;
-        Ok(())
+        let made = plan.changes.into_iter().filter_map(|change| match change {
+            NoticeChange::Made(notice, _) => Some(notice),
+            _ => None,
+        });
+        let now = now();
+        let book = self.ledger.book(now)?;
+        let is_tried = |notice: &&Notice| tried.iter().any(|known| known.id == notice.id);
+        let waiting = queue(&book)
+            .into_iter()
+            .filter(|notice| !is_tried(notice))
+            .map(|notice| {
+                let wait = match Gate::of(&self.policy, &book, notice, now) {
+                    Gate::Open => None,
+                    Gate::Shut(wait) => Some(wait),
+                };
+                (notice.clone(), wait)
+            })
+            .collect();
+        Ok(Round {
+            made: made.collect(),
+            waiting,
+            tried,
+        })
     }
 
-    /// One look, and what may leave leaves.
-    async fn pass(&mut self) -> Result<(), Failure> {
-        block_in_place(|| self.look())?;
-        send(&self.ledger, &self.policy, &self.sender, now).await?;
-        block_in_place(|| notified::note(&self.ledger, &self.ledger.book(now())?, now()))
+    /// One look, and what may leave leaves; gives what was planned and what was tried.
+    async fn pass(&mut self) -> Result<(Plan, Vec<Notice>), Failure> {
+        let plan = block_in_place(|| self.look())?;
+        let tried = send(&self.ledger, &self.policy, &self.sender, now).await?;
+        block_in_place(|| notified::note(&self.ledger, &self.ledger.book(now())?, now()))?;
+        Ok((plan, tried))
     }
 
-    fn look(&mut self) -> Result<(), Failure> {
+    fn look(&mut self) -> Result<Plan, Failure> {
         let reader = self.ledger.reader()?;
         let book = reader.notice_book(now())?;
         self.tell_of_decisions(&book);
@@ -119,7 +164,7 @@ impl Office {
         let notices = book.notices.iter();
         let waiting = notices.filter(|notice| is_waiting(notice.state));
         self.waiting = waiting.map(|notice| notice.id).collect();
-        Ok(())
+        Ok(plan)
     }
 
     /// Logs what people have decided since the last look.
@@ -158,7 +203,7 @@ impl Office {
         let mut said = None;
         loop {
             let mut pass = tokio::spawn(async move {
-                let result = self.pass().await;
+                let result = self.pass().await.map(drop);
                 (self, result)
             });
             let joined = tokio::select! {

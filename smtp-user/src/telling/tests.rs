@@ -104,6 +104,7 @@ impl Office {
         runtime
             .block_on(send(ledger, &policy, &sender, || now))
             .expect("sent")
+            .len()
     }
 
     fn arrived(&self) -> usize {

@@ -14,7 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::task::JoinSet;
 
 use super::super::hook::Hooks;
-use super::super::run;
+use super::super::{Looks, run};
 use super::*;
 use crate::client;
 use crate::config::HttpUrl;
@@ -353,12 +353,20 @@ fn the_process_looks_sends_and_calls_once_and_ends() {
     fs::write(&hook, "#!/bin/sh\ncat >> \"$0.got\"; echo >> \"$0.got\"\n").expect("written");
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).expect("a command");
     config.notice.command = vec![hook.display().to_string()];
-    let once = || run(|| Ok(config.clone()), true).expect("done");
-    once();
+    let once = |json| run(|| Ok(config.clone()), Looks::Once { json }).expect("done");
+    assert_eq!(
+        once(false),
+        "notice 1 (first) to it@physics.example about 1 host: made, waits for somebody to approve it (smtpflow \
+         notice approve 1)\nmade: 1; waiting: 1; sent: 0; failed: 0\n"
+    );
     assert_eq!(office.arrived(), 0, "nobody has approved it");
     office.decide(NoticeState::Approved).expect("approved");
-    once();
-    once();
+    let said: serde_json::Value = serde_json::from_str(&once(true)).expect("JSON");
+    assert_eq!(said["sent"][0]["id"], 1, "{said}");
+    for name in ["made", "waiting", "failed"] {
+        assert_eq!(said[name], json!([]), "{said}");
+    }
+    assert_eq!(once(false), "made: 0; waiting: 0; sent: 0; failed: 0\n");
     assert_eq!(office.arrived(), 1);
     let got = fs::read_to_string(office.path("hook.got")).expect("what it got");
     let events: Vec<String> = got
@@ -368,6 +376,7 @@ fn the_process_looks_sends_and_calls_once_and_ends() {
         .collect();
     assert_eq!(events, ["\"waiting\"", "\"sent\""]);
     config.notice.enabled = false;
-    let failure = run(|| Ok(config.clone()), true).expect_err("switched off");
+    let failure =
+        run(|| Ok(config.clone()), Looks::Once { json: false }).expect_err("switched off");
     assert_eq!(failure.kind, Kind::BadConfig);
 }
