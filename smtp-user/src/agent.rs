@@ -9,13 +9,15 @@
 //! a last drain, then the program is detached unless it shall stay.
 //!
 //! Everything that needs privilege comes first, on two threads: the port is taken here, the program is
-//! attached on the meter's thread, and then both give up what they may do, see `confining`. All other
+//! attached on the meter's thread, and then both give up what they may do, see `confining`; where the journal is
+//! followed, a third starts journalctl in between, when it has given up all but that, and ends. All other
 //! threads, what serves, what tells of verdicts, what follows mail logs and what reads and writes the store, begin
 //! after that.
 //!
 //! SIGHUP reads the configuration anew, see `reload`: all of it comes into force that can, or nothing.
 
 mod confining;
+mod journalctl;
 mod judging;
 mod metering;
 mod recorder;
@@ -38,7 +40,7 @@ use self::reload::Reloading;
 use crate::alertmanager;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
-use crate::maillog::watch::Watch;
+use crate::maillog::watch::{Starting, Watch};
 use crate::meter::xdp;
 use crate::model::PointState;
 use crate::privilege::Confinement;
@@ -88,6 +90,7 @@ pub fn run(
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block().context("cannot hold back signals")?;
     let (meter, confinement) = start_meter(&config, file)?;
+    let journal = journalctl::start(&config, &confinement);
     // Nothing is lost when this fails: the meter ends with its channel.
     let confined = confinement.thread(false).map_err(Failure::from);
     let runtime = confined.and_then(|_| {
@@ -118,7 +121,7 @@ pub fn run(
             }
         };
         let mut reloading = Reloading::new(hangup, read, config, serve_options);
-        agent(&mut reloading, listener, meter, stop).await
+        agent(&mut reloading, listener, (meter, journal), stop).await
     })
 }
 
@@ -168,7 +171,7 @@ fn start_meter(
 async fn agent(
     reloading: &mut Reloading,
     listener: std::net::TcpListener,
-    meter: MeterThread,
+    (meter, journal): (MeterThread, Option<Starting>),
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), Failure> {
     let config = reloading.config();
@@ -191,7 +194,7 @@ async fn agent(
     };
     log_start(&config, &started);
     // Beside counting, and never in its way.
-    let logs = Watch::start(&config.maillog).unwrap_or_else(|error| {
+    let logs = Watch::start(&config.maillog, journal).unwrap_or_else(|error| {
         tracing::error!("mail logs are not followed: cannot start a thread: {error}");
         None
     });

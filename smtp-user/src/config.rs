@@ -237,12 +237,15 @@ section! {
 
 section! {
     /// Logs of mail servers as evidence: who sent how many messages, and what was refused. Off until
-    /// a file is named.
+    /// a file or the journal is named.
     pub struct Maillog {
         /// Log files of sendmail, Postfix or Exim, as absolute paths, for example ["/var/log/mail.log"].
         /// They are followed through their rotations.
         #[serde(deserialize_with = "logs::files")]
         pub files: Vec<PathBuf> = Vec::new();
+        /// Whether the journal of systemd is followed as well, its entries of the facility mail. It takes
+        /// journalctl, and the group systemd-journal for the agent's user.
+        pub journal: bool = false;
         /// How much of the mail addresses of people is kept: "none", "domain" or "full".
         pub addresses: KeptAddresses = KeptAddresses::None;
         /// Messages whose lines are put together at a time, 100 to 4194304, at about 400 bytes each, or

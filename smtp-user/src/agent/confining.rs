@@ -119,9 +119,10 @@ fn look_up_owners(settings: &owner::Settings, rules: &mut Rules) {
     rules.connect.push(DNS);
 }
 
-/// Logs of mail servers, in whose folders they are rotated, and the folder of what is known from them.
+/// Logs of mail servers, in whose folders they are rotated, and the folder of what is known from them. The journal is
+/// read by a program of its own, see `journalctl`.
 fn follow_logs(maillog: &Maillog, rules: &mut Rules) {
-    if maillog.files.is_empty() {
+    if !maillog.is_on() {
         return;
     }
     rules.write.push(maillog.state.clone());
@@ -148,7 +149,7 @@ pub(super) fn prepare(config: &Config, file: Option<&Path>) -> Result<Arc<Confin
         let owner = account.as_ref().map(|account| (account.uid, account.gid));
         Store::provide_folder(&config.store.path, owner)?;
     }
-    if !config.maillog.files.is_empty() {
+    if config.maillog.is_on() {
         let owner = account.as_ref().map(|account| (account.uid, account.gid));
         let state = &config.maillog.state;
         // Nothing is counted from logs, and so this ends nothing.

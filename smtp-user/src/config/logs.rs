@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use serde::de::Deserializer;
 
+use super::Maillog;
 use super::value::{Checked, check_range, checked};
+
+impl Maillog {
+    /// Whether the agent follows anything.
+    pub fn is_on(&self) -> bool {
+        !self.files.is_empty() || self.journal
+    }
+}
 
 /// More files than this are none of mail servers.
 const MAX_LOGS: usize = 32;

@@ -99,6 +99,7 @@ data = true
 state = "/srv/relay-test"
 [maillog]
 files = ["/var/log/mail.log", "/srv/exim/mainlog"]
+journal = true
 addresses = "domain"
 queue_ids = 5000
 keep_open = "12h"
@@ -211,6 +212,7 @@ owner = "press office"
     assert!(config.relay_test.enabled && config.relay_test.data);
     assert_eq!(config.relay_test.state, Path::new("/srv/relay-test"));
     assert_eq!(config.maillog.files.len(), 2);
+    assert!(config.maillog.journal);
     assert_eq!(config.maillog.addresses, KeptAddresses::Domain);
     assert_eq!(config.notice.mode, notice::Mode::Automatic);
     assert_eq!(

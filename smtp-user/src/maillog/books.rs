@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::figures::{Clients, Figures};
 use super::follow::{FollowCounts, Saved, replace};
 use super::join::{Joined, Joiner, Limits};
+use super::journal::Entry;
+use super::journal::follow::Place;
 use super::{LineCounts, Reader};
 
 /// Version of the form of the file.
@@ -35,6 +37,7 @@ pub struct Books {
     reader: Reader,
     yesterday: Clients,
     positions: BTreeMap<PathBuf, Saved>,
+    journal: Option<Place>,
     followed: FollowCounts,
 }
 
@@ -44,6 +47,7 @@ struct Written<'a> {
     version: u32,
     day: i64,
     positions: &'a BTreeMap<PathBuf, Saved>,
+    journal: Option<&'a Place>,
     followed: FollowCounts,
     counts: LineCounts,
     joiner: &'a Joiner,
@@ -57,6 +61,8 @@ struct Read {
     version: u32,
     day: i64,
     positions: BTreeMap<PathBuf, Saved>,
+    #[serde(default)]
+    journal: Option<Place>,
     followed: FollowCounts,
     counts: LineCounts,
     joiner: Joiner,
@@ -71,6 +77,7 @@ impl Books {
             reader: Reader::new(zone, now, limits),
             yesterday: Clients::new(limits.sources),
             positions: BTreeMap::new(),
+            journal: None,
             followed: FollowCounts::default(),
         }
     }
@@ -100,6 +107,7 @@ impl Books {
             version,
             day,
             positions,
+            journal,
             followed,
             counts,
             joiner,
@@ -117,6 +125,7 @@ impl Books {
             reader: Reader::resume(zone, now, limits, (counts, joiner)),
             yesterday,
             positions,
+            journal,
             followed,
         };
         books.set_now(now);
@@ -130,12 +139,14 @@ impl Books {
             reader,
             yesterday,
             positions,
+            journal,
             followed,
         } = self;
         let written = Written {
             version: VERSION,
             day: *day,
             positions,
+            journal: journal.as_ref(),
             followed: *followed,
             counts: reader.counts(),
             joiner: reader.joiner(),
@@ -171,6 +182,25 @@ impl Books {
     /// Takes a line of a log.
     pub fn line(&mut self, line: &[u8]) {
         self.reader.line(line);
+    }
+
+    /// Takes an entry of the journal.
+    pub fn entry(&mut self, entry: &Entry) {
+        self.reader.entry(entry);
+    }
+
+    /// How far the journal was read; `None` if it is not followed.
+    pub const fn journal(&self) -> Option<&Place> {
+        self.journal.as_ref()
+    }
+
+    /// All entries of the journal up to here are in the books. Whether that is news.
+    pub fn set_journal(&mut self, place: Option<&Place>) -> bool {
+        let is_news = self.journal.as_ref() != place;
+        if is_news {
+            self.journal = place.cloned();
+        }
+        is_news
     }
 
     /// How far a log was read when the books were kept.
@@ -291,6 +321,35 @@ mod tests {
             assert_eq!(books.counts(), whole.counts());
             assert_eq!(books.joined(), whole.joined());
         }
+    }
+
+    #[test]
+    fn the_place_in_the_journal_is_kept_with_what_was_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = || super::super::one::journal(folder.path()).expect("read");
+        assert_eq!(kept(), None, "there are no books");
+        let mut books = books();
+        books.save(folder.path()).expect("saved");
+        assert_eq!(kept(), None, "no journal is followed");
+        let place = Place {
+            since: 1_795_780_800_000_001,
+            cursor: super::super::journal::cursor("s=1;i=2;b=3;m=4;t=5;x=6"),
+            ended: Some(NOW),
+        };
+        assert!(place.cursor.is_some());
+        assert!(books.set_journal(Some(&place)) && !books.set_journal(Some(&place)));
+        assert_eq!(again(&books, NOW, LIMITS).journal(), Some(&place));
+        books.save(folder.path()).expect("saved");
+        assert_eq!(kept(), Some(place));
+        // Books of an smtpflow that knew nothing of it.
+        let path = folder.path().join(NAME);
+        let text = std::fs::read_to_string(&path).expect("the file");
+        let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json.as_object_mut().expect("an object").remove("journal");
+        std::fs::write(&path, json.to_string()).expect("written");
+        assert_eq!(kept(), None);
+        let books = Books::load(folder.path(), TimeZone::UTC, NOW, LIMITS).expect("read");
+        assert_eq!(books.expect("books").journal(), None);
     }
 
     #[test]

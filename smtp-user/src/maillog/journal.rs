@@ -1,10 +1,14 @@
-//! Reads the journal of systemd by `journalctl`, once and to its end.
+//! Reads the journal of systemd by `journalctl`: once and to its end here, and without an end in [`follow`].
 //!
-//! Contract: entries of the facility mail are handed over once and in order. A line of `journalctl` has at most `LIMIT` octets, and a longer one is dropped and counted. A message that
+//! Contract: entries of the facility mail are handed over once and in order. A line of `journalctl` has at most
+//! `LIMIT` octets, and a longer one is dropped and counted. A message that
 //! is no UTF-8 is taken as the octets that it is; one of more than [`LINE_LIMIT`] octets, or one that journalctl does
 //! not show, being too large, is counted and not handed over.
 //! `journalctl` is ended with the reader.
 #![forbid(unsafe_code)]
+
+mod cursor;
+pub mod follow;
 
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,6 +16,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
+use self::cursor::Cursor;
 use super::line::LINE_LIMIT;
 use crate::failure::{Failure, Kind};
 
@@ -19,8 +24,16 @@ use crate::failure::{Failure, Kind};
 const LIMIT: usize = 64 * 1024;
 /// The facility mail (syslog(3)) as the journal has it.
 const FACILITY: &str = "SYSLOG_FACILITY=2";
-/// What is asked for beside what every entry has.
-const FIELDS: &str = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME";
+/// What is asked for, however it is read.
+const WORDS: [&str; 6] = [
+    "--output=json",
+    "--all",
+    "--quiet",
+    "--no-pager",
+    // Beside what every entry has.
+    "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_HOSTNAME",
+    FACILITY,
+];
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +51,8 @@ pub struct Entry {
 /// An entry as journalctl writes it (systemd's JOURNAL_EXPORT_FORMATS, "Journal JSON Format").
 #[derive(Deserialize)]
 struct Written {
+    #[serde(rename = "__CURSOR", default)]
+    cursor: Option<String>,
     #[serde(rename = "__REALTIME_TIMESTAMP")]
     time: String,
     #[serde(rename = "_HOSTNAME", default)]
@@ -81,23 +96,32 @@ enum Line {
     Hidden,
 }
 
-fn parse(line: &[u8]) -> Option<Line> {
+/// What a line says, and where in the journal that stands; `None` if it is none of journalctl's.
+fn parse(line: &[u8]) -> Option<(Line, Option<Cursor>)> {
     let written: Written = serde_json::from_slice(line).ok()?;
     let microseconds: i64 = written.time.parse().ok()?;
+    let cursor = written.cursor.as_deref().and_then(Cursor::parse);
     let message = written.message.and_then(Text::into_octets);
     let (Some(message), Some(program)) = (message, written.program.and_then(Text::into_string))
     else {
-        return Some(Line::Hidden);
+        return Some((Line::Hidden, cursor));
     };
     if message.len() > LINE_LIMIT {
-        return Some(Line::Hidden);
+        return Some((Line::Hidden, cursor));
     }
-    Some(Line::Entry(Entry {
+    let entry = Entry {
         time: microseconds.div_euclid(1_000_000),
         host: written.host.and_then(Text::into_string).unwrap_or_default(),
         program,
         message,
-    }))
+    };
+    Some((Line::Entry(entry), cursor))
+}
+
+/// The place that a text says, for tests elsewhere.
+#[cfg(test)]
+pub(super) fn cursor(text: &str) -> Option<Cursor> {
+    Cursor::parse(text)
 }
 
 /// What became of journalctl's lines.
@@ -109,6 +133,15 @@ pub struct JournalCounts {
     pub hidden: u64,
     /// Lines that are too long, or no entry.
     pub unread: u64,
+}
+
+fn not_started(error: &io::Error) -> Failure {
+    Failure::new(
+        Kind::Unavailable,
+        format!(
+            "cannot start journalctl to read the journal: {error}; without systemd name the log's files instead"
+        ),
+    )
 }
 
 /// See the module.
@@ -128,26 +161,11 @@ impl Journal {
 
     fn start_with(mut command: Command) -> Result<Self, Failure> {
         command
-            .args([
-                "--output=json",
-                "--all",
-                "--quiet",
-                "--no-pager",
-                FIELDS,
-                FACILITY,
-            ])
+            .args(WORDS)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
-        let mut child = command.spawn().map_err(|error| {
-            Failure::new(
-                Kind::Unavailable,
-                format!(
-                    "cannot start journalctl to read the journal: {error}; without systemd name the log's \
-                     files instead"
-                ),
-            )
-        })?;
+        let mut child = command.spawn().map_err(|error| not_started(&error))?;
         let output = child.stdout.take().ok_or_else(|| {
             Failure::new(Kind::Failed, "journalctl was started without its output")
         })?;
@@ -178,11 +196,11 @@ impl Journal {
                 continue;
             }
             match parse(&self.line) {
-                Some(Line::Entry(entry)) => {
+                Some((Line::Entry(entry), _)) => {
                     self.counts.entries += 1;
                     return Ok(Some(entry));
                 }
-                Some(Line::Hidden) => self.counts.hidden += 1,
+                Some((Line::Hidden, _)) => self.counts.hidden += 1,
                 None => self.counts.unread += 1,
             }
         }
@@ -238,7 +256,7 @@ mod tests {
 
     fn entry(line: &str) -> Entry {
         match parse(line.as_bytes()) {
-            Some(Line::Entry(entry)) => entry,
+            Some((Line::Entry(entry), Some(_))) => entry,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -265,7 +283,7 @@ mod tests {
         for message in ["null", "[\"one\",\"two\"]", &longer] {
             let line = ENTRY.replace("\"4ABCDE12345: removed\"", message);
             assert!(
-                matches!(parse(line.as_bytes()), Some(Line::Hidden)),
+                matches!(parse(line.as_bytes()), Some((Line::Hidden, Some(_)))),
                 "{line}"
             );
         }

@@ -1,6 +1,7 @@
 //! Cuts octets into lines.
 //!
-//! Contract: a line ends with LF and nothing else, and has at most [`LINE_LIMIT`] octets. A longer one is
+//! Contract: a line ends with LF and nothing else, and has at most [`LINE_LIMIT`] octets, or as many as are asked
+//! for. A longer one is
 //! dropped whole and counted: cut off it could mislead, since some fields are found from the end of the line.
 //! Memory is bounded by that limit, whatever comes in.
 #![forbid(unsafe_code)]
@@ -9,8 +10,10 @@
 pub const LINE_LIMIT: usize = 8192;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
+    /// Most octets of a line.
+    limit: usize,
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
     /// Whether what comes up to the next LF belongs to a line that was dropped.
@@ -19,7 +22,23 @@ pub struct Lines {
     dropped: u64,
 }
 
+impl Default for Lines {
+    fn default() -> Self {
+        Self::limited(LINE_LIMIT)
+    }
+}
+
 impl Lines {
+    /// With another limit.
+    pub const fn limited(limit: usize) -> Self {
+        Self {
+            limit,
+            begun: Vec::new(),
+            dropping: false,
+            dropped: 0,
+        }
+    }
+
     /// Begins in the middle of a line that is being dropped, or at the beginning of one.
     pub fn new(dropping: bool) -> Self {
         Self {
@@ -35,7 +54,7 @@ impl Lines {
             octets = &rest[1..];
             if self.dropping {
                 self.dropping = false;
-            } else if self.begun.len() + part.len() > LINE_LIMIT {
+            } else if self.begun.len() + part.len() > self.limit {
                 self.dropped += 1;
                 self.begun.clear();
             } else if self.begun.is_empty() {
@@ -49,7 +68,7 @@ impl Lines {
         if self.dropping {
             return;
         }
-        if self.begun.len() + octets.len() > LINE_LIMIT {
+        if self.begun.len() + octets.len() > self.limit {
             self.begun.clear();
             self.dropping = true;
             self.dropped += 1;

@@ -1,4 +1,4 @@
-//! What is known of one client, out of the file that the agent keeps.
+//! What is known of one client, or how far the journal was read, out of the file that the agent keeps.
 //!
 //! Contract: of the file, which may be large, no more is held in memory than what is said of that client. It is the
 //! agent's file, so what else stands in it is passed over and not checked.
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::books::{DAY, NAME};
 use super::figures::Figures;
+use super::journal::follow::Place;
 use crate::model::mail::KeptAddresses;
 
 /// What the agent knows of a client from logs, of yesterday and today by the days of UTC; `now` is in seconds since
@@ -30,32 +31,20 @@ pub fn client(
     now: i64,
     kept: KeptAddresses,
 ) -> anyhow::Result<Option<Option<Figures>>> {
-    let path = folder.join(NAME);
-    let what = || {
-        format!(
-            "cannot read what is known from mail logs in {}",
-            path.display()
-        )
-    };
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.with_context(what)?,
-    };
+    let what = || what(folder);
     let name = address.to_canonical().to_string();
-    let wanted: [&[&str]; 4] = [
-        &["day"],
-        &["joiner", "limits", "addresses"],
-        &["yesterday", "figures", &name],
-        &["joiner", "clients", "figures", &name],
-    ];
-    let mut found = [const { Value::Null }; 4];
-    let mut read = serde_json::Deserializer::from_reader(BufReader::new(file));
-    let object = Object {
-        wanted: &[0, 1, 2, 3].map(|i| (i, wanted[i])),
-        found: &mut found,
+    let found = values(
+        folder,
+        [
+            &["day"],
+            &["joiner", "limits", "addresses"],
+            &["yesterday", "figures", &name],
+            &["joiner", "clients", "figures", &name],
+        ],
+    )?;
+    let Some([day, from, before, last]) = found else {
+        return Ok(None);
     };
-    object.deserialize(&mut read).with_context(what)?;
-    let [day, from, before, last] = found;
     let day: i64 = serde_json::from_value(day).with_context(what)?;
     let from: KeptAddresses = serde_json::from_value(from).with_context(what)?;
     let of_day = |figures| -> anyhow::Result<Option<Figures>> {
@@ -77,6 +66,43 @@ pub fn client(
         figures.narrow(from, kept);
         figures
     })))
+}
+
+/// How far the journal was read when the books were kept. `None`: it was not followed.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn journal(folder: &Path) -> anyhow::Result<Option<Place>> {
+    match values(folder, [&["journal"]])? {
+        Some([place]) => serde_json::from_value(place).with_context(|| what(folder)),
+        None => Ok(None),
+    }
+}
+
+fn what(folder: &Path) -> String {
+    format!(
+        "cannot read what is known from mail logs in {}",
+        folder.join(NAME).display()
+    )
+}
+
+/// The values at the ends of these ways, null where there is none; `None` if there is no file.
+fn values<const N: usize>(folder: &Path, ways: [&[&str]; N]) -> anyhow::Result<Option<[Value; N]>> {
+    let what = || what(folder);
+    let file = match File::open(folder.join(NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(what)?,
+    };
+    let mut found = [const { Value::Null }; N];
+    let mut read = serde_json::Deserializer::from_reader(BufReader::new(file));
+    let wanted: Vec<Way<'_>> = ways.into_iter().enumerate().collect();
+    let object = Object {
+        wanted: &wanted,
+        found: &mut found,
+    };
+    object.deserialize(&mut read).with_context(what)?;
+    Ok(Some(found))
 }
 
 /// The number of a value, and the names on the way to it that are still to go.

@@ -1,4 +1,4 @@
-//! Follows the logs that the operator names, beside the agent.
+//! Follows the logs that the operator names, and the journal, beside the agent.
 //!
 //! Contract: on a thread of its own, which is the last to get the CPU, holds no lock that another thread takes, and
 //! whose end nobody waits for longer than `FAREWELL`: counting does not know of it. It ends with the agent, and
@@ -22,9 +22,11 @@ use super::books::Books;
 use super::figures::Figures;
 use super::follow::{FollowCounts, Follower};
 use super::join::Limits;
+use super::journal::JournalCounts;
+use super::journal::follow::{Follower as Reader, Place, Started};
 use super::zone;
 use crate::config;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 /// How often logs are looked at.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -43,6 +45,17 @@ const NICE: i32 = 15;
 pub struct Watch {
     stop: mpsc::Sender<()>,
     ended: mpsc::Receiver<()>,
+}
+
+/// A thread that starts journalctl.
+pub type Starting = thread::JoinHandle<Result<Started, Failure>>;
+
+/// The journal that is followed.
+struct Journal {
+    reader: Reader,
+    /// What happened to it, as far as it is in the books.
+    counts: JournalCounts,
+    gaps: u64,
 }
 
 /// A log that is followed, or will be.
@@ -86,9 +99,10 @@ pub fn provide_folder(folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()
 }
 
 impl Watch {
-    /// Starts to follow what the configuration names; `None` if that is nothing.
-    pub fn start(config: &config::Maillog) -> io::Result<Option<Self>> {
-        if config.files.is_empty() {
+    /// Starts to follow what the configuration names, with a journalctl that is being started if it names the
+    /// journal; `None` if that is nothing.
+    pub fn start(config: &config::Maillog, journal: Option<Starting>) -> io::Result<Option<Self>> {
+        if !config.is_on() {
             return Ok(None);
         }
         let config = config.clone();
@@ -99,7 +113,10 @@ impl Watch {
                 tracing::debug!("the thread that follows mail logs competes with others: {error}");
             }
             match books(&config) {
-                Ok(books) => follow(books, &config, &stopped),
+                Ok(mut books) => {
+                    let journal = journal.and_then(|starting| Journal::new(starting, &mut books));
+                    follow(books, &config, journal, &stopped);
+                }
                 Err(failure) => tracing::error!("mail logs are not followed: {failure}"),
             }
             // Nobody may be waiting.
@@ -129,7 +146,7 @@ impl Watch {
 ///
 /// It cannot be read.
 pub fn known(config: &config::Maillog) -> Result<BTreeMap<IpAddr, Figures>, Failure> {
-    if config.files.is_empty() {
+    if !config.is_on() {
         return Ok(BTreeMap::new());
     }
     let now = Timestamp::now().as_second();
@@ -146,10 +163,18 @@ fn books(config: &config::Maillog) -> Result<Books, Failure> {
     let mut books = Books::load(&config.state, zone.clone(), now, limits)?
         .unwrap_or_else(|| Books::new(zone, now, limits));
     books.keep_logs(&config.files);
+    if !config.journal {
+        books.set_journal(None);
+    }
     Ok(books)
 }
 
-fn follow(mut books: Books, config: &config::Maillog, stopped: &mpsc::Receiver<()>) {
+fn follow(
+    mut books: Books,
+    config: &config::Maillog,
+    mut journal: Option<Journal>,
+    stopped: &mpsc::Receiver<()>,
+) {
     let logs = config.files.iter().map(|path| Log {
         path: path.clone(),
         follower: None,
@@ -157,7 +182,11 @@ fn follow(mut books: Books, config: &config::Maillog, stopped: &mpsc::Receiver<(
         failures: Failures::default(),
     });
     let mut logs: Vec<_> = logs.collect();
-    tracing::info!(logs = logs.len(), "following mail logs");
+    tracing::info!(
+        logs = logs.len(),
+        journal = journal.is_some(),
+        "following mail logs"
+    );
     let mut news = false;
     let mut failures = Failures::default();
     // At first at once: lines that come from now on are not to be missed.
@@ -167,6 +196,9 @@ fn follow(mut books: Books, config: &config::Maillog, stopped: &mpsc::Receiver<(
         let mut more = false;
         for log in &mut logs {
             more |= log.read(&mut books, &mut news);
+        }
+        if let Some(journal) = &mut journal {
+            more |= journal.read(&mut books, &mut news);
         }
         let wait = if more { Duration::ZERO } else { PAUSE };
         let stop = !matches!(stopped.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
@@ -182,6 +214,64 @@ fn follow(mut books: Books, config: &config::Maillog, stopped: &mpsc::Receiver<(
         if stop {
             return;
         }
+    }
+}
+
+impl Journal {
+    /// Waits until journalctl is started. Why it could not be is said, and what the books have stays.
+    fn new(starting: Starting, books: &mut Books) -> Option<Self> {
+        let started = starting.join().unwrap_or_else(|_| {
+            let text = "the thread that starts journalctl panicked";
+            Err(Failure::new(Kind::Failed, text))
+        });
+        match started {
+            Ok(started) => Some(Self {
+                reader: Reader::new(started),
+                counts: JournalCounts::default(),
+                gaps: 0,
+            }),
+            Err(failure) => {
+                tracing::error!("the journal is not followed: {failure}");
+                if let Some(place) = books.journal() {
+                    let ended = Some(Timestamp::now().as_second());
+                    let place = Place {
+                        ended,
+                        ..place.clone()
+                    };
+                    books.set_journal(Some(&place));
+                }
+                None
+            }
+        }
+    }
+
+    /// Reads what there is by now. Whether there may be more at once.
+    fn read(&mut self, books: &mut Books, news: &mut bool) -> bool {
+        let more = self.reader.poll(&mut |entry| books.entry(entry));
+        let (counts, gaps) = (self.reader.counts(), self.reader.gaps());
+        let dropped = counts.hidden + counts.unread - self.counts.hidden - self.counts.unread;
+        let happened = FollowCounts {
+            gaps: gaps - self.gaps,
+            dropped,
+            ..FollowCounts::default()
+        };
+        books.followed(&happened);
+        if happened.gaps > 0 {
+            tracing::warn!(
+                "entries of the journal are missing in the figures: it has no longer what was read last \
+                 (journald.conf(5), SystemMaxUse=)"
+            );
+        }
+        (self.counts, self.gaps) = (counts, gaps);
+        *news |= books.set_journal(Some(self.reader.place()));
+        more.unwrap_or_else(|how| {
+            tracing::error!(
+                "the journal is not followed any more: journalctl: {how}; see above what it says. Only root and the \
+                 group systemd-journal may read all of the journal. What comes from now on is read when the agent is \
+                 started again"
+            );
+            false
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! whoever asks for another user wants fewer rights.
 #![forbid(unsafe_code)]
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Group, User, geteuid};
 
 use crate::failure::{Failure, Kind};
 
@@ -50,6 +50,13 @@ impl Account {
         })
     }
 
+    /// The number of a group, if it is there and names this user as one of its own.
+    pub fn group(&self, name: &str) -> Option<u32> {
+        let group = Group::from_name(name).ok().flatten()?;
+        let is_member = group.mem.contains(&self.name);
+        is_member.then(|| group.gid.as_raw())
+    }
+
     /// The account of this name, or none where this process has that user already.
     pub fn to_become(name: Option<&str>) -> Result<Option<Self>, Failure> {
         let Some(account) = name.map(Self::find).transpose()? else {
@@ -81,6 +88,14 @@ mod tests {
     fn an_account_has_the_numbers_of_its_user() {
         let account = Account::find("nobody").unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!((account.name.as_str(), account.uid), ("nobody", 65534));
+    }
+
+    #[test]
+    fn a_group_is_one_that_names_the_user() {
+        let account = Account::find("nobody").unwrap_or_else(|failure| panic!("{failure}"));
+        for name in ["root", "surely-there-is-none"] {
+            assert_eq!(account.group(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use std::io;
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Gid, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
     clear_ambient_capability_set, no_new_privs, remove_capability_from_bounding_set,
@@ -26,6 +26,8 @@ use super::rules::{Held, Prepared};
 /// What threads are to be held to.
 pub struct Confinement {
     account: Option<Account>,
+    /// Numbers of the groups beside the user's own that are not left.
+    groups: Vec<u32>,
     rules: Option<Prepared>,
 }
 
@@ -43,7 +45,25 @@ pub struct Confined {
 impl Confinement {
     /// Threads become this user, and are held to these rules.
     pub const fn new(account: Option<Account>, rules: Option<Prepared>) -> Self {
-        Self { account, rules }
+        Self {
+            account,
+            groups: Vec::new(),
+            rules,
+        }
+    }
+
+    /// The same user, in these groups and held to other rules, for what the thread starts.
+    pub fn beside(&self, groups: Vec<u32>, rules: Option<Prepared>) -> Self {
+        Self {
+            account: self.account.clone(),
+            groups,
+            rules,
+        }
+    }
+
+    /// The user that threads become.
+    pub const fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
     }
 
     /// Confines the calling thread for good. It keeps `CAP_BPF` where that is asked for and it has it.
@@ -64,20 +84,21 @@ impl Confinement {
         }
         // Linux 4.3; what it would hand on is taken away below in any case.
         clear_ambient_capability_set().context("cannot empty the ambient set")?;
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
         if let Some(account) = &self.account {
             let name = &account.name;
             let (uid, gid) = (
                 rustix::process::Uid::from_raw(account.uid),
-                rustix::process::Gid::from_raw(account.gid),
+                Gid::from_raw(account.gid),
             );
             set_keep_capabilities(!keep.is_empty()).context("cannot keep capabilities")?;
-            set_thread_groups(&[]).context("cannot leave the other groups")?;
+            set_thread_groups(&groups).context("cannot leave the other groups")?;
             set_thread_res_gid(gid, gid, gid)
                 .with_context(|| format!("cannot take the group of {name}"))?;
             set_thread_res_uid(uid, uid, uid)
                 .with_context(|| format!("cannot become user {name}"))?;
         } else if before.effective.contains(CapabilitySet::SETGID) {
-            set_thread_groups(&[]).context("cannot leave the other groups")?;
+            set_thread_groups(&groups).context("cannot leave the other groups")?;
         }
         let sets = CapabilitySets {
             effective: keep,

@@ -26,6 +26,8 @@ const TESTED: ABI = ABI::V6;
 pub struct Rules {
     /// Files, and folders with all that is in them, that may be read.
     pub read: Vec<PathBuf>,
+    /// Files, and folders with all that is in them, that may be read and run as programs.
+    pub run: Vec<PathBuf>,
     /// Folders in which files may be read, written, made, renamed and removed.
     pub write: Vec<PathBuf>,
     /// Folders from which empty folders may be removed.
@@ -54,6 +56,7 @@ impl Rules {
     pub fn prepare(&self) -> anyhow::Result<Prepared> {
         let Self {
             read,
+            run,
             write,
             tidy,
             connect,
@@ -73,6 +76,7 @@ impl Rules {
             .context("cannot make a ruleset of Landlock")?;
         let folders = [
             (read, reading),
+            (run, reading | AccessFs::Execute),
             (write, writing),
             (tidy, AccessFs::RemoveDir.into()),
         ];

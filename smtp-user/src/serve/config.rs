@@ -94,6 +94,7 @@ const PUBLIC: &[&str] = &[
     "relay_test.data",
     "relay_test.state",
     "maillog.files",
+    "maillog.journal",
     "maillog.addresses",
     "maillog.queue_ids",
     "maillog.keep_open",

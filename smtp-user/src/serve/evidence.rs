@@ -72,7 +72,7 @@ impl Evidence {
 
 fn mail_log(config: &Config, address: IpAddr) -> Part<JsonClient> {
     let settings = &config.maillog;
-    if settings.files.is_empty() {
+    if !settings.is_on() {
         return Part::Off;
     }
     let now = (milliseconds(SystemTime::now()) / 1000).cast_signed();
