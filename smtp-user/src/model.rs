@@ -22,6 +22,7 @@ pub mod prefix;
 pub mod proportion;
 pub mod relay;
 pub mod relay_test;
+pub mod sample;
 pub mod session;
 pub mod verdict;
 

@@ -25,6 +25,8 @@ pub(super) struct Report {
     pub(super) happened_at: Option<u64>,
     /// `Incidents`.
     pub(super) incidents: u32,
+    /// The first `Reported-Domain`, if it is a domain.
+    pub(super) domain: Option<String>,
 }
 
 /// Reads the part. What wraps XARF has no address in it: then there is no report.
@@ -53,7 +55,17 @@ pub(super) fn read(part: &[u8]) -> Result<Report, String> {
         kind,
         happened_at: arrival.and_then(DateTime::parse_rfc822).and_then(time),
         incidents: incidents.and_then(|text| text.parse().ok()).unwrap_or(1),
+        domain: fields
+            .all("Reported-Domain")
+            .next()
+            .filter(|domain| is_domain(domain))
+            .map(str::to_ascii_lowercase),
     })
+}
+
+fn is_domain(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    text.len() <= 253 && text.contains('.') && text.chars().all(plain)
 }
 
 /// Refuses what this program has sent itself: a copy of a notice proves nothing.
@@ -166,6 +178,7 @@ mod tests {
             // 2005-03-08T18:00:00Z
             happened_at: Some(1_110_304_800_000),
             incidents: 1,
+            domain: Some("example.net".to_owned()),
         };
         assert_eq!(report, expected);
     }

@@ -6,33 +6,39 @@
 
 use std::panic::catch_unwind;
 
-use mail_parser::{DateTime, HeaderName, Message, MessageParser, MessagePart, MimeHeaders as _};
+use mail_parser::{
+    DateTime, HeaderName, Message, MessageParser, MessagePart, MimeHeaders as _, PartType,
+};
 
+use super::header::Keep;
 use super::{arf, xarf};
 use crate::model::complaint::{Complaint, ComplaintForm};
+use crate::model::sample::KeptHeader;
 
 /// Parts with a type that a message may have, with those of messages inside. For each one that should have
 /// parts and has none, the library looks through the rest; and messages in messages are dropped with a
 /// piece of stack for each level.
 const MAX_TYPES: usize = 100;
 
+/// What a message says: the complaint, and as much of the message that it is about as is kept.
+pub(super) type Read = (Complaint, Option<KeptHeader>);
+
 /// Reads a message, which may be cut at its end.
-pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
+pub(super) fn read(message: &[u8], keep: Option<&Keep>) -> Result<Read, String> {
     // One message that the library fails at must not keep a whole mailbox out.
     let parsed = catch_unwind(|| parse(with_few_types(message)))
         .map_err(|_| "it is no mail that can be read")?;
     let message = &parsed.ok_or("it is no mail")?;
-    let feedback = message
-        .parts
-        .iter()
-        .find(|part| part.is_content_type("message", "feedback-report"));
-    if let Some(part) = feedback {
+    let is_feedback = |part: &&MessagePart<'_>| part.is_content_type("message", "feedback-report");
+    // Our own have several.
+    for part in message.parts.iter().filter(is_feedback) {
         arf::check_stranger(part.contents())?;
     }
+    let feedback = message.parts.iter().find(is_feedback);
     let came = came_at(message);
     let json = message.parts.iter().find(|part| is_xarf(part));
     let no_xarf = match json.map(|part| xarf::read(part.contents(), came)) {
-        Some(Ok(complaint)) => return Ok(complaint),
+        Some(Ok(complaint)) => return Ok((complaint, None)),
         Some(Err(error)) => Some(error),
         None => None,
     };
@@ -40,7 +46,15 @@ pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
     match (of_feedback, no_xarf) {
         (Some(Ok(report)), _) => {
             let at = came.or(report.happened_at);
-            Ok(Complaint {
+            let header = keep.and_then(|keep| {
+                let text = catch_unwind(|| keep.header(reported(message))).ok()??;
+                Some(KeptHeader {
+                    addresses: keep.addresses,
+                    domain: report.domain,
+                    text,
+                })
+            });
+            let complaint = Complaint {
                 address: report.address,
                 at: at.ok_or("it does not say when it was sent")?,
                 happened_at: report.happened_at,
@@ -49,11 +63,29 @@ pub(super) fn read(message: &[u8]) -> Result<Complaint, String> {
                 reporter: domain(message).ok_or("it does not say who sends it (From)")?,
                 reference: message.message_id().unwrap_or_default().to_owned(),
                 incidents: report.incidents,
-            })
+            };
+            Ok((complaint, header))
         }
         // The part that is there for programs says best what is wrong with it.
         (_, Some(error)) | (Some(Err(error)), _) => Err(error),
         (None, None) => Err("there is no report in it (ARF or XARF)".to_owned()),
+    }
+}
+
+/// The message that a report is about, or its header: the third part (RFC 5965, section 2).
+fn reported<'a>(message: &'a Message<'_>) -> &'a [u8] {
+    let is_it = |part: &&MessagePart<'_>| {
+        part.is_content_type("message", "rfc822") || part.is_content_type("text", "rfc822-headers")
+    };
+    let parts = message.parts.iter();
+    let mut behind = parts.skip_while(|part| !part.is_content_type("message", "feedback-report"));
+    match behind.find(is_it) {
+        // The library takes the first part of such a message for granted.
+        Some(part) => match &part.body {
+            PartType::Message(inner) if inner.parts.is_empty() => &[],
+            _ => part.contents(),
+        },
+        None => &[],
     }
 }
 

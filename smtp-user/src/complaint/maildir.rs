@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use super::{Intake, MAX_ITEMS, MAX_MESSAGE, mail, source};
+use super::{Intake, MAX_ITEMS, MAX_MESSAGE, source};
 
 /// The folders of messages: `tmp` has those that are not there yet.
 const FOLDERS: [&str; 2] = ["new", "cur"];
@@ -31,7 +31,7 @@ pub(super) fn read(folder: &Path, intake: &mut Intake) -> io::Result<()> {
         }
         let place = || path.display().to_string();
         match message(&path) {
-            Ok(Some(message)) => intake.take(&place, mail::read(&message)),
+            Ok(Some(message)) => intake.take_mail(&place, &message),
             // Somebody has moved it in the meantime.
             Ok(None) => {}
             Err(error) => intake.refuse(place(), &error.to_string()),

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead};
 
-use super::{Intake, MAX_MESSAGE, mail};
+use super::{Intake, MAX_MESSAGE};
 
 /// Most octets of a postmark.
 const MAX_POSTMARK: usize = 1024;
@@ -37,10 +37,7 @@ pub(super) fn read(name: &str, mut from: impl BufRead, intake: &mut Intake) -> i
         if !more || after_empty && is_postmark(&line) {
             if let Some(message) = message.take() {
                 number += 1;
-                intake.take(
-                    &|| format!("{name}, message {number}"),
-                    mail::read(&message),
-                );
+                intake.take_mail(&|| format!("{name}, message {number}"), &message);
             }
             if !more {
                 return Ok(());

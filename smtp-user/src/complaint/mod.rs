@@ -5,28 +5,35 @@
 //! complaints, what is remembered of those that were refused. Nothing is guessed: who is reported says
 //! the report, never a line of a mail's header that passed through strangers. What cannot be read is
 //! refused, with its place and why, and ends nothing else. No address of a person and no text of a
-//! message is kept.
+//! message is kept, but for the header of the message that a complaint is about, where the operator has chosen
+//! that ([`Keep`]).
 //!
-//! `mail`: a message, with `arf` and `xarf` inside; `csv`: a table; `mbox` and `maildir`: many messages;
-//! `source`: which of all these a file is.
+//! `mail`: a message, with `arf` and `xarf` inside; `header`: that of the message that it is about; `csv`: a table;
+//! `mbox` and `maildir`: many messages; `source`: which of all these a file is.
 #![forbid(unsafe_code)]
 
 mod arf;
 mod csv;
+mod header;
 mod mail;
 mod maildir;
 mod mbox;
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 mod xarf;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+pub use self::header::Keep;
+pub use self::settings::{KeptMessages, Settings};
 pub use self::source::{STANDARD_INPUT, read, stream};
-use crate::model::complaint::Complaint;
+use crate::model::complaint::{Complaint, ComplaintKind};
+use crate::model::sample::{KeptHeader, SAMPLE_AGE};
 
 /// Most octets of a message that are looked at: a report stands before what it is about.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -36,6 +43,8 @@ const MAX_ITEMS: usize = 100_000;
 const MAX_REFUSALS: usize = 100;
 /// Most characters of why something was refused.
 const MAX_WHY: usize = 200;
+/// Most headers of one import: the first ones give way to others.
+const MAX_HEADERS: usize = 1000;
 
 /// Why something is no complaint that can be noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +62,9 @@ pub struct Intake {
     local: Vec<IpNet>,
     /// Messages, reports and lines that were looked at.
     seen: usize,
+    keep: Option<Keep>,
     complaints: Vec<Complaint>,
+    headers: BTreeMap<usize, KeptHeader>,
     refusals: Vec<Refusal>,
     refused: u64,
 }
@@ -63,6 +74,9 @@ pub struct Intake {
 pub struct Taken {
     /// The complaints, in their order.
     pub complaints: Vec<Complaint>,
+    /// Of those that have one that is kept, by their place among the complaints, the header of the message that they are
+    /// about.
+    pub headers: BTreeMap<usize, KeptHeader>,
     /// What was refused, as far as it is told one by one.
     pub refusals: Vec<Refusal>,
     /// How much was refused.
@@ -77,16 +91,25 @@ impl Intake {
             now,
             local: local.to_vec(),
             seen: 0,
+            keep: None,
             complaints: Vec::new(),
+            headers: BTreeMap::new(),
             refusals: Vec::new(),
             refused: 0,
         }
+    }
+
+    /// Keeps headers of messages that are complained about as well, as this says.
+    pub fn keeping(mut self, keep: Option<Keep>) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// What was read.
     pub fn done(self) -> Taken {
         Taken {
             complaints: self.complaints,
+            headers: self.headers,
             refusals: self.refusals,
             refused: self.refused,
         }
@@ -95,6 +118,27 @@ impl Intake {
     /// Whether there is no room for another item.
     fn is_full(&self) -> bool {
         self.seen >= MAX_ITEMS
+    }
+
+    /// Reads a message at a place, and takes what it says.
+    fn take_mail(&mut self, place: &dyn Fn() -> String, message: &[u8]) {
+        let (complaint, header) = match mail::read(message, self.keep.as_ref()) {
+            Ok((complaint, header)) => (Ok(complaint), header),
+            Err(why) => (Err(why), None),
+        };
+        let before = self.complaints.len();
+        self.take(place, complaint);
+        let Some((taken, header)) = self.complaints.get(before).zip(header) else {
+            return;
+        };
+        let is_new = taken.at.saturating_add(SAMPLE_AGE) > self.now;
+        if taken.kind != ComplaintKind::Spam || !is_new {
+            return;
+        }
+        self.headers.insert(before, header);
+        if self.headers.len() > MAX_HEADERS {
+            self.headers.pop_first();
+        }
     }
 
     /// Takes what was read at a place.

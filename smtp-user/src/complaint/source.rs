@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-use super::{Intake, MAX_MESSAGE, csv, mail, maildir, mbox, xarf};
+use super::{Intake, MAX_MESSAGE, csv, maildir, mbox, xarf};
 use crate::failure::{Failure, Kind};
 
 /// The name of a file that stands for standard input.
@@ -94,11 +94,10 @@ pub fn stream(name: &str, mut from: impl Read, intake: &mut Intake) -> io::Resul
                 .by_ref()
                 .take(MAX_MESSAGE as u64)
                 .read_to_end(&mut one)?;
-            let read = match form {
-                Form::Mail => mail::read(&one),
-                _ => xarf::read(&one, None),
-            };
-            intake.take(&place, read);
+            match form {
+                Form::Mail => intake.take_mail(&place, &one),
+                _ => intake.take(&place, xarf::read(&one, None)),
+            }
             return Ok(());
         }
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::complaint::tests::NOW;
 use crate::model::complaint::{ComplaintForm, ComplaintKind};
+use crate::model::mail::KeptAddresses;
 
 pub(super) const BOT: &str = "192.0.2.66";
 
@@ -23,8 +24,16 @@ pub(super) fn xarf_mail(address: &str) -> String {
     include_str!("tests/xarf.eml").replace("@ADDRESS@", address)
 }
 
+/// How headers are kept, with a key that everybody knows.
+pub(super) fn keep(addresses: KeptAddresses) -> Keep {
+    Keep {
+        addresses,
+        key: [7; 32],
+    }
+}
+
 fn read(text: &str) -> Result<Complaint, String> {
-    mail::read(text.as_bytes())
+    mail::read(text.as_bytes(), None).map(|(complaint, _)| complaint)
 }
 
 #[test]
@@ -105,6 +114,66 @@ fn a_notice_of_our_own_confirms_nothing() {
                 .expect_err("our own")
                 .contains("smtpflow itself")
         );
+    }
+}
+
+/// As a notice has it that brings what somebody else has complained about.
+#[test]
+fn a_notice_of_our_own_is_none_whatever_it_brings() {
+    let of = |agent: &str| {
+        format!(
+            "--a\nContent-Type: multipart/report; report-type=feedback-report; boundary={agent}\n\n\
+             --{agent}\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n\
+             User-Agent: {agent}/0.1.0\nVersion: 1\nSource-IP: {BOT}\n\n--{agent}--\n"
+        )
+    };
+    let head = "From: a@isp.example\nDate: Tue, 24 Nov 2026 14:05:00 +0000\nMIME-Version: 1.0\n\
+                Content-Type: multipart/mixed; boundary=a\n\n";
+    let (ours, theirs) = (of("smtpflow"), of("others"));
+    assert!(read(&format!("{head}{theirs}--a--\n")).is_ok());
+    for parts in [format!("{ours}{theirs}"), format!("{theirs}{ours}")] {
+        let error = read(&format!("{head}{parts}--a--\n")).expect_err("our own");
+        assert!(error.contains("smtpflow itself"), "{error}");
+    }
+}
+
+#[test]
+fn the_header_of_what_is_complained_about_is_kept_only_if_that_was_chosen() {
+    let mail = arf(BOT);
+    let mut without = intake();
+    without.take_mail(&|| "here".to_owned(), mail.as_bytes());
+    assert!(without.done().headers.is_empty());
+    for third in ["message/rfc822", "text/rfc822-headers"] {
+        let mail = mail
+            .replace("message/rfc822", third)
+            .replace("Incidents: 3", "Reported-Domain: Example.NET");
+        let mut with = intake().keeping(Some(keep(KeptAddresses::Full)));
+        for mail in [&*mail, "Subject: no report\n\n", &*xarf_mail(BOT), &*mail] {
+            with.take_mail(&|| "here".to_owned(), mail.as_bytes());
+        }
+        let taken = with.done();
+        assert_eq!(taken.complaints.len(), 3, "{taken:?}");
+        let places: Vec<usize> = taken.headers.keys().copied().collect();
+        assert_eq!(places, [0, 2], "{third}");
+        let header = &taken.headers[&0];
+        assert_eq!(header.domain.as_deref(), Some("example.net"));
+        assert!(
+            header.text.starts_with(
+                "From: <somespammer@example.net>\r\nReceived: from mailserver.example.net"
+            ),
+            "{}",
+            header.text
+        );
+        assert!(!header.text.contains("Spam Spam"), "{}", header.text);
+    }
+    // What is too old to be told of, and what is about no mail, is not kept.
+    let mut old = Intake::new(NOW + SAMPLE_AGE, &[]).keeping(Some(keep(KeptAddresses::Full)));
+    old.take_mail(&|| "here".to_owned(), mail.as_bytes());
+    let mut other = intake().keeping(Some(keep(KeptAddresses::Full)));
+    let kind = mail.replace("Feedback-Type: abuse", "Feedback-Type: other");
+    other.take_mail(&|| "here".to_owned(), kind.as_bytes());
+    for taken in [old.done(), other.done()] {
+        assert_eq!((taken.complaints.len(), taken.headers.len()), (1, 0));
     }
 }
 
@@ -198,6 +267,22 @@ fn a_report_before_parts_without_end_is_read() {
     assert!(read(&before).is_err());
 }
 
+/// What is kept can stand in a message as it is.
+pub(super) fn check_kept(header: &str) {
+    assert!(header.len() <= 8 << 10, "{} octets", header.len());
+    assert!(header.ends_with("\r\n"), "{header:?}");
+    for line in header.split_terminator("\r\n") {
+        let plain = |c: char| c == ' ' || c.is_ascii_graphic();
+        assert!(line.chars().all(plain) && line.len() <= 998, "{line:?}");
+        let name = line.split_once(':').map_or("", |(name, _)| name);
+        assert!(
+            line.starts_with(' ') || (!name.is_empty() && !name.contains(' ')),
+            "{line:?}"
+        );
+        assert!(!line.trim().is_empty(), "{header:?}");
+    }
+}
+
 /// Of these octets and no others, as often as a message has room for them.
 fn filled(octets: &str) -> Vec<u8> {
     octets.as_bytes().repeat(MAX_MESSAGE / octets.len())
@@ -245,7 +330,7 @@ fn hostile_structure_ends_in_time_and_with_the_stack_that_there_is() {
         let took = std::thread::scope(|scope| {
             let run = || {
                 let start = std::time::Instant::now();
-                let _ = mail::read(message);
+                let _ = mail::read(message, Some(&keep(KeptAddresses::Domain)));
                 start.elapsed()
             };
             let thread = std::thread::Builder::new().stack_size(256 << 10);
@@ -275,10 +360,13 @@ proptest! {
                 _ => { text.truncate(place.max(1)); }
             }
         }
-        let mut intake = intake();
+        let mut intake = intake().keeping(Some(keep(KeptAddresses::Domain)));
         let _ = stream("x", &text[..], &mut intake);
         let taken = intake.done();
         prop_assert!(taken.complaints.len() <= 1);
+        for header in taken.headers.values() {
+            check_kept(&header.text);
+        }
         for complaint in taken.complaints {
             prop_assert_eq!(complaint.clone().checked(NOW), Ok(complaint));
         }
