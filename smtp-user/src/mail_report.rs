@@ -74,8 +74,10 @@ pub fn run(options: &Options) -> Result<String, Failure> {
 struct Known {
     lines: LineCounts,
     too_long: u64,
-    /// Times at which lines were lost, as the file that held them was gone.
+    /// Times at which lines were lost, as what held them was gone.
     gaps: u64,
+    /// Since when the agent does not follow the journal any more, in seconds since 1970.
+    journal_ended: Option<i64>,
     joined: Joined,
     untracked: u64,
     clients: BTreeMap<IpAddr, Figures>,
@@ -97,8 +99,8 @@ fn of_agent(folder: &Path, options: &Options) -> Result<Known, Failure> {
     })?;
     let books = books.ok_or_else(|| {
         let text = format!(
-            "the agent has kept nothing from mail logs in {} yet: name logs in maillog.files and start it, or name \
-             files here",
+            "the agent has kept nothing from mail logs in {} yet: name logs in maillog.files, or set \
+             maillog.journal = true, and start it, or name files here",
             folder.display()
         );
         Failure::new(Kind::Unavailable, text)
@@ -108,6 +110,7 @@ fn of_agent(folder: &Path, options: &Options) -> Result<Known, Failure> {
         lines: books.counts(),
         too_long: followed.dropped,
         gaps: followed.gaps,
+        journal_ended: books.journal().and_then(|place| place.ended),
         joined: books.joined(),
         untracked: books.untracked(),
         clients: books.clients(),
@@ -176,6 +179,7 @@ fn known(mut reader: Reader, too_long: u64) -> Known {
         lines: reader.counts(),
         too_long,
         gaps: 0,
+        journal_ended: None,
         joined: reader.joiner().joined(),
         untracked: reader.joiner().clients().untracked(),
         clients: reader.turn().into_map(),
@@ -188,8 +192,11 @@ struct Report {
     lines: LineCounts,
     /// Lines of more octets than are read, and entries of the journal that cannot be read.
     too_long: u64,
-    /// Times at which the agent lost lines, as the file that held them was gone.
+    /// Times at which the agent lost lines, as the file that held them was gone, or the journal had them no longer.
     gaps: u64,
+    /// Since when the agent does not follow the journal any more, as its journalctl has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal_ended: Option<String>,
     joined: Joined,
     /// Lines about clients that there was no place for.
     untracked: u64,
@@ -210,6 +217,7 @@ impl Report {
             lines: known.lines,
             too_long: known.too_long,
             gaps: known.gaps,
+            journal_ended: known.journal_ended.map(at),
             joined: known.joined,
             untracked: known.untracked,
             clients: rows,
@@ -239,8 +247,15 @@ impl Report {
         ];
         if self.gaps > 0 {
             notes.push(format!(
-                "lines are missing: {} times the file that held them was gone or compressed",
+                "lines are missing: {} times the file that held them was gone or compressed, or the journal had them \
+                 no longer",
                 self.gaps
+            ));
+        }
+        if let Some(since) = &self.journal_ended {
+            notes.push(format!(
+                "the journal is not followed since {since}: journalctl has ended, and the agent's log says how; what \
+                 has come since is read when the agent is started again"
             ));
         }
         if self.too_long + self.untracked + self.joined.evicted + self.joined.expired > 0 {

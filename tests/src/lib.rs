@@ -17,6 +17,7 @@ pub mod guest;
 pub mod history;
 pub mod hostile;
 pub mod instructions;
+pub mod journald;
 pub mod load;
 pub mod measure;
 pub mod office;

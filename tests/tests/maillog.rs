@@ -1,6 +1,6 @@
 //! Mail logs of a real Postfix: what `smtpflow maillog` says of each client is what that client did, and a
 //! follower loses and repeats no line while the log is rotated under a server that writes to it. The agent
-//! follows it as well, is killed and started again, and has each message once.
+//! follows it as well, is killed and started again, and has each message once; so it does with a real journal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use smtp_user::maillog::follow::{Follower, Saved};
+use smtpflow_tests::journald::{self, Journalctl, Journald};
 use xtask::command::{finish, poll_until};
 use xtask::lab::{AgentOptions, Lab, Messages, Postfix, REFUSED, Topology, smtpflow_binary};
 
@@ -237,28 +238,9 @@ fn a_rotation_under_a_server_that_writes_loses_and_repeats_nothing() {
     assert!(log.exists(), "postfix wrote no new log");
 }
 
-/// A journald of its own in a mount namespace of its own; it touches nothing of the machine's. What is behind the
-/// script is run in there.
-const JOURNAL: &str = r#"
-set -eu
-mount --make-rprivate /
-mount -t tmpfs tmpfs /run
-[ ! -d /var/log/journal ] || mount -t tmpfs tmpfs /var/log/journal
-mkdir -p /run/systemd/journald.conf.d
-printf '[Journal]\nStorage=volatile\nAudit=no\nReadKMsg=no\nForwardToWall=no\nRateLimitBurst=0\n' \
-    > /run/systemd/journald.conf.d/test.conf
-/lib/systemd/systemd-journald &
-journald=$!
+/// What is logged there, and what is run behind it, which comes behind the script.
+const LOGGED: &str = r#"
 trap 'kill $journald; wait $journald || true' EXIT
-tries=0
-while [ ! -S /run/systemd/journal/dev-log ]; do
-    tries=$((tries + 1))
-    [ $tries -lt 200 ]
-    sleep 0.05
-done
-say() {
-    logger --socket /run/systemd/journal/dev-log --size 20000 --priority "$1" --tag "$2" -- "$3"
-}
 say mail.info postfix/smtpd '4ABCDEF123: client=x[192.0.2.7]'
 say mail.info postfix/qmgr '4ABCDEF123: from=<ann@client.example>, size=2345, nrcpt=1 (queue active)'
 say mail.info postfix/smtp '4ABCDEF123: to=<bob@other.example>, relay=none, delay=1, delays=1/0/0/0, dsn=2.0.0, status=sent (ok)'
@@ -277,9 +259,10 @@ journalctl --sync
 
 #[test]
 fn the_journal_is_read_as_files_are() {
+    let script = format!("{}{LOGGED}", journald::START);
     let mut command = Command::new("unshare");
     command
-        .args(["--mount", "sh", "-c", JOURNAL, "sh"])
+        .args(["--mount", "sh", "-c", &script, "sh"])
         .arg(smtpflow_binary().expect("the program is built"))
         .args(["maillog", "--journal", "--addresses=domain", "--json"]);
     let finished = finish(&mut command, LIMIT).expect("it ends");
@@ -391,4 +374,95 @@ fn the_agent_has_each_message_once_however_it_ends() {
     assert!(!text.contains('@'), "a mail address is kept");
     assert!(said.contains("following mail logs"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn the_agent_has_each_entry_of_the_journal_once_however_it_ends() {
+    let topology = Topology {
+        servers: 1,
+        ..Topology::default()
+    };
+    let lab = Lab::gateway("sfmlogjr", topology).expect("a laboratory");
+    let journald = Journald::start(&lab);
+    let state = lab.folder().join("known");
+    let file = lab.folder().join("smtpflow.toml");
+    let text = format!("[maillog]\njournal = true\nstate = {state:?}\n");
+    fs::write(&file, text).expect("written");
+    let config = file.display().to_string();
+    let mut options = AgentOptions::new(&lab).expect("options");
+    options.binary = journald.beside(lab.folder(), &options.binary);
+    options.extra = vec!["--config".to_owned(), config.clone()];
+    let start = || {
+        let mut agent = lab.agent(&options).expect("an agent");
+        agent.wait_ready(LIMIT).expect("ready");
+        agent
+    };
+    let known = || json(&[], &["--followed", "--config", &config]);
+    let wait_for = |count: u64, gaps: u64| {
+        let mut last = Value::Null;
+        let met = poll_until(LIMIT, || {
+            last = known();
+            let clients = last["clients"].as_array().expect("clients");
+            let of = |row: &&Value| row["addr"] == "192.0.2.7";
+            clients
+                .iter()
+                .find(of)
+                .map_or(0, |row| row["rejected"].as_u64().unwrap_or(0))
+                == count
+        });
+        assert!(met, "expected {count}: {last:#}");
+        assert_eq!(last["gaps"], gaps, "{last:#}");
+        assert_eq!(
+            last["clients"].as_array().map(Vec::len),
+            Some(1),
+            "{last:#}"
+        );
+    };
+
+    // What was there before anybody asked is none of it.
+    journald.refuse("192.0.2.1", 5);
+    let mut agent = start();
+    let books = state.join("books.json");
+    let kept = poll_until(LIMIT, || books.exists());
+    assert!(kept, "{}", agent.process().log_text());
+    let journalctl = Journalctl::of(agent.process().id());
+    assert_eq!(journalctl.status("CapPrm"), "0000000000000000");
+    assert_eq!(journalctl.status("CapBnd"), "0000000000000000");
+    assert_eq!(journalctl.status("NoNewPrivs"), "1");
+    // Killed while it reads, between what it read and what it has kept.
+    journald.refuse("192.0.2.7", 20);
+    let process = agent.process();
+    process.stop(Signal::SIGKILL, LIMIT).expect("killed");
+    let ends = poll_until(LIMIT, || journalctl.has_ended());
+    assert!(ends, "journalctl outlives the agent");
+    journald.refuse("192.0.2.7", 20);
+    let mut agent = start();
+    journald.refuse("192.0.2.7", 20);
+    wait_for(60, 0);
+
+    // Its journalctl ends: that is said, and the agent counts all the same.
+    Journalctl::of(agent.process().id()).kill();
+    let mut last = Value::Null;
+    let said = poll_until(LIMIT, || {
+        last = known();
+        last["journal_ended"].is_string()
+    });
+    assert!(said, "{last:#}");
+    let log = agent.process().log_text();
+    assert!(log.contains("not followed any more"), "{log}");
+    agent.wait_ready(LIMIT).expect("it counts");
+    assert!(agent.stop().expect("ended").success(), "{log}");
+
+    // What came then is read in the next life, but for what the journal has no longer, and neither what was read last:
+    // a gap, and no end.
+    journald.refuse("192.0.2.7", 5);
+    journald.vacuum();
+    journald.refuse("192.0.2.7", 5);
+    let mut agent = start();
+    wait_for(65, 1);
+    assert_eq!(known()["journal_ended"], Value::Null);
+    let log = agent.process().log_text();
+    assert!(log.contains("entries of the journal are missing"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(agent.stop().expect("ended").success(), "{log}");
 }

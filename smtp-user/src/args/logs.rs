@@ -22,7 +22,8 @@ pub struct MaillogArgs {
     /// The entries of the facility mail in the journal of systemd, as far as they are kept
     #[arg(long, conflicts_with = "files")]
     pub journal: bool,
-    /// What the agent knows from the logs that it follows (maillog.files), of yesterday and today
+    /// What the agent knows from the logs that it follows (maillog.files, maillog.journal), of yesterday
+    /// and today
     #[arg(long, conflicts_with_all = ["files", "journal"])]
     pub followed: bool,
     /// This client alone, with its latest messages
