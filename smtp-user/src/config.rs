@@ -15,6 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::complaint;
 use crate::detect::{self, DETECTORS, Policy, RELAY_EXAMPLE, Relay, Span};
 use crate::failure::{Failure, Kind};
 use crate::model::mail::KeptAddresses;
@@ -295,6 +296,8 @@ pub struct Config {
     pub relay_test: relay_test::Settings,
     /// Logs of mail servers.
     pub maillog: Maillog,
+    /// Complaints about own hosts.
+    pub complaint: complaint::Settings,
     /// Notices to the owners of flagged hosts.
     pub notice: notice::Settings,
     /// Which hosts are flagged.
@@ -328,6 +331,11 @@ const SECTIONS: &[Section] = &[
         relay_test::Settings::KEYS,
     ),
     ("maillog", Maillog::ABOUT, Maillog::KEYS),
+    (
+        "complaint",
+        complaint::Settings::ABOUT,
+        complaint::Settings::KEYS,
+    ),
     ("notice", notice::Settings::ABOUT, notice::Settings::KEYS),
     ("detect", detect::Settings::ABOUT, detect::Settings::KEYS),
 ];
@@ -411,6 +419,7 @@ impl Config {
             owner,
             relay_test,
             maillog,
+            complaint: _,
             notice,
             detect,
             relay,

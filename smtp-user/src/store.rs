@@ -23,7 +23,7 @@
 //! counted twice by that.
 //!
 //! `file`: where the file is, and who may have it; `schema`: its tables; `account`: the names of the
-//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `complaints`: complaints of others; `notices`: what owners are told; `history`: what was counted when; `reader`: questions about it.
+//! counts in it; `check`: whether it is sound; `pending`: what waits; `personal`: changes by people; `relays`: known relays; `complaints`: complaints of others; `samples`: headers of what these are about; `notices`: what owners are told; `history`: what was counted when; `reader`: questions about it.
 #![forbid(unsafe_code)]
 
 mod account;
@@ -37,6 +37,7 @@ mod pending;
 mod personal;
 mod reader;
 mod relays;
+mod samples;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,7 @@ pub use self::personal::Unchanged;
 pub(crate) use self::personal::hold;
 pub use self::reader::Reader;
 pub use self::relays::{NewRelay, RelayEnd, add_relay, end_relay};
+pub use self::samples::{Latest as LatestSamples, redaction_key};
 pub use self::verdicts::{PersonalChange, change_verdict};
 use crate::admission::Admission;
 use crate::crash;

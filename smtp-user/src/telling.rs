@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use serde_json::json;
 use smtp_common::packet::Address;
 
+use crate::complaint::KeptMessages;
 use crate::config::{Config, Maillog};
 use crate::failure::{Failure, Kind};
 use crate::maillog::{Figures, watch};
@@ -27,13 +28,14 @@ use crate::model::notice::{
 };
 use crate::model::owner::{Outcome as Answer, Owner};
 use crate::model::period::{Period, milliseconds, rfc3339};
+use crate::model::sample::Sample;
 use crate::model::session::Outcome as Ending;
 use crate::model::verdict::{Rule, Severity, Verdict, VerdictFilter, VerdictState};
 use crate::notice::{self, Composer, Gate, Plan, Policy, SHIPPED, Sender, queue};
 use crate::owner::Desk;
 use crate::reading::{Output, Place};
 use crate::report::notices as written;
-use crate::store::{NoticeDecision, NoticeLedger, Reader, decide_notice};
+use crate::store::{LatestSamples, NoticeDecision, NoticeLedger, Reader, decide_notice};
 
 pub use self::run::{Looks, run};
 
@@ -43,7 +45,7 @@ const TOLD: u64 = 86_400_000;
 const MAX_MEMBERS: usize = 256;
 
 /// What there is to know of all hosts with open verdicts and of all in open cases; `logs` is what is known from
-/// logs of mail servers.
+/// logs of mail servers, `samples` of messages that somebody has complained about.
 ///
 /// # Errors
 ///
@@ -53,6 +55,7 @@ pub fn subjects(
     book: &Book,
     desk: &mut Desk,
     logs: &BTreeMap<IpAddr, Figures>,
+    samples: &LatestSamples,
 ) -> Result<Vec<Subject>, Failure> {
     let open = VerdictFilter {
         states: VerdictState::ALL
@@ -83,6 +86,7 @@ pub fn subjects(
             },
             standing: Standing::Flagged,
             owner: addressee(&desk.owner(host.addr(), false)),
+            sample: sample(reader, *host, samples)?,
         });
     }
     for known in book.cases.iter().flat_map(|case| &case.hosts) {
@@ -111,6 +115,7 @@ pub fn subjects(
             facts: known.facts.clone(),
             standing,
             owner: None,
+            sample: None,
         });
     }
     Ok(subjects)
@@ -230,6 +235,31 @@ pub fn logs(config: &Maillog) -> BTreeMap<IpAddr, Figures> {
         tracing::warn!("notices say nothing of mail logs: {failure}");
         BTreeMap::new()
     })
+}
+
+/// Messages that somebody has complained about, as far as the operator lets them be handed on: the latest of each host.
+///
+/// # Errors
+///
+/// The store cannot be read.
+pub fn samples(reader: &Reader, config: &Config, now: u64) -> Result<LatestSamples, Failure> {
+    match config.complaint.keep {
+        KeptMessages::None => Ok(LatestSamples::new()),
+        KeptMessages::Headers => reader.samples(config.maillog.addresses, now),
+    }
+}
+
+/// The latest one of the addresses of a host.
+fn sample(
+    reader: &Reader,
+    host: IpNet,
+    samples: &LatestSamples,
+) -> Result<Option<Sample>, Failure> {
+    let of_host = samples.range(host.network()..=host.broadcast());
+    match of_host.map(|(_, complaint)| *complaint).max() {
+        Some(complaint) => reader.sample(complaint),
+        None => Ok(None),
+    }
 }
 
 /// A rule with its figures, in one line.
@@ -437,7 +467,13 @@ pub fn preview(place: &Place, host: Option<IpAddr>, json: bool) -> Result<String
     policy.settings.enabled = true;
     let mut desk = Desk::new(&config.owner, config.meter.netns.as_deref())?;
     let now = milliseconds(SystemTime::now());
-    let mut subjects = subjects(&reader, &Book::default(), &mut desk, &logs(&config.maillog))?;
+    let mut subjects = subjects(
+        &reader,
+        &Book::default(),
+        &mut desk,
+        &logs(&config.maillog),
+        &samples(&reader, config, now)?,
+    )?;
     if let Some(host) = host {
         let host = host.to_canonical();
         subjects.retain(|subject| subject.facts.host.contains(&host));

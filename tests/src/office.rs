@@ -210,5 +210,6 @@ pub fn subject(host: &str, mail: &[&str]) -> Subject {
             mail: mail.iter().map(|mail| (*mail).to_owned()).collect(),
             source: OwnerSource::Contacts,
         }),
+        sample: None,
     }
 }

@@ -75,6 +75,7 @@ impl Config {
             relay_test,
             maillog: _,
             // Read by the commands alone, each time.
+            complaint,
             notice,
             detect,
             relay,
@@ -127,6 +128,7 @@ impl Config {
             agent: old.agent,
             owner,
             relay_test,
+            complaint,
             notice,
             detect,
             relay,

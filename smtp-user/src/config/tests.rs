@@ -106,6 +106,8 @@ keep_open = "12h"
 sources = 1000
 time_zone = "UTC"
 state = "/srv/maillog"
+[complaint]
+keep = "headers"
 [notice]
 enabled = true
 mode = "automatic"
@@ -214,6 +216,7 @@ owner = "press office"
     assert_eq!(config.maillog.files.len(), 2);
     assert!(config.maillog.journal);
     assert_eq!(config.maillog.addresses, KeptAddresses::Domain);
+    assert_eq!(config.complaint.keep, complaint::KeptMessages::Headers);
     assert_eq!(config.notice.mode, notice::Mode::Automatic);
     assert_eq!(
         config.notice.severity,
@@ -455,6 +458,10 @@ fn errors_say_where_and_what_was_expected() {
         (
             "[alertmanager]\ngateway = \"\"\n",
             "2:11: \"\" is no name of a gateway",
+        ),
+        (
+            "[complaint]\nkeep = \"all\"\n",
+            "2:8: unknown variant `all`, expected `none` or `headers`",
         ),
         (
             "[relay_test]\nenabled = true\n",
@@ -713,6 +720,12 @@ fn valid() -> impl Strategy<Value = Config> {
                 detect,
                 relay,
                 owner: owner::Settings::default(),
+                complaint: complaint::Settings {
+                    keep: match enabled {
+                        true => complaint::KeptMessages::Headers,
+                        false => complaint::KeptMessages::None,
+                    },
+                },
                 notice: notice::Settings {
                     per_hour: u32::from(port) % 1000 + 1,
                     ..notice::Settings::default()

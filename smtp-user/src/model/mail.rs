@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much of a mail address is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How much of a mail address is kept, the least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeptAddresses {
     /// Nothing: messages and recipients are counted, and that is all.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::owner::{Contact, OwnerSource};
 use super::period::Period;
 use super::person::check_why;
+use super::sample::Sample;
 use super::verdict::{Severity, Unmoved};
 
 pub use self::book::{Book, Declined, Departure, NoticeChange};
@@ -128,6 +129,8 @@ pub struct Subject {
     pub standing: Standing,
     /// Whose it is, if somebody is named.
     pub owner: Option<Addressee>,
+    /// A message of it that somebody has complained about, if there is one that may be handed on.
+    pub sample: Option<Sample>,
 }
 
 /// A host in a case.

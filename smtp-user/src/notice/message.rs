@@ -1,7 +1,8 @@
 //! A notice as a message (RFC 5322).
 //!
 //! Contract: what accuses a host is a `multipart/report` (RFC 6522) of the text, a `message/feedback-report` that
-//! says that what follows is XARF, and one report in XARF for each host; what does not is plain text. Every
+//! says that what follows is XARF, and one report in XARF for each host; what does not is plain text. Where there are
+//! messages that somebody has complained about, that report is followed by one of each of them (`arf`). Every
 //! message says that a program has made it (`Auto-Submitted`, RFC 3834) and belongs to the thread of its case.
 //! Its Message-ID is made of numbers that are never given again, so it is the same whenever it is made. Whatever
 //! names and addresses hold, each header is one header: they were checked, and are encoded where need be.
@@ -12,6 +13,7 @@ use mail_builder::headers::content_type::ContentType;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::{BodyPart, MimePart};
 
+use super::arf;
 use super::evidence::shown;
 use super::plan::Draft;
 use super::settings::{Settings, domain_of};
@@ -101,7 +103,15 @@ impl Composer {
         }
         let plain = MimePart::new("text/plain", BodyPart::Text((&*text).into()));
         let body = match draft.kind.accuses() {
-            true => self.report(plain, draft, &message_id),
+            true => {
+                let mut parts = vec![self.report(plain, draft, &message_id)];
+                parts.extend(draft.samples.iter().map(arf::report));
+                match parts.len() {
+                    1 => parts.remove(0),
+                    // Each report is whole, with its three parts, for whoever reads one of them.
+                    _ => MimePart::new("multipart/mixed", parts),
+                }
+            }
             false => plain,
         };
         let mut message = Vec::new();

@@ -8,6 +8,7 @@
 //! in every attempt to send it (`send`).
 #![forbid(unsafe_code)]
 
+mod arf;
 mod evidence;
 mod gate;
 mod message;

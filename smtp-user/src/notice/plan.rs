@@ -19,6 +19,7 @@ use crate::model::notice::{
     NoticeState, Standing, Subject,
 };
 use crate::model::person::SMTPFLOW;
+use crate::model::sample::Sample;
 
 /// Most notices that are open at a time; what is beyond waits to be made.
 const MAX_OPEN: usize = 1000;
@@ -40,6 +41,8 @@ pub struct Draft {
     pub recipients: Vec<String>,
     /// The hosts, the worst first.
     pub hosts: Vec<Facts>,
+    /// Messages of theirs that somebody has complained about.
+    pub samples: Vec<Sample>,
     /// What a digest is about: of each notice that waits its number, whom it is for, and its subject.
     pub waiting: Vec<(u64, String, String)>,
     /// When it is made.
@@ -68,6 +71,10 @@ pub fn plan(
         policy,
         composer,
         book: book.clone(),
+        samples: subjects
+            .iter()
+            .filter_map(|subject| Some((subject.facts.host, subject.sample.as_ref()?)))
+            .collect(),
         now,
         plan: Plan::default(),
     };
@@ -90,6 +97,8 @@ struct Planner<'a> {
     composer: &'a Composer,
     /// As it is after the changes so far.
     book: Book,
+    /// Of each host that has one, a message that somebody has complained about.
+    samples: BTreeMap<IpNet, &'a Sample>,
     now: u64,
     plan: Plan,
 }

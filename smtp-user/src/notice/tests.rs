@@ -90,6 +90,7 @@ pub(super) fn subject(host: &str, owner: Option<Addressee>) -> Subject {
         facts: facts(host, NOW),
         standing: Standing::Flagged,
         owner,
+        sample: None,
     }
 }
 
@@ -243,6 +244,7 @@ impl Desk {
                 facts: facts(host, self.now),
                 standing,
                 owner: owner(mail),
+                sample: None,
             })
             .collect()
     }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::{Output, Place, line};
-use crate::complaint::{self, Intake, Taken};
+use crate::complaint::{self, Intake, Keep, KeptMessages, Taken};
 use crate::counted::counted;
 use crate::failure::{Failure, Kind};
 use crate::model::complaint::{Complaint, ComplaintFilter};
@@ -22,7 +22,8 @@ use crate::report::complaints::{self, JsonChanged, JsonComplaints, check_new, fl
 use crate::report::document::printable;
 use crate::report::time::Asked;
 use crate::store::{
-    NewComplaints, Noted, Withdrawal, add_complaint, add_complaints, withdraw_complaint,
+    NewComplaints, Noted, Withdrawal, add_complaint, add_complaints, redaction_key,
+    withdraw_complaint,
 };
 
 /// Which complaints.
@@ -63,7 +64,14 @@ pub struct Import {
 /// `smtpflow complaint import`.
 pub fn import(place: &Place, import: &Import, json: bool) -> Result<String, Failure> {
     let at = milliseconds(SystemTime::now());
-    let mut intake = Intake::new(at, place.local());
+    let keep = match place.config.complaint.keep {
+        KeptMessages::None => None,
+        KeptMessages::Headers => Some(Keep {
+            addresses: place.config.maillog.addresses,
+            key: redaction_key(place.path())?,
+        }),
+    };
+    let mut intake = Intake::new(at, place.local()).keeping(keep);
     for file in &import.files {
         complaint::read(file, &mut intake)?;
     }
@@ -73,12 +81,14 @@ pub fn import(place: &Place, import: &Import, json: bool) -> Result<String, Fail
     }
     let new = NewComplaints {
         complaints: &taken.complaints,
+        headers: &taken.headers,
         who: &import.who,
         at,
     };
     let Noted { added, known } = add_complaints(place.path(), &new)?;
     let Taken {
         complaints: _,
+        headers: _,
         refusals,
         refused,
     } = &taken;

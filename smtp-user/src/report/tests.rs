@@ -314,6 +314,7 @@ fn a_month_holds_flags_against_complaints() {
     ];
     let new = NewComplaints {
         complaints: &complaints,
+        headers: &std::collections::BTreeMap::new(),
         who: "anna",
         at: START,
     };

@@ -6,6 +6,7 @@
 //! parts, so that the agent never waits for all of them; what an error leaves out is written by the next
 //! try. There are at most [`MOST`].
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -14,10 +15,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params, par
 
 use super::integer;
 use super::personal::{self, Unchanged};
+use super::samples;
 use super::verdicts::parsed;
 use crate::model::complaint::{Complaint, ComplaintFilter, StoredComplaint};
 use crate::model::person::{check_person, check_why};
 use crate::model::relay::Ended;
+use crate::model::sample::KeptHeader;
 
 /// Most complaints of a file, with those that were withdrawn.
 const MOST: u64 = if cfg!(test) { 2000 } else { 1_000_000 };
@@ -156,6 +159,8 @@ fn complaint(row: &Row<'_>) -> rusqlite::Result<StoredComplaint> {
 pub struct NewComplaints<'a> {
     /// The complaints, each as [`Complaint::checked`] gives it.
     pub complaints: &'a [Complaint],
+    /// By their place among the complaints, headers of the messages that these are about.
+    pub headers: &'a BTreeMap<usize, KeptHeader>,
     /// Who the person is.
     pub who: &'a str,
     /// When, in milliseconds since 1970.
@@ -192,18 +197,22 @@ pub struct Withdrawal<'a> {
 pub fn add_complaints(path: &Path, new: &NewComplaints<'_>) -> Result<Noted, Unchanged> {
     let NewComplaints {
         complaints,
+        headers,
         who,
         at,
     } = *new;
     check_person(who).map_err(Unchanged::Invalid)?;
     let mut noted = Noted::default();
-    for part in complaints.chunks(PART) {
+    for (number, part) in complaints.chunks(PART).enumerate() {
         let of_part = personal::write(path, "note complaints", |transaction| {
             let there = count(transaction)?;
             let mut of_part = Noted::default();
-            for complaint in part {
+            for (place, complaint) in (number * PART..).zip(part) {
                 if insert(transaction, complaint, who, at)? {
                     of_part.added += 1;
+                    if let Some(header) = headers.get(&place) {
+                        samples::insert(transaction, id_of_last(transaction), header)?;
+                    }
                 } else {
                     of_part.known += 1;
                 }
@@ -211,6 +220,7 @@ pub fn add_complaints(path: &Path, new: &NewComplaints<'_>) -> Result<Noted, Unc
             if there + of_part.added > MOST {
                 return Ok(Err(full(path, there, of_part.added)));
             }
+            samples::tidy(transaction, at)?;
             Ok(Ok(of_part))
         })?;
         noted.added += of_part.added;
@@ -307,6 +317,7 @@ pub fn withdraw_complaint(
                 withdrawn.why
             ],
         )?;
+        samples::forget(transaction, id)?;
         stored.withdrawn = Some(withdrawn);
         Ok(Ok(stored))
     })

@@ -11,12 +11,13 @@ use smtp_common::flow::Totals;
 use smtp_common::packet::Address;
 
 use super::{
-    Kept, Seen, Trouble, complaints, history, integer, notices, relays, unix_seconds, verdicts,
+    Kept, Seen, Trouble, complaints, history, integer, notices, relays, samples, unix_seconds,
+    verdicts,
 };
 use crate::model::Source;
 
 /// The version of all tables. 1: [`TABLES`] alone; 2: history and verdicts; 3: known relays; 4:
-/// complaints; 5: notices.
+/// complaints; 5: notices, and headers of what is complained about.
 pub(super) const VERSION: i64 = 5;
 /// "smfl".
 pub(super) const APPLICATION: i64 = 0x736d_666c;
@@ -187,6 +188,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<SystemTime, Trouble
     }
     if version < 5 {
         transaction.execute_batch(notices::TABLES)?;
+        transaction.execute_batch(samples::TABLES)?;
     }
     if version < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;

@@ -16,8 +16,8 @@ use tokio::task::{JoinHandle, JoinSet, block_in_place};
 use tokio::time::timeout;
 
 use super::hook::Hooks;
-use super::{logs, look, notified, policy, send, subjects};
-use crate::config::{Config, Maillog};
+use super::{logs, look, notified, policy, samples, send, subjects};
+use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::model::notice::{Book, Notice, NoticeChange, NoticeState};
 use crate::model::period::milliseconds;
@@ -35,7 +35,7 @@ struct Office {
     composer: Composer,
     sender: Sender,
     desk: Desk,
-    maillog: Maillog,
+    config: Config,
     ledger: Arc<NoticeLedger>,
     /// Notices that waited for somebody when they were looked at last.
     waiting: BTreeSet<u64>,
@@ -107,7 +107,7 @@ impl Office {
             composer: Composer::new(&config.notice)?,
             sender: Sender::new(&config.notice)?,
             desk: Desk::new(&config.owner, config.meter.netns.as_deref())?,
-            maillog: config.maillog.clone(),
+            config: config.clone(),
             ledger,
             waiting: BTreeSet::new(),
         })
@@ -153,8 +153,10 @@ impl Office {
         let reader = self.ledger.reader()?;
         let book = reader.notice_book(now())?;
         self.tell_of_decisions(&book);
-        let logs = logs(&self.maillog);
-        let subjects = subjects(&reader, &book, &mut self.desk, &logs)?;
+        self.ledger.forget_samples(now())?;
+        let logs = logs(&self.config.maillog);
+        let samples = samples(&reader, &self.config, now())?;
+        let subjects = subjects(&reader, &book, &mut self.desk, &logs, &samples)?;
         let plan = look(&self.ledger, &self.policy, &self.composer, &subjects, now())?;
         for (host, silence) in &plan.silences {
             tracing::debug!(%host, "nothing is told: {silence}");

@@ -75,6 +75,7 @@ impl Office {
             &book,
             &mut desk,
             &logs(&config.maillog),
+            &samples(&ledger.reader().expect("a reader"), config, now).expect("samples"),
         )
         .expect("subjects")
     }
@@ -140,6 +141,7 @@ fn what_is_known_of_a_flagged_host_is_what_was_counted() {
         facts,
         standing,
         owner,
+        sample: _,
     } = found.expect("the bot");
     assert_eq!(*standing, Standing::Flagged);
     // Thirty servers, four connections to each, in three hours; all took a message.

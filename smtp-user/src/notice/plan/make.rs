@@ -12,6 +12,9 @@ use crate::model::notice::{
 };
 use crate::model::person::SMTPFLOW;
 
+/// Most messages that a notice has with it, one of a host.
+const MAX_SAMPLES: usize = 3;
+
 impl Planner<'_> {
     /// Tells the operator what waits, where more is to leave than may.
     pub(super) fn digest(&mut self) {
@@ -60,6 +63,7 @@ impl Planner<'_> {
             name: String::new(),
             recipients: vec![operator],
             hosts: Vec::new(),
+            samples: Vec::new(),
             waiting,
             at: self.now,
         });
@@ -79,6 +83,12 @@ impl Planner<'_> {
             }
         }
         recipients.truncate(MAX_RECIPIENTS);
+        let samples = hosts
+            .iter()
+            .filter_map(|facts| self.samples.get(&facts.host))
+            .take(MAX_SAMPLES)
+            .map(|sample| (*sample).clone())
+            .collect();
         self.note(NoticeChange::Case(case.clone()));
         self.make(Draft {
             id: self.book.next_notice.max(1),
@@ -87,6 +97,7 @@ impl Planner<'_> {
             case: Some(case),
             recipients,
             hosts,
+            samples,
             waiting: Vec::new(),
             at: self.now,
         });
@@ -107,6 +118,7 @@ impl Planner<'_> {
             name: _,
             recipients,
             hosts,
+            samples: _,
             waiting: _,
             at,
         } = draft;

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::super::plan::Draft;
 use super::super::template::SHIPPED;
 use super::*;
+use crate::model::mail::KeptAddresses;
 use crate::model::notice::{Case, LogFacts, MAX_HOSTS};
+use crate::model::sample::{KeptHeader, Sample};
 
 fn case(sequence: u32) -> Case {
     Case {
@@ -33,6 +35,7 @@ fn draft(kind: NoticeKind, hosts: &[&str]) -> Draft {
         name: "Department of Physics".to_owned(),
         recipients: vec!["it@dep.example".to_owned(), "head@dep.example".to_owned()],
         hosts: hosts.iter().map(|host| facts(host, NOW)).collect(),
+        samples: Vec::new(),
         waiting: vec![(
             5,
             "a@x.example".to_owned(),
@@ -351,6 +354,119 @@ fn the_largest_notice_is_of_a_size_that_relays_take() {
     }
     let message = composer.compose(&draft).message;
     assert!(message.len() < 1 << 20, "{} bytes", message.len());
+}
+
+pub(super) fn sample(address: &str) -> Sample {
+    Sample {
+        address: address.parse().expect(address),
+        // 2026-11-26T23:00:00Z.
+        happened_at: Some(NOW - HOUR),
+        header: KeptHeader {
+            addresses: KeptAddresses::Domain,
+            domain: Some("shop.example".to_owned()),
+            text: "Received: from x ([192.0.2.7])\r\n by mx.isp.example\r\n\
+                   From: <redacted-0123456789abcdef@shop.example>\r\nSubject: Earn money\r\n"
+                .to_owned(),
+        },
+    }
+}
+
+#[test]
+fn what_somebody_has_complained_about_is_a_report_of_its_own() {
+    let mut draft = draft(NoticeKind::First, &["192.0.2.7/32", "192.0.2.8/32"]);
+    draft.samples = vec![sample("192.0.2.7"), sample("192.0.2.8")];
+    draft.samples[1].happened_at = None;
+    draft.samples[1].header.domain = None;
+    let message = compose(&draft);
+    check_form(&message);
+    let mail = parse_mail(&message).expect("a message");
+    assert_eq!(mail.ctype.mimetype, "multipart/mixed");
+    let [xarf, first, second] = &mail.subparts[..] else {
+        panic!("{} parts", mail.subparts.len());
+    };
+    // As it is without.
+    assert_eq!(xarf.ctype.mimetype, "multipart/report");
+    assert_eq!(xarf.subparts.len(), 3);
+    check_xarf(&xarf.subparts[2].subparts[0], "192.0.2.7");
+    for (part, address, date, domain) in [
+        (
+            first,
+            "192.0.2.7",
+            Some("Thu, 26 Nov 2026 23:00:00 +0000"),
+            Some("shop.example"),
+        ),
+        (second, "192.0.2.8", None, None),
+    ] {
+        assert_eq!(part.ctype.mimetype, "multipart/report");
+        assert_eq!(part.ctype.params["report-type"], "feedback-report");
+        let kinds: Vec<&str> = part
+            .subparts
+            .iter()
+            .map(|part| &*part.ctype.mimetype)
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "text/plain",
+                "message/feedback-report",
+                "text/rfc822-headers"
+            ]
+        );
+        let report = mailrs_arf::parse(part.raw_bytes).expect("a report");
+        assert_eq!(report.feedback_type, "abuse");
+        assert_eq!(report.version.as_deref(), Some("1"));
+        assert_eq!(report.source_ip.as_deref(), Some(address));
+        assert_eq!(report.arrival_date.as_deref(), date);
+        assert_eq!(report.reported_domain.as_deref(), domain);
+        assert_eq!(report.original_rcpt_to, None);
+        let header = part.subparts[2].get_body_raw().expect("bytes");
+        let (fields, _) = mailparse::parse_headers(&header).expect("a header");
+        assert_eq!(
+            fields.get_first_value("Subject").as_deref(),
+            Some("Earn money")
+        );
+        let text = part.subparts[0].get_body().expect("text");
+        assert!(text.contains(address), "{text}");
+    }
+    // Nothing is brought where nobody is accused.
+    for kind in [NoticeKind::Solved, NoticeKind::Digest] {
+        let calm = Draft {
+            kind,
+            ..draft.clone()
+        };
+        let message = compose(&calm);
+        let mail = parse_mail(&message).expect("a message");
+        assert_eq!(mail.ctype.mimetype, "text/plain");
+    }
+}
+
+#[test]
+fn a_notice_brings_a_message_of_each_host_and_a_few_in_all() {
+    let mut desk = Desk::new(automatic());
+    let hosts = [
+        "192.0.2.4",
+        "192.0.2.5",
+        "192.0.2.6",
+        "192.0.2.7",
+        "192.0.2.8",
+    ];
+    let subjects: Vec<Subject> = hosts
+        .iter()
+        .map(|host| Subject {
+            // One has none.
+            sample: (*host != "192.0.2.4").then(|| sample(host)),
+            ..subject(&format!("{host}/32"), owner("it@dep.example"))
+        })
+        .collect();
+    desk.look(&subjects);
+    assert_eq!(desk.all.len(), 1);
+    let mail = parse_mail(&desk.all[0].message).expect("a message");
+    let addresses: Vec<_> = mail.subparts[1..]
+        .iter()
+        .map(|part| mailrs_arf::parse(part.raw_bytes).and_then(|report| report.source_ip))
+        .collect();
+    let expected = ["192.0.2.5", "192.0.2.6", "192.0.2.7"].map(|host| Some(host.to_owned()));
+    assert_eq!(addresses, expected);
 }
 
 #[test]

@@ -80,6 +80,7 @@ impl World {
             facts,
             standing,
             owner: owner(&format!("o{owner_of}@x.example")),
+            sample: None,
         };
         self.subjects.insert(number, subject);
     }

@@ -121,6 +121,7 @@ fn limits_are_held_against_complaints_and_what_people_have_said() {
     ];
     let new = NewComplaints {
         complaints: &complaints,
+        headers: &std::collections::BTreeMap::new(),
         who: "anna",
         at: START,
     };

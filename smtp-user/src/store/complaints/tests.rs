@@ -36,6 +36,7 @@ impl Folder {
             &self.path(),
             &NewComplaints {
                 complaints,
+                headers: &BTreeMap::new(),
                 who,
                 at,
             },
@@ -203,6 +204,7 @@ fn nobody_and_the_agent_bring_in_no_complaints() {
         let complaints = &[complaint("192.0.2.66", NOW)];
         let new = NewComplaints {
             complaints,
+            headers: &BTreeMap::new(),
             who,
             at: NOW,
         };
@@ -236,6 +238,7 @@ fn a_file_of_version_3_keeps_all_that_it_has_and_takes_complaints() {
     let complaints = &[complaint("192.0.2.66", NOW)];
     let new = NewComplaints {
         complaints,
+        headers: &BTreeMap::new(),
         who: "anna",
         at: NOW,
     };

@@ -16,6 +16,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::super::file::beside;
 use super::super::personal;
+use super::super::samples;
 use super::{LIMITED, book, parsed, write};
 use crate::failure::{Failure, Kind};
 use crate::model::notice::{Book, Hook, HookCall, NoticeChange};
@@ -88,6 +89,20 @@ impl NoticeLedger {
     /// As [`Reader::notice_book`].
     pub fn book(&self, now: u64) -> Result<Book, Failure> {
         self.reader()?.read(|connection| book(connection, now))
+    }
+
+    /// Forgets the headers of messages that were complained about, where their time is over.
+    pub fn forget_samples(&self, now: u64) -> Result<(), Failure> {
+        if !self
+            .reader()?
+            .read(|connection| samples::is_untidy(connection, now))?
+        {
+            return Ok(());
+        }
+        personal::write(&self.path, "forget headers of messages", |transaction| {
+            samples::tidy(transaction, now).map(Ok)
+        })
+        .map_err(Failure::from)
     }
 
     /// Notes changes in one transaction. Each can be noted twice, so after an error all are to be given
