@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use mailparse::{MailHeaderMap as _, parse_mail};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use smtp_user::model::mail::KeptAddresses;
 use smtp_user::model::notice::{Fate, Notice, NoticeChange, NoticeState};
+use smtp_user::model::sample::{KeptHeader, Sample};
 use smtp_user::notice::{Composer, Policy, Sender, Settings};
 use smtp_user::store::Reader;
 use smtp_user::telling;
@@ -50,7 +52,17 @@ fn an_approved_notice_arrives_in_a_mailbox_and_others_can_read_it() {
     let mut office = Office::new("notmail");
     office.start();
     let hosts = ["192.0.2.7/32", "192.0.2.8/32"];
-    let subjects = hosts.map(|host| subject(host, &["it@desk.example"]));
+    let mut subjects = hosts.map(|host| subject(host, &["it@desk.example"]));
+    subjects[1].sample = Some(Sample {
+        address: "192.0.2.8".parse().expect("an address"),
+        happened_at: Some(NOW),
+        header: KeptHeader {
+            addresses: KeptAddresses::Domain,
+            domain: None,
+            text: "From: <redacted-0123456789abcdef@shop.example>\r\nSubject: Earn money\r\n"
+                .to_owned(),
+        },
+    });
     office.look(&subjects);
     assert_eq!(office.send(), 0, "nobody has approved it");
     office.approve(1);
@@ -76,14 +88,27 @@ fn an_approved_notice_arrives_in_a_mailbox_and_others_can_read_it() {
         .get_first_value("Received")
         .expect("Postfix says so");
     assert!(received.contains("ESMTPS"), "not through TLS: {received}");
-    let text = mail.subparts[0]
+    let [xarf, arf] = &mail.subparts[..] else {
+        panic!("{} parts", mail.subparts.len());
+    };
+    let text = xarf.subparts[0]
         .get_body()
         .expect("text")
         .replace("\r\n", "\n");
     assert_eq!(text.trim_end(), notice.text.trim_end());
-    let report = mailrs_arf::parse(&mails[0]).expect("a feedback report");
+    let report = mailrs_arf::parse(xarf.raw_bytes).expect("a feedback report");
     assert_eq!(report.feedback_type, "xarf");
-    let reports = &mail.subparts[2].subparts;
+    // What somebody has complained about, as its header came.
+    let report = mailrs_arf::parse(arf.raw_bytes).expect("a feedback report");
+    assert_eq!(report.feedback_type, "abuse");
+    assert_eq!(report.source_ip.as_deref(), Some("192.0.2.8"));
+    let header = arf.subparts[2].get_body_raw().expect("bytes");
+    let (fields, _) = mailparse::parse_headers(&header).expect("a header");
+    assert_eq!(
+        fields.get_first_value("Subject").as_deref(),
+        Some("Earn money")
+    );
+    let reports = &xarf.subparts[2].subparts;
     assert_eq!(reports.len(), hosts.len());
     for (part, host) in reports.iter().zip(["192.0.2.7", "192.0.2.8"]) {
         let json: Value = serde_json::from_str(&part.get_body().expect("text")).expect("JSON");

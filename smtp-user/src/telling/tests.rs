@@ -2,6 +2,7 @@
 
 mod hooks;
 mod notified;
+mod samples;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
