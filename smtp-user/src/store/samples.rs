@@ -91,19 +91,21 @@ impl Reader {
 /// The file is none of ours, or cannot be written.
 pub fn redaction_key(path: &Path) -> Result<[u8; 32], Unchanged> {
     personal::write(path, "make a key", |transaction| {
-        let known = |connection: &Connection| {
-            connection
-                .query_row("SELECT key FROM complaint_key", [], |row| row.get(0))
-                .optional()
-        };
         if let Some(key) = known(transaction)? {
             return Ok(Ok(key));
         }
         // By SQLite's own generator, which the system's random numbers begin.
         transaction.execute("INSERT INTO complaint_key VALUES (randomblob(32))", [])?;
-        let key: Option<[u8; 32]> = known(transaction)?;
-        key.map(Ok).ok_or(rusqlite::Error::QueryReturnedNoRows)
+        known(transaction)?
+            .map(Ok)
+            .ok_or(rusqlite::Error::QueryReturnedNoRows)
     })
+}
+
+fn known(connection: &Connection) -> rusqlite::Result<Option<[u8; 32]>> {
+    connection
+        .query_row("SELECT key FROM complaint_key", [], |row| row.get(0))
+        .optional()
 }
 
 /// Notes the header of a complaint that is new.
@@ -163,7 +165,7 @@ const NAMES: [(KeptAddresses, &str); 3] = [
 fn name(addresses: KeptAddresses) -> &'static str {
     let found = NAMES.iter().find(|(known, _)| *known == addresses);
     // What is not known is taken for the most.
-    found.map_or("full", |(_, name)| name)
+    found.map_or("full", |(_, name)| *name)
 }
 
 fn kept(column: usize, text: String) -> rusqlite::Result<KeptAddresses> {

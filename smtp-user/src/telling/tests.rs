@@ -7,10 +7,14 @@ mod samples;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::*;
+use crate::failure::Kind;
 use crate::model::notice::{Fate, NoticeKind};
 use crate::model::owner::OwnerSource;
+use crate::model::period::milliseconds;
+use crate::reading::{Output, Place};
 use crate::report::document::Form;
 use crate::report::tests::{BOT, Scene, local};
 
