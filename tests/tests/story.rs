@@ -228,9 +228,9 @@ fn the_owner_is_told(story: &Story, parts: &Parts) {
     for part in [
         "Dormitory Magdalena".to_owned(),
         BOT.to_string(),
-        format!("connections             {SENT}, to {} servers", SINKS + 1),
+        format!("connections             {SENT} (servers: {})", SINKS + 1),
         format!(
-            "logs of mail servers    {TO_SERVER} messages to {TO_SERVER} recipients, {TO_NOBODY} refused"
+            "logs of mail servers    messages: {TO_SERVER}, recipients: {TO_SERVER}, refused: {TO_NOBODY}"
         ),
     ] {
         assert!(text.contains(&part), "no {part:?} in:\n{text}");

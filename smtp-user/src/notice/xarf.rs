@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::evidence::shown;
 use super::settings::domain_of;
+use crate::counted::counted;
 use crate::model::notice::Facts;
 use crate::model::period::rfc3339;
 
@@ -58,9 +59,9 @@ pub(super) fn report(
         "total_requests": facts.connections.max(1),
         "evidence_source": "flow_analysis",
         "description": format!(
-            "{} connections to TCP port {PORT} of {} servers from {} to {}; servers sent data on {} of them",
-            facts.connections,
-            facts.servers,
+            "{} to TCP port {PORT} of {} from {} to {}; servers sent data on {} of them",
+            counted(facts.connections, "connection"),
+            counted(facts.servers, "server"),
             rfc3339(facts.period.from),
             rfc3339(facts.period.to),
             facts.conversations,
