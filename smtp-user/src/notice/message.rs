@@ -23,6 +23,7 @@ use crate::failure::{Failure, Kind};
 use crate::model::notice::{Case, Facts, LogFacts, NoticeKind};
 use crate::model::owner::clean;
 use crate::model::period::{Period, rfc3339};
+use crate::model::sample::Sample;
 
 /// Most characters of a subject.
 const MAX_SUBJECT: usize = 300;
@@ -193,7 +194,7 @@ impl Composer {
         let evidence: Vec<String> = draft
             .hosts
             .iter()
-            .map(|facts| self.evidence(language, facts))
+            .map(|facts| self.evidence(language, facts, &draft.samples))
             .collect();
         let case = draft.case.as_ref().map_or(0, |case| case.id);
         Values::from([
@@ -208,8 +209,14 @@ impl Composer {
         ])
     }
 
-    /// What was counted of a host, in a language.
-    fn evidence(&self, language: &Language, facts: &Facts) -> String {
+    /// What was counted of a host, in a language, and which of these messages is of it.
+    fn evidence(&self, language: &Language, facts: &Facts, samples: &[Sample]) -> String {
+        let mut complaints = samples
+            .iter()
+            .filter(|sample| facts.host.contains(&sample.address));
+        let complaint = complaints.next().map(|sample| {
+            language.complaint(&Values::from([("address", sample.address.to_string())]))
+        });
         let log = facts.log.map(|log| {
             let LogFacts {
                 since,
@@ -251,6 +258,7 @@ impl Composer {
             ("bytes", facts.bytes.to_string()),
             ("mean", mean),
             ("log", log.unwrap_or_default()),
+            ("complaint", complaint.unwrap_or_default()),
         ]))
     }
 
@@ -264,7 +272,7 @@ impl Composer {
         let several = draft.hosts.len() > 1;
         for (number, facts) in draft.hosts.iter().enumerate() {
             let evidence = match self.templates.languages().first() {
-                Some(language) => self.evidence(language, facts),
+                Some(language) => self.evidence(language, facts, &draft.samples),
                 None => String::new(),
             };
             let json = report(&reporter, message_id, facts, &evidence).to_string();

@@ -55,8 +55,10 @@ const IN_HOST: &[&str] = &[
     "bytes",
     "mean",
     "log",
+    "complaint",
 ];
 const IN_LOG: &[&str] = &["messages", "recipients", "rejects", "since"];
+const IN_COMPLAINT: &[&str] = &["address"];
 const IN_WAITING: &[&str] = &["number", "mail", "subject"];
 
 /// What is filled in.
@@ -83,6 +85,7 @@ pub(super) struct Language {
     messages: Vec<(NoticeKind, Section)>,
     host: Section,
     log: Section,
+    complaint: Section,
     waiting: Section,
 }
 
@@ -260,6 +263,7 @@ impl Language {
             messages,
             host: take("host")?,
             log: take("log")?,
+            complaint: take("complaint")?,
             waiting: take("waiting")?,
         })
     }
@@ -280,6 +284,10 @@ impl Language {
         self.log.fill(values)
     }
 
+    pub(super) fn complaint(&self, values: &Values<'_>) -> String {
+        self.complaint.fill(values)
+    }
+
     pub(super) fn waiting(&self, values: &Values<'_>) -> String {
         self.waiting.fill(values)
     }
@@ -288,7 +296,7 @@ impl Language {
 /// The names of all sections.
 fn all_sections() -> impl Iterator<Item = &'static str> {
     let kinds = NoticeKind::ALL.into_iter().map(NoticeKind::name);
-    kinds.chain(["host", "log", "waiting"])
+    kinds.chain(["host", "log", "complaint", "waiting"])
 }
 
 /// The words that may stand in a section, and whether it is a message.
@@ -296,6 +304,7 @@ fn words_of(section: &str) -> Option<(&'static [&'static str], bool)> {
     match section {
         "host" => Some((IN_HOST, false)),
         "log" => Some((IN_LOG, false)),
+        "complaint" => Some((IN_COMPLAINT, false)),
         "waiting" => Some((IN_WAITING, false)),
         "digest" => Some((IN_DIGEST, true)),
         name => {

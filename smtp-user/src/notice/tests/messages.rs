@@ -251,10 +251,12 @@ fn every_language_can_be_read_and_several_are_one_behind_the_other() {
             recipients: 4100,
             rejects: 7,
         });
+        draft.samples = vec![sample("192.0.2.7")];
         let rendered = composer.compose(&draft);
         check_form(&rendered.message);
         let mail = parse_mail(&rendered.message).expect("a message");
-        let part = mail.subparts.first().unwrap_or(&mail);
+        let report = mail.subparts.first().unwrap_or(&mail);
+        let part = report.subparts.first().unwrap_or(report);
         let text = part.get_body().expect("text").replace("\r\n", "\n");
         assert_eq!(text, rendered.text);
         assert_eq!(header(&mail, "Subject"), rendered.subject);
@@ -265,6 +267,10 @@ fn every_language_can_be_read_and_several_are_one_behind_the_other() {
                 "destinataires : 4100",
                 "4100 位收件人",
                 "messages: 41, recipients: 4100",
+                "als ARF bei",
+                "joint en ARF",
+                "以 ARF 格式",
+                "attached as ARF",
             ] {
                 assert!(text.contains(words), "{words}\n{text}");
             }
@@ -388,6 +394,13 @@ fn what_somebody_has_complained_about_is_a_report_of_its_own() {
     assert_eq!(xarf.ctype.mimetype, "multipart/report");
     assert_eq!(xarf.subparts.len(), 3);
     check_xarf(&xarf.subparts[2].subparts[0], "192.0.2.7");
+    let text = xarf.subparts[0].get_body().expect("text");
+    for host in ["192.0.2.7", "192.0.2.8"] {
+        let said = format!(
+            "  complained about        mail from {host}; its header is attached as ARF\r\n"
+        );
+        assert!(text.contains(&said), "{text}");
+    }
     for (part, address, date, domain) in [
         (
             first,
