@@ -238,7 +238,7 @@ fn without_users(text: &str) -> String {
     while let Some((before, behind)) = rest.split_once('(') {
         kept.push_str(before);
         let mut depth = 1_u32;
-        let end = behind.find(|c| {
+        let end = behind.find(|c: char| {
             match c {
                 '(' => depth += 1,
                 ')' => depth -= 1,

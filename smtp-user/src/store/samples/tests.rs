@@ -98,7 +98,8 @@ fn the_latest_of_each_host_is_there_for_who_may_have_it() {
     assert_eq!(folder.subjects(Domain, NOW), ["new", "nothing"]);
     assert_eq!(folder.subjects(Nothing, NOW), ["nothing"]);
     let reader = folder.reader();
-    let id = reader.samples(Full, NOW).expect("read")[&"192.0.2.67".parse().expect("an address")];
+    let host: IpAddr = "192.0.2.67".parse().expect("an address");
+    let id = reader.samples(Full, NOW).expect("read")[&host];
     let sample = reader.sample(id).expect("read").expect("there");
     assert_eq!(sample.header, header(Full, "full"));
     assert_eq!(reader.sample(4711).expect("read"), None);
