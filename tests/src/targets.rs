@@ -16,12 +16,13 @@ use smtp_common::counter::{Counter, Skip};
 use smtp_common::flow::{Header, Tables, Totals, observe};
 use smtp_common::packet::{Packet, parse};
 use smtp_common::table::Geometry;
-use smtp_user::complaint::{self, Intake};
+use smtp_user::complaint::{self, Intake, Keep};
 use smtp_user::config::Config;
 use smtp_user::meter::Meter as _;
 use smtp_user::meter::pcap::PcapMeter;
 use smtp_user::meter::pcap::memory::OrdinaryMemory;
 use smtp_user::meter::xdp::image::Image;
+use smtp_user::model::mail::KeptAddresses;
 
 use crate::generator::Generator;
 use crate::reference::Account;
@@ -257,11 +258,19 @@ fn pin_seeds() -> Vec<Vec<u8>> {
 pub fn complaints(case: &[u8]) {
     // 2026-11-25T00:00:00Z.
     const NOW: u64 = 1_795_564_800_000;
-    let mut intake = Intake::new(NOW, &[]);
+    let mut intake = Intake::new(NOW, &[]).keeping(Some(Keep {
+        addresses: KeptAddresses::Domain,
+        key: [7; 32],
+    }));
     // What it is may not be told.
     let _ = complaint::stream("case", case, &mut intake);
     let taken = intake.done();
     assert!(taken.refused >= taken.refusals.len() as u64);
+    for header in taken.headers.values() {
+        let text = &header.text;
+        let plain = |c: char| c == '\r' || c == '\n' || c == ' ' || c.is_ascii_graphic();
+        assert!(text.len() <= 8 << 10 && text.chars().all(plain), "{text:?}");
+    }
     for complaint in taken.complaints {
         assert_eq!(complaint.clone().checked(NOW), Ok(complaint));
     }
