@@ -111,12 +111,12 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             print(&reading::complaints::withdraw(&place, &withdrawn, json)?)?;
         }
         Command::Owner(args) => {
-            let (config, address, all, json) = args.options()?;
-            print(&whose::owner(&config, address, all, json)?)?;
+            let (config, asked, json) = args.options()?;
+            print(&whose::owner(&config, asked, json)?)?;
         }
         Command::Routes(args) => {
-            let (config, form) = args.options()?;
-            whose::routes(&config, form, print)?;
+            let (config, form, fresh) = args.options()?;
+            whose::routes(&config, form, fresh, print)?;
         }
         Command::ServeRwhois(args) => whose::serve_rwhois(args.config()?, print)?,
         Command::RelayTest(args) => {

@@ -29,9 +29,25 @@ pub enum RoutesForm {
     Json,
 }
 
+/// What is asked about a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether all sources are asked, also behind the first that names somebody.
+    pub all: bool,
+    /// Whether those far away are asked anew, whatever they have said before.
+    pub fresh: bool,
+}
+
 /// `smtpflow owner`.
-pub fn owner(config: &Config, address: IpAddr, all: bool, json: bool) -> Result<String, Failure> {
-    let mut desk = desk(config)?;
+pub fn owner(config: &Config, asked: Asked, json: bool) -> Result<String, Failure> {
+    let Asked {
+        address,
+        all,
+        fresh,
+    } = asked;
+    let mut desk = desk(config, fresh)?;
     let owner = desk.owner(address, all);
     if json {
         let mut line = json!({"schema": report::SCHEMA, "owner": owner.contact()});
@@ -45,13 +61,14 @@ pub fn owner(config: &Config, address: IpAddr, all: bool, json: bool) -> Result<
 }
 
 /// `smtpflow routes`: prints in pieces, for a table may have millions of them, and nothing if a table that was
-/// asked for could not be read; only in JSON there is a place to say so.
+/// asked for could not be read; only in JSON there is a place to say so. `fresh` has routers asked anew.
 pub fn routes(
     config: &Config,
     form: RoutesForm,
+    fresh: bool,
     print: impl Fn(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut desk = desk(config)?;
+    let mut desk = desk(config, fresh)?;
     if !config.owner.reads_routes() {
         return Err(Failure::new(
             Kind::BadConfig,
@@ -152,8 +169,9 @@ pub fn serve_rwhois(
     })
 }
 
-fn desk(config: &Config) -> Result<Desk, Failure> {
-    Desk::new(&config.owner, config.meter.netns.as_deref())
+fn desk(config: &Config, fresh: bool) -> Result<Desk, Failure> {
+    let desk = Desk::new(&config.owner, config.meter.netns.as_deref())?;
+    Ok(if fresh { desk.fresh() } else { desk })
 }
 
 fn row(to: &mut String, next_hop: &str, destination: &str, mask: &str, count: &str, from: &str) {

@@ -87,7 +87,8 @@ pub fn rules(config: &Config, file: Option<&Path>) -> Rules {
     rules
 }
 
-/// Whatever is named may be used, whether it is in the order or not: that can change while the agent runs.
+/// Whatever is named may be used, whether it is in the order or not: that can change while the agent runs. What is said
+/// is kept.
 fn look_up_owners(settings: &owner::Settings, rules: &mut Rules) {
     let secrets = settings.router.iter().flat_map(|router| {
         [
@@ -107,6 +108,9 @@ fn look_up_owners(settings: &owner::Settings, rules: &mut Rules) {
         rules.read_configured(&file);
     }
     let ports = owner::ports(settings);
+    if !ports.is_empty() || !settings.router.is_empty() {
+        rules.write.push(settings.state.clone());
+    }
     if ports.is_empty() {
         return;
     }

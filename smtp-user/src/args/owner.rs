@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::load;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::whose::RoutesForm;
+use crate::whose::{Asked, RoutesForm};
 
 /// `smtpflow owner`.
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub struct OwnerArgs {
     /// Ask all sources, also behind the first that names somebody
     #[arg(long)]
     pub all: bool,
+    /// Ask routers and servers anew, whatever they have said before (owner.state)
+    #[arg(long)]
+    pub fresh: bool,
     /// Write JSON
     #[arg(long)]
     pub json: bool,
@@ -36,6 +39,9 @@ pub struct RoutesArgs {
     /// How to write them
     #[arg(long, value_enum, value_name = "FORM", default_value = "table")]
     pub format: RoutesFormChoice,
+    /// Ask routers anew, whatever was kept of them (owner.state)
+    #[arg(long)]
+    pub fresh: bool,
     /// Write JSON, as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
@@ -62,23 +68,27 @@ pub struct ServeRwhoisArgs {
 }
 
 impl OwnerArgs {
-    /// What to do: whom to ask for, whether of all sources, and whether in JSON.
-    pub fn options(&self) -> Result<(Config, IpAddr, bool, bool), Failure> {
-        let config = load(self.config.as_ref())?;
-        Ok((config, self.address, self.all, self.json))
+    /// What to do: what is asked, and whether the answer is JSON.
+    pub fn options(&self) -> Result<(Config, Asked, bool), Failure> {
+        let asked = Asked {
+            address: self.address,
+            all: self.all,
+            fresh: self.fresh,
+        };
+        Ok((load(self.config.as_ref())?, asked, self.json))
     }
 }
 
 impl RoutesArgs {
-    /// What to do.
-    pub fn options(&self) -> Result<(Config, RoutesForm), Failure> {
+    /// What to do: how routes are written, and whether routers are asked anew.
+    pub fn options(&self) -> Result<(Config, RoutesForm, bool), Failure> {
         let form = match self.format {
             _ if self.json => RoutesForm::Json,
             RoutesFormChoice::Table => RoutesForm::Table,
             RoutesFormChoice::Csv => RoutesForm::Csv,
             RoutesFormChoice::Json => RoutesForm::Json,
         };
-        Ok((load(self.config.as_ref())?, form))
+        Ok((load(self.config.as_ref())?, form, self.fresh))
     }
 }
 

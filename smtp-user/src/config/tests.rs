@@ -84,6 +84,7 @@ authorities = "/etc/authorities.pem"
 timeout = "5s"
 keep = "12h"
 keep_nobody = "30m"
+state = "/srv/owner"
 serve_rwhois = "192.0.2.1:4321"
 [[owner.router]]
 name = "border"

@@ -173,6 +173,11 @@ pub fn clean(text: &str) -> Option<String> {
     (!clean.is_empty()).then_some(clean)
 }
 
+/// Whether a text of at most so many bytes is harmless as it is.
+pub fn is_harmless(text: &str, most: usize) -> bool {
+    text.len() <= most && !text.contains(is_harmful)
+}
+
 /// Checks a mail address: `LOCAL@DOMAIN` as a dot-atom (RFC 5322, section 3.2.3) and a name of a host.
 /// Quoted ones, literals and other scripts are refused: nothing of it can end a header or an address.
 pub fn check_mail(text: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::model::owner::{Outcome, OwnerSource};
 
 /// Most answers.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 /// Most servers that are left alone: more than can be named.
 const MOST_RESTING: usize = 1024;
 /// How long a server is left alone after its first failure.
@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) provenance: String,
     pub(super) outcome: Outcome,
     pub(super) at: Instant,
+    /// The same by the clock, in milliseconds since 1970, for those who come later.
+    pub(super) came: u64,
 }
 
 /// See the module.
@@ -54,6 +56,18 @@ impl Cache {
     ) -> Option<&Answer> {
         let answer = self.answers.get(&(source, subject(address)))?;
         self.is_fresh(answer, now).then_some(answer)
+    }
+
+    /// All that was said not too long ago.
+    pub(super) fn fresh(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (OwnerSource, IpAddr, &Answer)> {
+        let fresh = move |answer: &Answer| self.is_fresh(answer, now);
+        self.answers
+            .iter()
+            .filter(move |(_, answer)| fresh(answer))
+            .map(|((source, address), answer)| (*source, *address, answer))
     }
 
     /// Remembers an answer; a failure is none.
@@ -175,6 +189,7 @@ mod tests {
             provenance: "x".to_owned(),
             outcome,
             at,
+            came: 0,
         }
     }
 

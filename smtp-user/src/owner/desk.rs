@@ -13,11 +13,13 @@ use super::cache::{Answer, Cache, Resting};
 use super::contacts::{Contacts, Written};
 use super::directory::{self, Protocol, Target};
 use super::rdap::{self, Bootstrap};
+use super::remembered::{Asked, Remembered};
 use super::settings::{Server, Settings};
 use super::tables::Kept;
 use super::wire::Deadline;
 use crate::failure::{Failure, Kind};
 use crate::model::owner::{Contact, Finding, Outcome, Owner, OwnerSource, Route};
+use crate::model::period::milliseconds;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub struct Desk {
     timeout: Duration,
     keep: Duration,
     cache: Cache,
+    /// What earlier desks were told: in the cache once a server is to be asked.
+    remembered: Remembered,
+    is_recalled: bool,
+    asked: Asked,
     resting: Resting,
 }
 
@@ -72,8 +78,17 @@ impl Desk {
             timeout: settings.timeout.0,
             keep: settings.keep.0,
             cache: Cache::new(settings.keep.0, settings.keep_nobody.0),
+            remembered: Remembered::new(settings.state.clone()),
+            is_recalled: false,
+            asked: asked(settings),
             resting: Resting::default(),
         })
+    }
+
+    /// One that asks everything anew, whatever earlier ones were told.
+    pub fn fresh(mut self) -> Self {
+        self.remembered.ignore();
+        self
     }
 
     /// Whose host an address is. Sources behind the first that names somebody are asked only for `all`.
@@ -120,10 +135,10 @@ impl Desk {
 
     /// Reads the tables of routes of the sources in the order. Gives why some of them could not be read.
     pub fn read_routes(&mut self) -> Vec<String> {
-        let keep = self.keep;
+        let (keep, remembered) = (self.keep, &self.remembered);
         self.tables
             .iter_mut()
-            .filter_map(|kept| kept.table(keep).0.err().map(str::to_owned))
+            .filter_map(|kept| kept.table(keep, remembered).0.err().map(str::to_owned))
             .collect()
     }
 
@@ -134,12 +149,12 @@ impl Desk {
     ) -> Result<(), Failure> {
         for kept in &mut self.tables {
             // Reading it may give it a better name.
-            if kept.table(self.keep).0.is_err() {
+            if kept.table(self.keep, &self.remembered).0.is_err() {
                 continue;
             }
             let name = kept.name.clone();
             for route in kept
-                .table(self.keep)
+                .table(self.keep, &self.remembered)
                 .0
                 .iter()
                 .flat_map(|table| table.iter())
@@ -192,7 +207,7 @@ impl Desk {
             .iter_mut()
             .filter(|kept| kept.source() == source);
         for kept in tables {
-            let (read, age) = kept.table(self.keep);
+            let (read, age) = kept.table(self.keep, &self.remembered);
             let age = Some(age.as_secs());
             let routes = match read {
                 Ok(table) => Ok(table.to(address)),
@@ -229,6 +244,10 @@ impl Desk {
     }
 
     fn by_server(&mut self, source: OwnerSource, address: IpAddr) -> Finding {
+        if !self.is_recalled {
+            self.is_recalled = true;
+            self.remembered.answers(&self.asked, &mut self.cache);
+        }
         let now = Instant::now();
         if let Some(answer) = self.cache.get(source, address, now) {
             return Finding {
@@ -243,17 +262,21 @@ impl Desk {
             OwnerSource::Rwhois => self.by_directory(Protocol::Rwhois, address),
             _ => self.by_directory(Protocol::Whois, address),
         };
-        let age = (!matches!(outcome, Outcome::Failed { .. })).then_some(0);
+        let is_answer = !matches!(outcome, Outcome::Failed { .. });
         let answer = Answer {
             provenance: provenance.clone(),
             outcome: outcome.clone(),
             at: now,
+            came: milliseconds(SystemTime::now()),
         };
         self.cache.put(source, address, answer);
+        if is_answer {
+            self.remembered.keep_answers(&self.asked, &self.cache);
+        }
         Finding {
             source,
             provenance,
-            age,
+            age: is_answer.then_some(0),
             outcome,
         }
     }
@@ -362,6 +385,23 @@ impl Desk {
             }
         }
     }
+}
+
+/// Who is asked for an answer.
+fn asked(settings: &Settings) -> Asked {
+    let servers = |named: &[Server]| named.iter().map(ToString::to_string).collect();
+    let files = &settings.rdap_bootstrap;
+    Asked::from([
+        (OwnerSource::Rwhois, servers(&settings.rwhois)),
+        (OwnerSource::Whois, servers(&settings.whois)),
+        (
+            OwnerSource::Rdap,
+            files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+        ),
+    ])
 }
 
 /// The ports that look-ups connect to: those of the servers that are named, and the usual ones of those that

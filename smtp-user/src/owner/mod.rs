@@ -12,6 +12,7 @@ mod directory;
 mod prefixes;
 mod rdap;
 mod register;
+mod remembered;
 mod routes;
 mod rwhois;
 pub mod settings;

@@ -35,7 +35,7 @@ impl Register for Own {
     }
 }
 
-/// A desk whose tables are read.
+/// A desk whose tables are read, each time anew.
 fn warm(settings: &Settings, netns: Option<&str>) -> Result<Desk, Failure> {
     let mut desk = Desk::new(
         &Settings {
@@ -43,7 +43,8 @@ fn warm(settings: &Settings, netns: Option<&str>) -> Result<Desk, Failure> {
             ..settings.clone()
         },
         netns,
-    )?;
+    )?
+    .fresh();
     for error in desk.read_routes() {
         tracing::warn!("{error}");
     }

@@ -67,10 +67,7 @@ impl Routes {
 
     /// The table.
     pub(super) fn finish(self) -> RouteTable {
-        RouteTable {
-            prefixes: self.drafts.finish(),
-            hops: self.hops,
-        }
+        RouteTable::of(self.hops, self.drafts)
     }
 }
 
@@ -82,6 +79,24 @@ pub(super) struct RouteTable {
 }
 
 impl RouteTable {
+    /// One of these next hops, and of destinations with the number of their next hop.
+    pub(super) fn of(hops: Vec<Hop>, rows: Drafts) -> Self {
+        Self {
+            prefixes: rows.finish(),
+            hops,
+        }
+    }
+
+    /// Its next hops.
+    pub(super) fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// Its destinations with the numbers of their next hops, the larger ones first where they begin together.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (IpNet, u32)> {
+        self.prefixes.iter()
+    }
+
     /// The routes to an address: those with its longest prefix, all if several are as good.
     pub(super) fn to(&self, address: IpAddr) -> Vec<Route> {
         let matches = self.prefixes.matches(address);

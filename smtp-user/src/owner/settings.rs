@@ -21,6 +21,8 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 const KEPT: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
 /// How long a router may take for all of its routes.
 const WALK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(1800);
+/// Where what others have said is kept.
+const DEFAULT_STATE: &str = "/var/lib/smtpflow/owner";
 /// Most routers.
 const MAX_ROUTERS: usize = 64;
 /// Most servers and files of a kind.
@@ -51,6 +53,9 @@ section! {
         pub keep: Time = Time(Duration::from_secs(86_400));
         /// The same for the answer that nobody is named.
         pub keep_nobody: Time = Time(Duration::from_secs(3600));
+        /// Folder in which routes of routers and answers of servers are kept from one call to the next, if it is
+        /// there. Its files are for the owner of the folder alone.
+        pub state: PathBuf = PathBuf::from(DEFAULT_STATE);
         /// Address and port where `smtpflow serve-rwhois` answers for your own prefixes
         /// (`networks.local`), such as "192.0.2.1:4321". Unset: nowhere.
         pub serve_rwhois: Option<SocketAddr> = None;
@@ -204,6 +209,7 @@ impl Settings {
             timeout,
             keep,
             keep_nobody,
+            state,
             serve_rwhois: _,
             router,
         } = self;
@@ -244,6 +250,13 @@ impl Settings {
             ("owner.keep_nobody", keep_nobody, &KEPT),
         ] {
             time.check(range).map_err(|error| (key, error))?;
+        }
+        if !state.is_absolute() {
+            let what = format!(
+                "{:?} is no absolute path of a folder; the default is {DEFAULT_STATE}",
+                state.display().to_string()
+            );
+            return Err(("owner.state", what));
         }
         if router.len() > MAX_ROUTERS {
             let what = format!("{} routers: expected at most {MAX_ROUTERS}", router.len());

@@ -1,10 +1,12 @@
 //! The routes of this machine and of the configured routers, as they were last read.
 //!
 //! Contract: a table is read when it is first needed, and again when it is older than the operator wants;
-//! one that cannot be read says why, and is tried again after a minute.
+//! one that cannot be read says why, and is tried again after a minute. That of a router is not asked for where it
+//! was kept, and is kept.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::remembered::Remembered;
 use super::routes::{Hop, MOST_ROUTES, RouteTable, Routes};
 use super::settings::Router;
 use super::snmp;
@@ -63,16 +65,25 @@ impl Kept {
     }
 
     /// The table and its age; it is read if need be.
-    pub(super) fn table(&mut self, keep: Duration) -> (Result<&RouteTable, &str>, Duration) {
+    pub(super) fn table(
+        &mut self,
+        keep: Duration,
+        remembered: &Remembered,
+    ) -> (Result<&RouteTable, &str>, Duration) {
         let now = Instant::now();
         let usable = self.last.as_ref().is_some_and(|(at, read)| {
             let keep = if read.is_ok() { keep } else { REST };
             now.saturating_duration_since(*at) < keep
         });
         if !usable {
-            // The age counts from the start of reading.
-            let read = self.read().map_err(|failure| failure.to_string());
-            self.last = Some((now, read));
+            self.last = Some(match self.recall(now, keep, remembered) {
+                Some((at, table)) => (at, Ok(table)),
+                // The age counts from the start of reading.
+                None => {
+                    let read = self.read(keep, remembered);
+                    (now, read.map_err(|failure| failure.to_string()))
+                }
+            });
         }
         match &self.last {
             Some((at, Ok(table))) => (Ok(table), at.elapsed()),
@@ -82,11 +93,28 @@ impl Kept {
         }
     }
 
-    fn read(&mut self) -> Result<RouteTable, Failure> {
+    /// What was kept of a router, and when it was read.
+    fn recall(
+        &mut self,
+        now: Instant,
+        keep: Duration,
+        remembered: &Remembered,
+    ) -> Option<(Instant, RouteTable)> {
+        let Origin::Router(router) = &self.origin else {
+            return None;
+        };
+        let (reading, age) = remembered.routes(router, keep)?;
+        self.name = called(router, reading.of);
+        Some((now.checked_sub(age)?, reading.table))
+    }
+
+    fn read(&mut self, keep: Duration, remembered: &Remembered) -> Result<RouteTable, Failure> {
         match &self.origin {
             Origin::Kernel(netns) => kernel(netns.as_deref()),
             Origin::Router(router) => {
+                let begun = SystemTime::now();
                 let reading = snmp::read(router, MOST_ROUTES)?;
+                remembered.keep_routes(router, &reading, begun, keep);
                 if reading.unfit > 0 {
                     tracing::warn!(
                         "{} rows of {} of the router {} are no routes",
@@ -95,11 +123,15 @@ impl Kept {
                         router.name
                     );
                 }
-                self.name = format!("the router {} ({})", router.name, reading.of);
+                self.name = called(router, reading.of);
                 Ok(reading.table)
             }
         }
     }
+}
+
+fn called(router: &Router, table: &str) -> String {
+    format!("the router {} ({table})", router.name)
 }
 
 fn kernel(netns: Option<&str>) -> Result<RouteTable, Failure> {

@@ -72,6 +72,7 @@ const PUBLIC: &[&str] = &[
     "owner.timeout",
     "owner.keep",
     "owner.keep_nobody",
+    "owner.state",
     "owner.serve_rwhois",
     // Secrets of routers are in files.
     "owner.router.name",

@@ -28,6 +28,9 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(16);
 /// How often a question is asked.
 const ATTEMPTS: u32 = 4;
 
+/// The tables that are read, as answers call them.
+pub(super) const TABLES: [&str; 3] = ["inetCidrRouteTable", "ipCidrRouteTable", "ipRouteTable"];
+
 /// What was read of a router.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -130,19 +133,13 @@ impl<'a> Walker<'a> {
         };
         for table in tables {
             let reading = match table {
-                Table::IpCidr => self.by_index(
-                    "ipCidrRouteTable",
-                    decode::IP_CIDR_ROUTE_TYPE,
-                    ip_cidr,
-                    most,
-                ),
+                Table::IpCidr => {
+                    self.by_index(TABLES[1], decode::IP_CIDR_ROUTE_TYPE, ip_cidr, most)
+                }
                 Table::IpRoute => self.ip_routes(most),
-                Table::InetCidr | Table::Auto => self.by_index(
-                    "inetCidrRouteTable",
-                    decode::INET_CIDR_ROUTE_TYPE,
-                    inet_cidr,
-                    most,
-                ),
+                Table::InetCidr | Table::Auto => {
+                    self.by_index(TABLES[0], decode::INET_CIDR_ROUTE_TYPE, inet_cidr, most)
+                }
             }?;
             if reading.table.len() > 0 {
                 return Ok(reading);
@@ -208,7 +205,7 @@ impl<'a> Walker<'a> {
         })?;
         Ok(Reading {
             table: routes.finish(),
-            of: "ipRouteTable",
+            of: TABLES[2],
             unfit,
         })
     }

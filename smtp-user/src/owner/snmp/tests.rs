@@ -7,8 +7,11 @@ use std::path::Path;
 
 use snmp2::Pdu;
 
+use super::super::desk::Desk;
 use super::super::routes::MOST_ROUTES;
+use super::super::settings::Settings;
 use super::*;
+use crate::model::owner::OwnerSource;
 
 /// How values begin in an answer (RFC 2578, ITU-T X.690).
 mod tag {
@@ -192,6 +195,40 @@ fn a_router_that_answers_late_is_waited_for_longer_each_time() {
     assert_eq!(questions.len(), 3, "{questions:?}");
     assert_eq!(questions[0], questions[1], "it was not waited for so long");
     assert_ne!(questions[1], questions[2]);
+}
+
+#[test]
+fn a_desk_reads_what_the_one_before_has_kept_of_a_router() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counter = std::sync::Arc::clone(&asked);
+    let address = agent(move |question| {
+        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Some(good(&question, 100))
+    });
+    let settings = Settings {
+        order: vec![OwnerSource::Routers],
+        router: vec![router(folder.path(), address, "repetitions = 500")],
+        state: folder.path().to_path_buf(),
+        ..Settings::default()
+    };
+    let desk = || Desk::new(&settings, None).expect("a desk");
+    let read = |mut desk: Desk| {
+        let mut routes = Vec::new();
+        let each = desk.each_route(|name, route| {
+            routes.push((name.to_owned(), route.destination, route.next_hop));
+            Ok(())
+        });
+        each.expect("routes");
+        assert_eq!(routes.len(), 100);
+        (routes, asked.load(std::sync::atomic::Ordering::SeqCst))
+    };
+    let (first, one) = read(desk());
+    assert_eq!(first[0].0, "the router border (inetCidrRouteTable)");
+    let (second, still) = read(desk());
+    assert_eq!((second, still), (first, one), "it was asked again");
+    let (_, more) = read(desk().fresh());
+    assert!(more > one, "it was not asked");
 }
 
 #[test]
