@@ -272,6 +272,40 @@ fn the_table_of_a_router_is_read_by_snmp_in_both_versions() {
         );
         assert!(begun.elapsed() < Duration::from_secs(20));
     }
+
+    // From one call to the next it is kept, where there is a folder for that: then the router need not be there.
+    let kept = folder.join("kept");
+    fs::create_dir(&kept).expect("a folder");
+    let text = fs::read_to_string(&v2c).expect("a configuration");
+    let text = text.replace("[owner]\n", &format!("[owner]\nstate = {kept:?}\n"));
+    let keeping = write(folder, "keeping.toml", &text);
+    assert_eq!(printed(&lab, &keeping), expected);
+    drop(snmpd);
+    let begun = Instant::now();
+    assert_eq!(printed(&lab, &keeping), expected);
+    println!("{} kept routes in {:?}", expected.len(), begun.elapsed());
+    let finished = run(&["owner", "203.68.53.9", "--json"], &keeping);
+    let answer: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(answer["owner"]["name"], "Dormitory", "{answer}");
+    assert!(finding(&answer, "routers")["age"].is_u64(), "{answer}");
+    for (words, config) in [(&["routes", "--fresh"][..], &keeping), (&["routes"], &v2c)] {
+        let finished = run(words, config);
+        assert_eq!(finished.status.code(), Some(69), "{}", finished.stderr);
+    }
+    // What is damaged is not used, and that is said.
+    for file in fs::read_dir(&kept).expect("a folder") {
+        let path = file.expect("a file").path();
+        let mut octets = fs::read(&path).expect("a file");
+        octets.pop();
+        fs::write(&path, octets).expect("written");
+    }
+    let finished = run(&["routes"], &keeping);
+    assert_eq!(finished.status.code(), Some(69), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("it is damaged"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
@@ -187,7 +187,7 @@ fn follow(
         journal = journal.is_some(),
         "following mail logs"
     );
-    let mut news = false;
+    let mut news = true;
     let mut failures = Failures::default();
     // At first at once: lines that come from now on are not to be missed.
     let mut saved: Option<(Instant, Duration)> = None;
@@ -218,7 +218,7 @@ fn follow(
 }
 
 impl Journal {
-    /// Waits until journalctl is started. Why it could not be is said, and what the books have stays.
+    /// Waits until journalctl is started. Why it could not be is said, and where to go on stays in the books.
     fn new(starting: Starting, books: &mut Books) -> Option<Self> {
         let started = starting.join().unwrap_or_else(|_| {
             let text = "the thread that starts journalctl panicked";
@@ -232,14 +232,13 @@ impl Journal {
             }),
             Err(failure) => {
                 tracing::error!("the journal is not followed: {failure}");
-                if let Some(place) = books.journal() {
-                    let ended = Some(Timestamp::now().as_second());
-                    let place = Place {
-                        ended,
-                        ..place.clone()
-                    };
-                    books.set_journal(Some(&place));
-                }
+                let now = SystemTime::now();
+                let place = books.journal().cloned();
+                let place = Place {
+                    ended: Some(Timestamp::now().as_second()),
+                    ..place.unwrap_or_else(|| Place::from_now(now))
+                };
+                books.set_journal(Some(&place));
                 None
             }
         }

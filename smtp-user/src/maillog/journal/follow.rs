@@ -81,7 +81,8 @@ pub struct Started {
 
 impl Started {
     /// Starts `journalctl`, which is this program, at a place. It gets nothing of the environment, no input, and a
-    /// group of processes of its own, so that a terminal does not end it with the agent's last drain still to come.
+    /// group of processes of its own, so that a terminal does not end it with the agent's last drain still to come; the
+    /// signals that the caller holds back are held back there as well.
     ///
     /// # Errors
     ///
