@@ -288,7 +288,10 @@ fn the_table_of_a_router_is_read_by_snmp_in_both_versions() {
     let answer: Value = serde_json::from_str(&finished.stdout).expect("JSON");
     assert_eq!(answer["owner"]["name"], "Dormitory", "{answer}");
     assert!(finding(&answer, "routers")["age"].is_u64(), "{answer}");
-    for (words, config) in [(&["routes", "--fresh"][..], &keeping), (&["routes"], &v2c)] {
+    for (words, config) in [
+        (&["routes", "--fresh"][..], &keeping),
+        (&["routes"][..], &v2c),
+    ] {
         let finished = run(words, config);
         assert_eq!(finished.status.code(), Some(69), "{}", finished.stderr);
     }
@@ -332,12 +335,15 @@ fn the_page_of_a_host_says_whose_it_is_within_what_the_kernel_allows_the_agent()
         let _ = stream.write_all(text.as_bytes());
     });
     let contacts = write(lab.folder(), "contacts.csv", CONTACTS);
+    let kept = lab.folder().join("kept");
+    fs::create_dir(&kept).expect("a folder");
     let page = |name: &str, whois: SocketAddr| {
         let config = write(
             lab.folder(),
             name,
             &format!(
-                "[owner]\norder = [\"contacts\", \"whois\"]\ncontacts = [{contacts:?}]\nwhois = [\"{whois}\"]\n"
+                "[owner]\norder = [\"contacts\", \"whois\"]\ncontacts = [{contacts:?}]\nwhois = [\"{whois}\"]\n\
+                 state = {kept:?}\n"
             ),
         );
         let mut options = AgentOptions::new(&lab).expect("options");
@@ -368,6 +374,7 @@ fn the_page_of_a_host_says_whose_it_is_within_what_the_kernel_allows_the_agent()
         (pages, owners)
     };
     let (pages, owners) = page("page.toml", whois);
+    assert!(kept.join("answers.kept").exists(), "nothing is kept");
     assert!(pages[0].contains("Backbone") && pages[0].contains("noc@example.net"));
     assert!(!pages[0].contains("abuse@example.net"), "{}", pages[0]);
     assert!(pages[1].contains("abuse@example.net"), "{}", pages[1]);
