@@ -53,8 +53,8 @@ section! {
         pub keep: Time = Time(Duration::from_secs(86_400));
         /// The same for the answer that nobody is named.
         pub keep_nobody: Time = Time(Duration::from_secs(3600));
-        /// Folder in which routes of routers and answers of servers are kept from one call to the next, if it is
-        /// there. Its files are for the owner of the folder alone.
+        /// Folder in which routes of routers and answers of servers are kept from one call to the next,
+        /// if it is there. Its files are for the owner of the folder alone.
         pub state: PathBuf = PathBuf::from(DEFAULT_STATE);
         /// Address and port where `smtpflow serve-rwhois` answers for your own prefixes
         /// (`networks.local`), such as "192.0.2.1:4321". Unset: nowhere.
