@@ -21,7 +21,7 @@ use smtp_user::telling;
 use smtpflow_tests::data;
 use smtpflow_tests::office::{ARRIVAL, AUTHORITY, MINUTE, NOW, Office, approve, ledger, subject};
 use smtpflow_tests::watched::tools;
-use xtask::lab::{Process, smtpflow_binary};
+use xtask::lab::{Process, REFUSED, smtpflow_binary};
 
 /// What is wrong with a report in XARF, as the schemas say.
 fn faults(report: &Value) -> String {

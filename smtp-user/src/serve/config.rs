@@ -102,6 +102,7 @@ const PUBLIC: &[&str] = &[
     "maillog.sources",
     "maillog.time_zone",
     "maillog.state",
+    "complaint.keep",
     "notice.enabled",
     "notice.mode",
     "notice.from",
