@@ -13,16 +13,19 @@ use xtask::lab::{Lab, Process};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts it as `$journald`, and defines `say`. Namespaces that ip(8) has made are still there.
+/// Starts it as `$journald`, and defines `say`. Namespaces that ip(8) has made and folders of laboratories are still
+/// there.
 pub const START: &str = r#"
 set -eu
 mount --make-rprivate /
-mkdir -p /run/netns
 keep=$(mktemp -d)
-mount --rbind /run/netns "$keep"
+mount --rbind /run "$keep"
 mount -t tmpfs tmpfs /run
-mkdir /run/netns
-mount --rbind "$keep" /run/netns
+for name in netns smtpflow-lab; do
+    [ -d "$keep/$name" ] || continue
+    mkdir "/run/$name"
+    mount --rbind "$keep/$name" "/run/$name"
+done
 umount -l "$keep"
 rmdir "$keep"
 [ ! -d /var/log/journal ] || mount -t tmpfs tmpfs /var/log/journal
