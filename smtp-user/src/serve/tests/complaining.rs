@@ -103,7 +103,7 @@ fn a_complaint_is_noted_listed_and_withdrawn() {
     assert_eq!(report["scorecard"]["complaints"], 1);
     let (_, _, page) = acting.server.get("/report/2026-11");
     assert!(
-        page.contains("hosts that were reported, in 1 complaint"),
+        page.contains("Hosts that were reported, in 1 complaint<"),
         "{page}"
     );
     assert!(
