@@ -193,7 +193,7 @@ fn what_is_damaged_is_not_used_and_is_replaced() {
         keep(
             path,
             vec![(OwnerSource::Whois, "192.0.2.1", answer(found(), now()))],
-        )
+        );
     };
     put();
     let good = fs::read(&file).expect("the file");
@@ -239,7 +239,7 @@ fn what_no_source_says_is_not_used_though_its_checksum_is_right() {
         count(&recalled(path, &self::asked("a:43")))
     };
     assert_eq!(used(&file(good, "\"x\"")), 1);
-    let many = format!("[{}]", vec!["\"a@b.example\""; 9].join(","));
+    let many = format!("[{}]", ["\"a@b.example\""; 9].join(","));
     let long = format!("\"{}\"", "x".repeat(5000));
     let with = |from: &str, to: &str| good.replace(from, to);
     for (said, provenance) in [
