@@ -82,6 +82,19 @@ impl Journald {
         ));
     }
 
+    /// Makes a user a member of the group systemd-journal, which may read the journal, as systemd-tmpfiles(8) has it.
+    pub fn admit(&self, user: &str) {
+        self.run(&format!(
+            "sed 's/^\\(systemd-journal:[^:]*:[^:]*:\\).*/\\1{user}/' /etc/group > /run/group
+            grep -q '^systemd-journal:.*:{user}$' /run/group
+            mount --bind /run/group /etc/group
+            chgrp -R systemd-journal /run/log/journal
+            chmod -R u=rwX,g=rX,o= /run/log/journal
+            find /run/log/journal -type d -exec chmod g+s {{}} +
+            chmod 755 /run/log/journal"
+        ));
+    }
+
     /// Removes all entries but those that come from now on.
     pub fn vacuum(&self) {
         self.run("journalctl --sync --quiet; journalctl --rotate --quiet; journalctl --vacuum-files=1 --quiet");

@@ -391,7 +391,10 @@ fn the_agent_has_each_entry_of_the_journal_once_however_it_ends() {
     let config = file.display().to_string();
     let mut options = AgentOptions::new(&lab).expect("options");
     options.binary = journald.beside(lab.folder(), &options.binary);
-    options.extra = vec!["--config".to_owned(), config.clone()];
+    options.extra = ["--config", &config, "--user", "daemon"]
+        .map(str::to_owned)
+        .to_vec();
+    journald.admit("daemon");
     let start = || {
         let mut agent = lab.agent(&options).expect("an agent");
         agent.wait_ready(LIMIT).expect("ready");
@@ -426,6 +429,10 @@ fn the_agent_has_each_entry_of_the_journal_once_however_it_ends() {
     let kept = poll_until(LIMIT, || books.exists());
     assert!(kept, "{}", agent.process().log_text());
     let journalctl = Journalctl::of(agent.process().id());
+    // The agent itself has left the group by which journalctl reads.
+    let group = journald.run("getent group systemd-journal | cut -d : -f 3");
+    assert_eq!(journalctl.status("Groups"), group.trim());
+    assert_eq!(journalctl.status("Uid"), "1\t1\t1\t1");
     assert_eq!(journalctl.status("CapPrm"), "0000000000000000");
     assert_eq!(journalctl.status("CapBnd"), "0000000000000000");
     assert_eq!(journalctl.status("NoNewPrivs"), "1");
