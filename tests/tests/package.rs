@@ -325,10 +325,7 @@ fn the_pages_of_the_manual_and_the_completions_are_read_without_complaint() {
         "source {bash}; COMP_WORDS=(smtpflow compl); COMP_CWORD=1; _smtpflow smtpflow compl smtpflow; \
          echo \"${{COMPREPLY[@]}}\""
     );
-    assert_eq!(
-        run("bash", &["-c", &offer]).trim(),
-        "complaint completions"
-    );
+    assert_eq!(run("bash", &["-c", &offer]).trim(), "complaint completions");
 }
 
 #[test]
