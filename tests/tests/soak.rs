@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use smtpflow_tests::load::Rig;
@@ -27,6 +27,10 @@ const LATE_BY: f64 = 0.5;
 const GROWTH: f64 = 1.0;
 /// Most growth in minutes, in MiB: windows that wait for the end of their bin take a third of it, and give it back.
 const SHORT_GROWTH: f64 = 1.0;
+/// Bins of history, which are merged at their end.
+const BIN: u64 = 300;
+/// From the end of a bin until it is merged.
+const MERGING: Duration = Duration::from_secs(45);
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
@@ -83,9 +87,14 @@ fn status(agent: &mut Agent) -> Value {
     agent.json("/api/v1/status").expect("status")
 }
 
-/// How long it takes to fill what is kept: connections that nobody ends, above all.
+/// How long it takes to fill what is kept: until the first bin has been merged, at least.
 fn filling() -> Duration {
-    Duration::from_secs(if long() { 3600 } else { 75 })
+    if long() {
+        return Duration::from_secs(3600);
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let into = now.expect("a clock after 1970").as_secs() % BIN;
+    Duration::from_secs(BIN - into) + MERGING
 }
 
 #[test]
