@@ -322,10 +322,10 @@ fn the_pages_of_the_manual_and_the_completions_are_read_without_complaint() {
     // What bash offers, as it would.
     let bash = folder.path().join("bash").display().to_string();
     let offer = format!(
-        "source {bash}; COMP_WORDS=(smtpflow rel); COMP_CWORD=1; _smtpflow smtpflow rel smtpflow; \
+        "source {bash}; COMP_WORDS=(smtpflow compl); COMP_CWORD=1; _smtpflow smtpflow compl smtpflow; \
          echo \"${{COMPREPLY[@]}}\""
     );
-    assert_eq!(run("bash", &["-c", &offer]).trim(), "relay");
+    assert_eq!(run("bash", &["-c", &offer]).trim(), "complaint completions");
 }
 
 #[test]

@@ -36,6 +36,19 @@ pub fn log(step: &str) -> Result<PathBuf> {
 pub fn cargo(args: &[&str]) -> Result<Command> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
+    // What cargo tells programs that it runs, as this one or a test, is no concern of the next cargo: a build
+    // script that looks at one of these would be run again, and all that depends on it be built anew.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_str().is_some_and(|name| {
+            name == "OUT_DIR"
+                || ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_"]
+                    .iter()
+                    .any(|told| name.starts_with(told))
+        });
+        if told {
+            command.env_remove(name);
+        }
+    }
     command
         .args(args)
         .current_dir(root())

@@ -6,7 +6,7 @@ use proptest::test_runner::Config;
 /// A failing case is in the message: a file of seeds would not outlive a change of strategy.
 pub fn cases(usual: u32) -> Config {
     Config {
-        cases: if cfg!(miri) { 4 } else { usual },
+        cases: if cfg!(miri) { 2 } else { usual },
         failure_persistence: None,
         ..Config::default()
     }

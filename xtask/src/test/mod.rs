@@ -86,28 +86,41 @@ const STAGES: &[(&str, &[&str], u64, Work)] = &[
 /// Run with `--long` only, or when named: libFuzzer's build of everything takes longer than CI has.
 const LONG_ONLY: &[&str] = &["libfuzzer"];
 
-/// Run beside the others, in this order: they need processors' time, and the other stages, which mostly wait,
+/// Run beside the others, row beside row: they need processors' time, and the other stages, which mostly wait,
 /// leave much of it. What is judged by a clock does not feel what has the lowest priority.
-const BESIDE: &[&str] = &[
-    "packagers",
-    "miri",
-    "gateway",
-    "package",
-    "scenarios",
-    "replay",
-    "owner",
-    "owner_servers",
-    "relay_test",
-    "evidence",
-    "maillog",
-    "complaints",
-    "notice",
-    "story",
-    "http",
+const BESIDE: [Row; 2] = [
+    Row {
+        after: BEFORE,
+        stages: &["packagers", "miri", "gateway", "package"],
+    },
+    Row {
+        after: COMPILED,
+        stages: &[
+            "scenarios",
+            "replay",
+            "owner",
+            "owner_servers",
+            "relay_test",
+            "evidence",
+            "maillog",
+            "complaints",
+            "notice",
+            "story",
+            "http",
+            "monitoring",
+            "netns",
+            "privileges",
+            "service",
+            "targets",
+            "top",
+        ],
+    },
 ];
 /// Run before anything is beside: machines run by emulation fall behind their own clocks where they have to
 /// share, and one that gets a hundredth of a processor does nothing any more but answer its timer.
 const BEFORE: &str = "vm";
+/// The last of those that compile, which leave nothing for agents and servers that answer within a limit.
+const COMPILED: &str = "bench";
 /// Run when nothing is beside any more: it judges how an agent does on a machine of its own.
 const AFTER: &str = "soak";
 /// The lowest priority (setpriority(2)).
@@ -192,6 +205,13 @@ const LONG: &str = "SMTPFLOW_LONG";
 /// How many times longer than in its usual form a stage may take with `--long`.
 const LONG_FACTOR: u32 = 12;
 
+/// Stages that run beside the others, one after the other in this order.
+struct Row {
+    /// The stage before which they do not begin.
+    after: &'static str,
+    stages: &'static [&'static str],
+}
+
 /// How a stage ended.
 #[derive(Debug)]
 struct Outcome {
@@ -233,51 +253,59 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     })
 }
 
-/// Those of [`BESIDE`], in its order, and the rest.
-fn apart(stages: Vec<Stage>) -> (Vec<Stage>, Vec<Stage>) {
-    let place = |stage: &Stage| BESIDE.iter().position(|name| *name == stage.name);
-    let (mut beside, rest): (Vec<_>, Vec<_>) =
-        stages.into_iter().partition(|stage| place(stage).is_some());
-    beside.sort_by_key(place);
-    (beside, rest)
+/// Those of each row of [`BESIDE`], in its order, and the rest.
+fn apart(mut stages: Vec<Stage>) -> (Vec<(&'static str, Vec<Stage>)>, Vec<Stage>) {
+    let mut rows = Vec::new();
+    for row in &BESIDE {
+        let place = |stage: &Stage| row.stages.iter().position(|name| *name == stage.name);
+        let (mut own, rest): (Vec<_>, Vec<_>) =
+            stages.into_iter().partition(|stage| place(stage).is_some());
+        own.sort_by_key(place);
+        rows.push((row.after, own));
+        stages = rest;
+    }
+    (rows, stages)
 }
 
-/// Runs stages one after the other, and others beside them as soon as what those need has run.
-fn both(stages: &[Stage], beside: &[Stage], long: bool) -> Lane {
+/// Runs stages one after the other, and rows of others beside them as soon as they may begin and what they need has
+/// run.
+fn both(stages: &[Stage], beside: &[(&'static str, Vec<Stage>)], long: bool) -> Lane {
     let own = |need: &&&str| stages.iter().any(|stage| stage.name == **need);
-    let needs: Vec<&str> = beside
+    let mut waiting: Vec<(Vec<&str>, &[Stage])> = beside
         .iter()
-        .flat_map(|stage| stage.needs)
-        .chain(&[BEFORE])
-        .filter(own)
-        .copied()
+        .map(|(after, row)| {
+            let needs = row.iter().flat_map(|stage| stage.needs).chain([after]);
+            (needs.filter(own).copied().collect(), &row[..])
+        })
         .collect();
     let mut lane = Lane::new(long);
     thread::scope(|scope| {
-        let mut other = None;
+        let mut others = Vec::new();
         for (at, stage) in stages.iter().enumerate() {
             if lane.is_stopped() {
                 break;
             }
             lane.run(stage);
-            let is_ready = needs
-                .iter()
-                .all(|need| stages[..=at].iter().any(|stage| stage.name == **need));
-            if is_ready && other.is_none() && !beside.is_empty() {
-                let mut second = lane.beside();
-                other = Some(scope.spawn(move || {
+            waiting.retain(|(needs, row)| {
+                let has_run = |need: &&str| stages[..=at].iter().any(|stage| stage.name == **need);
+                if !needs.iter().all(has_run) {
+                    return true;
+                }
+                let (mut own, row) = (lane.beside(), *row);
+                others.push(scope.spawn(move || {
                     // Of this thread, and so of all that it starts.
                     if let Err(error) = setpriority_process(None, LOWEST) {
                         println!(
                             "cannot lower the priority of what runs beside the stages: {error}"
                         );
                     }
-                    second.run_all(beside);
-                    second.total
+                    own.run_all(row);
+                    own.total
                 }));
-            }
+                false
+            });
         }
-        if let Some(other) = other {
+        for other in others {
             // A stage that panics has said so.
             lane.total
                 .add(other.join().unwrap_or_else(|_| Counts::one_failed()));
@@ -567,20 +595,23 @@ mod tests {
     fn what_runs_beside_needs_what_runs_before_it_there_or_in_the_other_lane() {
         let all = all_stages().expect("the folder is there");
         let (beside, rest) = apart(all);
-        assert_eq!(beside.len(), BESIDE.len(), "a stage that is none");
-        for (at, stage) in beside.iter().enumerate() {
-            for need in stage.needs {
-                let mut before = beside[..at].iter().chain(&rest);
-                assert!(
-                    before.any(|stage| stage.name == *need),
-                    "{} needs {need}",
-                    stage.name
-                );
+        for ((after, row), wanted) in beside.iter().zip(&BESIDE) {
+            assert_eq!(row.len(), wanted.stages.len(), "a stage that is none");
+            assert!(rest.iter().any(|stage| stage.name == *after), "{after}");
+            for (at, stage) in row.iter().enumerate() {
+                for need in stage.needs {
+                    let mut before = row[..at].iter().chain(&rest);
+                    assert!(
+                        before.any(|stage| stage.name == *need),
+                        "{} needs {need}",
+                        stage.name
+                    );
+                }
+                let later = rest
+                    .iter()
+                    .find(|other| other.needs.contains(&stage.name.as_str()));
+                assert!(later.is_none(), "{later:?} would not wait");
             }
-            let later = rest
-                .iter()
-                .find(|other| other.needs.contains(&stage.name.as_str()));
-            assert!(later.is_none(), "{later:?} would not wait");
         }
     }
 
