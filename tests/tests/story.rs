@@ -76,12 +76,13 @@ fn a_bot_sends(story: &Story, parts: &mut Parts) {
         size: 2000,
         ..Messages::default()
     };
+    // First to the one server, or whom it writes to most would depend on when the first verdict is made.
+    lab.send("bot", server, to(TO_SERVER), LIMIT).expect("spam");
     for index in 0..SINKS {
         let sink = SocketAddr::new(lab.server_v4(2 + index).into(), 25);
         lab.send("bot", sink, to(TO_EACH_SINK), LIMIT)
             .expect("spam");
     }
-    lab.send("bot", server, to(TO_SERVER), LIMIT).expect("spam");
     let (count, target) = (TO_NOBODY.to_string(), format!("inet:{server}"));
     lab.run(
         "bot",

@@ -123,7 +123,7 @@ section! {
         /// How often `smtpflow notice run` looks for what there is to tell, in seconds, 1 to 3600.
         pub every_seconds: u32 = 60;
         /// An HTTP server that gets the JSON of each notice that begins to wait, or was sent, by
-        /// POST, such as "https://tickets.example.org/notices". Unset: none.
+        /// POST, such as `https://tickets.example.org/notices`. Unset: none.
         #[serde(deserialize_with = "webhook")]
         pub webhook: Option<HttpUrl> = None;
         /// A command that gets the same JSON on its standard input: its path and its words, such as
