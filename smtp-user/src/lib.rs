@@ -44,6 +44,7 @@ pub mod replay;
 pub mod report;
 pub mod secret;
 pub mod serve;
+pub mod server;
 mod service;
 pub mod source_list;
 pub mod store;

@@ -13,7 +13,8 @@ use smtp_user::model::notice::{Addressee, Facts, Notice, NoticeState, Standing, 
 use smtp_user::model::owner::OwnerSource;
 use smtp_user::model::period::Period;
 use smtp_user::model::verdict::Severity;
-use smtp_user::notice::{Composer, Policy, RelayServer, Sender, Settings};
+use smtp_user::notice::{Composer, Policy, Sender, Settings};
+use smtp_user::server::Server;
 use smtp_user::store::{NoticeDecision, NoticeLedger, Reader, Store, decide_notice};
 use smtp_user::telling;
 use xtask::lab::{Lab, Postfix, Relaying, Topology};
@@ -58,7 +59,7 @@ impl Office {
             from: Some("abuse@example.org".to_owned()),
             organisation: Some("Example University".to_owned()),
             languages: vec!["en".to_owned(), "zh_tw".to_owned()],
-            relay: Some(RelayServer::parse("127.0.0.1:25").expect("a relay")),
+            relay: Some(Server::parse("127.0.0.1:25").expect("a relay")),
             authorities,
             timeout_seconds: 30,
             ..Settings::default()

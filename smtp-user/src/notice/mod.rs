@@ -29,7 +29,7 @@ pub use self::plan::{Draft, Plan, plan};
 pub use self::quiet::QuietHours;
 pub use self::retry::{Attempt, Outcome, after, before};
 pub use self::send::Sender;
-pub use self::settings::{Mode, RelayServer, Settings, Tls};
+pub use self::settings::{Mode, Settings, Tls};
 pub use self::template::{SHIPPED, Templates};
 
 /// An hour, in milliseconds.

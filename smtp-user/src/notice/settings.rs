@@ -3,8 +3,6 @@
 //! Contract: values that were read can be used without looking at them again, once [`Settings::check`] has let
 //! them through. Nothing is made and nothing is sent by default; what is made waits for somebody to approve it.
 
-mod server;
-
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -16,8 +14,7 @@ use crate::config::HttpUrl;
 use crate::model::notice::MAX_RECIPIENTS;
 use crate::model::owner::{check_mail, check_text};
 use crate::model::verdict::Severity;
-
-pub use self::server::RelayServer;
+use crate::server::Server;
 
 /// Most languages of one notice.
 const MAX_LANGUAGES: usize = 4;
@@ -102,7 +99,7 @@ section! {
         /// 24 to 720.
         pub expire_hours: u32 = 72;
         /// The relay that takes them, HOST:PORT, such as "mail.example.org:587".
-        pub relay: Option<RelayServer> = None;
+        pub relay: Option<Server> = None;
         /// How the conversation with it is kept secret: "starttls" (a relay without it gets
         /// nothing), or "off".
         pub tls: Tls = Tls::Starttls;
@@ -409,7 +406,7 @@ mod tests {
                 "relay = \"mail.example.org\"",
                 "expected one such as \"mail.example.org:587\"",
             ),
-            ("relay = \"a b:25\"", "is no relay"),
+            ("relay = \"a b:25\"", "is no server"),
             (
                 "sendmail = \"sendmail\"",
                 "notice.sendmail: sendmail is no absolute path",

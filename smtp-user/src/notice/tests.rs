@@ -29,7 +29,7 @@ pub(super) fn settings() -> Settings {
         operator: Some("noc@example.org".to_owned()),
         escalate_to: vec!["security@example.org".to_owned()],
         domains: vec!["customer.example".to_owned()],
-        relay: Some(super::RelayServer {
+        relay: Some(crate::server::Server {
             host: "127.0.0.1".to_owned(),
             port: 25,
         }),

@@ -14,12 +14,13 @@ use super::contacts::{Contacts, Written};
 use super::directory::{self, Protocol, Target};
 use super::rdap::{self, Bootstrap};
 use super::remembered::{Asked, Remembered};
-use super::settings::{Server, Settings};
+use super::settings::Settings;
 use super::tables::Kept;
 use super::wire::Deadline;
 use crate::failure::{Failure, Kind};
 use crate::model::owner::{Contact, Finding, Outcome, Owner, OwnerSource, Route};
 use crate::model::period::milliseconds;
+use crate::server::Server;
 
 /// See the module.
 #[derive(Debug)]

@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 
 use super::rwhois;
-use super::settings::{Server, is_host};
 use super::whois;
 use super::wire::{Deadline, Reach};
 use crate::model::owner::Contact;
+use crate::server::{Server, is_host};
 
 /// Most servers that are asked because others say so.
 pub(super) const REFERRALS: usize = 3;

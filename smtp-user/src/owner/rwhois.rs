@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use super::directory::{LIMIT, Said, Target, text};
-use super::settings::Server;
 use super::whois::add;
 use super::wire::{Connection, Deadline, Reach, read_all};
 use crate::model::owner::{Contact, check_mail, clean};
+use crate::server::Server;
 
 pub(super) mod server;
 

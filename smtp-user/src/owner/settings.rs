@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use crate::model::owner::{OwnerSource, check_text};
-use crate::written::Written;
+use crate::server::Server;
 
 /// How long one source may take for an address.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
@@ -327,71 +327,6 @@ impl Router {
             }
         }
         Ok(())
-    }
-}
-
-/// A server: the name or the address of a host, and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Server {
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
-impl Server {
-    /// As `whois.example.net:43` or `[2001:db8::1]:43`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let server = || {
-            let (host, port) = text.rsplit_once(':')?;
-            let port = port.parse().ok().filter(|port| *port != 0)?;
-            let v6 = host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'));
-            let good = match v6 {
-                Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-                None => is_host(host),
-            };
-            good.then(|| Self {
-                host: v6.unwrap_or(host).to_ascii_lowercase(),
-                port,
-            })
-        };
-        server().ok_or_else(|| {
-            format!("{text:?} is no server: expected one such as \"whois.example.net:43\"")
-        })
-    }
-}
-
-/// Whether this can be the name of a host, or an IPv4 address.
-pub(super) fn is_host(text: &str) -> bool {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    (1..=253).contains(&text.len()) && text.chars().all(is_name)
-}
-
-impl std::fmt::Display for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
-    }
-}
-
-impl Serialize for Server {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Server {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(Written {
-            expected: "a server as text, such as \"whois.example.net:43\"",
-            parse: Self::parse,
-        })
     }
 }
 

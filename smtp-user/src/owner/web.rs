@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::settings::is_host;
 use super::wire::{Connection, Deadline, Reach, read_all};
+use crate::server::is_host;
 use crate::tls::Trust;
 
 /// The longest answer, head and body.

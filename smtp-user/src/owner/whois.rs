@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 
 use super::directory::{LIMIT, Said, Target, text};
-use super::settings::Server;
 use super::wire::{Connection, Deadline, Reach, read_all};
 use crate::model::owner::{Contact, MAX_MAILS, check_mail, clean};
+use crate::server::Server;
 
 /// Names of lines with an address for abuse: RIPE, AFRINIC, APNIC; ARIN; LACNIC and others.
 const ABUSE: &[&str] = &[

@@ -22,11 +22,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::retry::Outcome;
-use super::super::settings::{RelayServer, Settings, Tls, domain_of};
+use super::super::settings::{Settings, Tls, domain_of};
 use super::Progress;
 use super::stream::Bounded;
 use crate::failure::{Failure, Kind};
 use crate::secret::Secret;
+use crate::server::Server;
 
 /// The longest file of authorities, in bytes; that of a distribution has 220 KiB.
 const MAX_AUTHORITIES: u64 = 4 << 20;
@@ -36,18 +37,14 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Relay {
-    server: RelayServer,
+    server: Server,
     helo: ClientId,
     tls: Option<TlsParameters>,
     credentials: Option<Credentials>,
 }
 
 impl Relay {
-    pub(super) fn new(
-        settings: &Settings,
-        server: &RelayServer,
-        from: &str,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &Settings, server: &Server, from: &str) -> Result<Self, Failure> {
         let credentials = match (&settings.user, &settings.password_file) {
             (Some(user), Some(file)) => {
                 let secret = Secret::load(file, "password of the relay", 1..=1024)?;
@@ -94,7 +91,7 @@ impl Relay {
         message: &[u8],
         progress: &mut Progress,
     ) -> Result<String, String> {
-        let RelayServer { host, port } = &self.server;
+        let Server { host, port } = &self.server;
         let stream = TcpStream::connect((&**host, *port))
             .await
             .map_err(|error| format!("{}: {error}", self.server))?;

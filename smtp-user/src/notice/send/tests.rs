@@ -18,7 +18,8 @@ use tokio::io::AsyncReadExt as _;
 use self::fake::{Act, CERTIFICATE, FakeRelay, GOOD, Script};
 use super::*;
 use crate::model::notice::{NoticeKind, NoticeState, Recipient};
-use crate::notice::settings::{RelayServer, Tls};
+use crate::notice::settings::Tls;
+use crate::server::Server;
 
 const AUTHORITY: &str = include_str!("tests/authority.pem");
 /// A message with a line that begins with a dot.
@@ -27,7 +28,7 @@ const MESSAGE: &[u8] = b"Subject: x\r\n\r\n.hidden\r\nlast\r\n";
 fn settings(port: u16) -> Settings {
     Settings {
         from: Some("abuse@example.org".to_owned()),
-        relay: Some(RelayServer {
+        relay: Some(Server {
             host: "127.0.0.1".to_owned(),
             port,
         }),

@@ -14,7 +14,8 @@ use std::thread;
 use super::*;
 use crate::model::owner::{Outcome, OwnerSource};
 use crate::owner::Desk;
-use crate::owner::settings::{Server, Settings};
+use crate::owner::settings::Settings;
+use crate::server::Server;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long answers and routes are used.

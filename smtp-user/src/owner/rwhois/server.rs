@@ -335,8 +335,8 @@ fn contact(registered: &Registered) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::super::directory::{Protocol, Target, ask};
-    use super::super::super::settings::Server;
     use super::*;
+    use crate::server::Server;
 
     struct One;
 

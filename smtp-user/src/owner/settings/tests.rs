@@ -82,22 +82,3 @@ fn what_does_not_fit_together_is_told() {
         assert!(error.starts_with(expected), "{error:?} for {expected:?}");
     }
 }
-
-#[test]
-fn a_server_is_read_as_it_is_shown() {
-    for text in ["whois.iana.org:43", "[2001:db8::1]:4321", "192.0.2.1:1"] {
-        assert_eq!(Server::parse(text).expect(text).to_string(), text);
-    }
-    for text in [
-        "",
-        ":43",
-        "a:0",
-        "a:65536",
-        "2001:db8::1:43",
-        "[::g]:1",
-        "a/b:1",
-        "a\r\nb:1",
-    ] {
-        assert!(Server::parse(text).is_err(), "{text:?}");
-    }
-}
