@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -22,9 +23,9 @@ use xtask::lab::{Lab, Postfix, Relaying, Topology};
 /// Of a certificate for 127.0.0.1, as in the unit tests.
 pub const AUTHORITY: &str = include_str!("../../smtp-user/src/notice/send/tests/authority.pem");
 /// The certificate itself.
-pub const CERTIFICATE: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.pem");
+const CERTIFICATE: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.pem");
 /// Its key.
-pub const KEY: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.key");
+const KEY: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.key");
 /// 2026-11-27T00:00:00Z.
 pub const NOW: u64 = 1_795_737_600_000;
 /// A minute, in milliseconds.
@@ -33,6 +34,22 @@ pub const MINUTE: u64 = 60_000;
 pub const HOUR: u64 = 60 * MINUTE;
 /// How long a message may take to arrive.
 pub const ARRIVAL: Duration = Duration::from_secs(30);
+
+/// Gives a Postfix with this folder of configuration, which Postfix's users can read, a certificate for 127.0.0.1.
+pub fn certify(config: &Path) {
+    fs::create_dir_all(config).expect("a folder");
+    fs::set_permissions(config, fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::write(config.join("relay.pem"), CERTIFICATE).expect("written");
+    let key = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(config.join("relay.key"));
+    key.expect("a file")
+        .write_all(KEY.as_bytes())
+        .expect("written");
+}
 
 /// A laboratory with a Postfix that keeps mail for desk.example, and a store.
 pub struct Office {
@@ -78,17 +95,7 @@ impl Office {
     /// Starts Postfix, for the first time or again.
     pub fn start(&mut self) {
         let config = self.lab.folder().join("postfix-mailbox/etc");
-        fs::create_dir_all(&config).expect("a folder");
-        fs::write(config.join("relay.pem"), CERTIFICATE).expect("written");
-        let key = fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(config.join("relay.key"));
-        std::io::Write::write_all(&mut key.expect("a file"), KEY.as_bytes()).expect("written");
-        let readable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&config, readable).expect("a mode");
+        certify(&config);
         let at = [IpAddr::from(Ipv4Addr::LOCALHOST)];
         self.postfix = Some(
             self.lab

@@ -13,7 +13,6 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +25,7 @@ use xtask::lab::{
     Topology, ensure_bpffs, smtpflow_binary,
 };
 
+use crate::office::{AUTHORITY, certify};
 use crate::owners::write;
 use crate::page::{Page, Shown};
 
@@ -39,10 +39,6 @@ pub const SINKS: u16 = 24;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/abuse-desk.md");
 /// The month of the page.
 pub const MONTH: &str = "2026-11";
-/// Of a certificate for 127.0.0.1, as in the unit tests.
-const AUTHORITY: &str = include_str!("../../smtp-user/src/notice/send/tests/authority.pem");
-const CERTIFICATE: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.pem");
-const KEY: &str = include_str!("../../smtp-user/src/notice/send/tests/relay.key");
 
 /// The laboratory, and where in the page we are.
 #[derive(Debug)]
@@ -303,16 +299,7 @@ impl Story {
 /// The mail server of the desk: it takes notices from the desk itself, with TLS, and complaints from the world.
 fn mailbox(lab: &Lab, desk: &Client) -> Postfix {
     let config = lab.postfix_home("desk", Relaying::Mailbox).join("etc");
-    fs::create_dir_all(&config).expect("a folder");
-    fs::set_permissions(&config, fs::Permissions::from_mode(0o755)).expect("a mode");
-    fs::write(config.join("relay.pem"), CERTIFICATE).expect("written");
-    let key = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(config.join("relay.key"));
-    std::io::Write::write_all(&mut key.expect("a file"), KEY.as_bytes()).expect("written");
+    certify(&config);
     let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), desk.v4.into()];
     lab.postfix_in("desk", Relaying::Mailbox, &addresses)
         .expect("the desk's server")

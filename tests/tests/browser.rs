@@ -226,6 +226,16 @@ fn whatever_goes_wrong_in_a_page_is_seen() {
         }
         page.look(Look::PHONE).good();
         assert_eq!(too_wide(&page), [""; 0]);
+        page.evaluate(
+            "{
+                const [state, connections, change] = document.querySelectorAll('#top tbody tr td');
+                state.innerHTML = '<span class=badge>◐ acknowledged</span>';
+                connections.innerHTML = '<strong>1,234,567</strong>';
+                change.innerHTML = '<span class=change>▲ ×12,345</span>';
+            } 0",
+        )
+        .good();
+        assert_eq!(cut(&page), [""; 0], "long figures do not fit");
         page.evaluate("document.querySelector('main').style.minWidth = '500px'; 0")
             .good();
         assert!(

@@ -404,7 +404,7 @@ mod tests {
             ("time_zone = \"Mars/Base\"", "timedatectl"),
             (
                 "relay = \"mail.example.org\"",
-                "expected one such as \"mail.example.org:587\"",
+                "expected HOST:PORT, such as \"mail.example.org:587\"",
             ),
             ("relay = \"a b:25\"", "is no server"),
             (

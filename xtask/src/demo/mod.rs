@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::interrupt;
-use xtask::lab::{Agent, AgentOptions, CLIENTS_V4, CLIENTS_V6, Lab, Topology};
+use xtask::lab::{
+    Agent, AgentOptions, CLIENTS_V4, CLIENTS_V6, Lab, Topology, usual_listen_address,
+};
 
 use crate::build::BuildArgs;
 use crate::{apt, build};
@@ -145,6 +147,7 @@ fn start_agent(
         binary,
         window: WINDOW.to_owned(),
         pins: PINS.into(),
+        listen: usual_listen_address()?,
         extra: vec!["--config".to_owned(), config.display().to_string()],
         ..AgentOptions::new(lab)?
     };

@@ -226,15 +226,20 @@ pub fn smtpflow_binary() -> Result<PathBuf> {
         })
 }
 
-/// An address on loopback where nothing listens: the agent's usual one if it is free.
+/// An address on loopback where nothing listens, another one each time: stages run side by side, and listening and
+/// letting go is no reservation.
 pub fn free_listen_address() -> Result<SocketAddr> {
-    for port in [12525, 0] {
-        // Listening and letting go is no reservation, but nobody else picks ports here.
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return listener.local_addr().context("a socket without an address");
-        }
-    }
-    bail!("no free TCP port on 127.0.0.1")
+    free(0).context("no free TCP port on 127.0.0.1")
+}
+
+/// The agent's usual address if nothing listens there, or a free one.
+pub fn usual_listen_address() -> Result<SocketAddr> {
+    free(12525).or_else(|_| free_listen_address())
+}
+
+fn free(port: u16) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.local_addr().context("a socket without an address")
 }
 
 /// Mounts bpffs at its usual place if nothing has yet.

@@ -35,7 +35,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
-pub use agent::{Agent, AgentOptions, ensure_bpffs, free_listen_address, smtpflow_binary};
+pub use agent::{
+    Agent, AgentOptions, ensure_bpffs, free_listen_address, smtpflow_binary, usual_listen_address,
+};
 pub use capture::{Capture, Captured, tshark_fields};
 pub use http::{Response, http_get, http_request};
 pub use mail::{Messages, Postfix, REFUSED, Relaying};
