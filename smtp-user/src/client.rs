@@ -10,11 +10,13 @@ mod exchange;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use self::exchange::{Most, Request, exchange, split};
+use self::exchange::{Most, Request, exchange};
 use crate::config::HttpUrl;
 use crate::failure::{Failure, Kind};
+use crate::http::split;
 use crate::report::document::printable;
 use crate::secret::Token;
+use crate::server::Server;
 use crate::tls::Trust;
 
 /// The longest that a request may take, its answer included.
@@ -37,17 +39,8 @@ impl Url {
         let url = || {
             let rest = text.strip_prefix("http://")?;
             let authority = rest.strip_suffix('/').unwrap_or(rest);
-            let (host, port) = authority.rsplit_once(':')?;
-            port.parse::<u16>().ok().filter(|port| *port != 0)?;
-            let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-            let address = host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'));
-            let good = match address {
-                Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-                None => !host.is_empty() && host.chars().all(is_name),
-            };
-            good.then(|| Self {
+            Server::parse(authority).ok()?;
+            Some(Self {
                 authority: authority.to_owned(),
             })
         };

@@ -28,6 +28,7 @@ pub mod doctor;
 pub mod evidence;
 pub mod failure;
 pub mod history;
+mod http;
 pub mod journal;
 pub mod kernel;
 pub mod link;

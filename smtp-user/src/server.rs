@@ -38,10 +38,15 @@ impl Server {
             format!("{text:?} is no server: expected HOST:PORT, such as \"mail.example.org:587\"")
         })
     }
+
+    /// The same, with this port where none is named.
+    pub fn parse_or(text: &str, port: u16) -> Result<Self, String> {
+        Self::parse(text).or_else(|error| Self::parse(&format!("{text}:{port}")).map_err(|_| error))
+    }
 }
 
 /// Whether this can be the name of a host, or an IPv4 address.
-pub(crate) fn is_host(text: &str) -> bool {
+fn is_host(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     (1..=253).contains(&text.len()) && text.chars().all(is_name)
 }
@@ -92,6 +97,21 @@ mod tests {
             "a\r\nb:1",
         ] {
             assert!(Server::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_not_named_is_the_usual_one() {
+        for (text, shown) in [
+            ("a.example", "a.example:43"),
+            ("A.example:4321", "a.example:4321"),
+            ("[2001:db8::1]", "[2001:db8::1]:43"),
+        ] {
+            let server = Server::parse_or(text, 43).expect(text);
+            assert_eq!(server.to_string(), shown);
+        }
+        for text in ["", "a:0", "a:b", "2001:db8::1", "[::1]x"] {
+            assert!(Server::parse_or(text, 43).is_err(), "{text:?}");
         }
     }
 }

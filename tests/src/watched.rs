@@ -138,6 +138,13 @@ impl<T> Good<T> for anyhow::Result<T> {
     }
 }
 
+/// The faults of a page that are none of these.
+pub fn other_faults(page: &Page<'_>, expected: &[&str]) -> Vec<String> {
+    let faults = page.faults().good().into_iter();
+    let is_expected = |fault: &String| expected.iter().any(|part| fault.contains(part));
+    faults.filter(|fault| !is_expected(fault)).collect()
+}
+
 /// Nothing went wrong in this page since this was asked before.
 #[track_caller]
 pub fn fault_free(page: &Page<'_>, what: &str) {

@@ -1,9 +1,10 @@
 //! Addresses of HTTP servers.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::server::Server;
 
 /// `http://HOST`, `http://HOST:PORT/PATH`, the same with `https`; without a user, a query or a final
 /// slash.
@@ -90,21 +91,7 @@ fn port_of(authority: &str) -> Option<&str> {
 }
 
 fn is_authority(authority: &str) -> bool {
-    let host = match port_of(authority) {
-        Some(port) if port.parse::<u16>().is_ok_and(|port| port != 0) => {
-            &authority[..authority.len() - port.len() - 1]
-        }
-        Some(_) => return false,
-        None => authority,
-    };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match address {
-        Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.chars().all(is_name),
-    }
+    Server::parse_or(authority, 80).is_ok()
 }
 
 impl fmt::Display for HttpUrl {

@@ -10,7 +10,7 @@ use super::rwhois;
 use super::whois;
 use super::wire::{Deadline, Reach};
 use crate::model::owner::Contact;
-use crate::server::{Server, is_host};
+use crate::server::Server;
 
 /// Most servers that are asked because others say so.
 pub(super) const REFERRALS: usize = 3;
@@ -62,14 +62,7 @@ impl Target {
             Protocol::Whois => WHOIS_PORT,
             Protocol::Rwhois => RWHOIS_PORT,
         };
-        let server = if authority.contains(':') {
-            Server::parse(authority).ok()?
-        } else {
-            is_host(authority).then(|| Server {
-                host: authority.to_ascii_lowercase(),
-                port,
-            })?
-        };
+        let server = Server::parse_or(authority, port).ok()?;
         Some(Self { protocol, server })
     }
 }

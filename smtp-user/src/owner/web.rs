@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::wire::{Connection, Deadline, Reach, read_all};
-use crate::server::is_host;
+use crate::http;
+use crate::server::Server;
 use crate::tls::Trust;
 
 /// The longest answer, head and body.
@@ -55,28 +56,11 @@ impl Url {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
         };
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(v6) => {
-                let (host, port) = v6.split_once(']')?;
-                host.parse::<std::net::Ipv6Addr>().ok()?;
-                (
-                    host,
-                    port.strip_prefix(':').or(port.is_empty().then_some(""))?,
-                )
-            }
-            None => {
-                let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-                is_host(host).then_some((host, port))?
-            }
-        };
-        let port = match port {
-            "" if tls => 443,
-            "" => 80,
-            port => port.parse().ok().filter(|port| *port != 0)?,
-        };
+        let usual = if tls { 443 } else { 80 };
+        let Server { host, port } = Server::parse_or(authority, usual).ok()?;
         Some(Self {
             tls,
-            host: host.to_ascii_lowercase(),
+            host,
             port,
             path: path.to_owned(),
         })
@@ -173,19 +157,7 @@ pub(super) fn get(
 
 /// An answer with a length, in chunks, or up to the end of the connection (RFC 9112).
 fn parse(raw: &[u8]) -> Result<Answer, String> {
-    let end = raw
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .ok_or("the answer breaks off in its head")?;
-    let head = std::str::from_utf8(&raw[..end]).map_err(|_| "this is not HTTP")?;
-    let body = &raw[end + 4..];
-    let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.strip_prefix("HTTP/1."))
-        .and_then(|rest| rest.split(' ').nth(1))
-        .and_then(|status| status.parse().ok())
-        .ok_or("this is not HTTP")?;
+    let (status, lines, body) = http::split(raw)?;
     let mut answer = Answer {
         status,
         location: None,
