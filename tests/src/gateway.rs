@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Contract: QEMU emulates the processor, so what is seen does not depend on this machine. There is one: with two, each on a
-//! thread, the kernel's changes to its own code are seen half done now and then, and it dies of them. The disk is only
+//! thread, changes of the kernel to its own code can be seen half done (see `xtask/src/vm/qemu.rs`). The disk is only
 //! read: what the gateway writes is gone with it. Commands run in it one after the other, as root.
 
 use std::fs;
