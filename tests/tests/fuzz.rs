@@ -204,9 +204,10 @@ impl Run {
         differences
     }
 
-    /// Whether the kernel differs only in having taken SYNs for new that had been there before. That
-    /// is what an overwritten place in the SYN memory does, and documented.
-    fn forgot_only_syns(&self) -> bool {
+    /// The flows whose SYNs the kernel took for new though they had been there before, if it differs
+    /// in nothing else. That is what an overwritten place in the SYN memory does, and documented.
+    fn forgotten(&self) -> Option<BTreeSet<FlowName>> {
+        let mut forgotten = BTreeSet::new();
         let mut forgiving = Self {
             kernel: self.kernel.clone(),
             reference: self.reference.clone(),
@@ -217,7 +218,7 @@ impl Run {
                 continue;
             };
             if source.totals.connections < expected.connections {
-                return false;
+                return None;
             }
             source.totals.syn_retx += source.totals.connections - expected.connections;
             source.totals.connections = expected.connections;
@@ -228,18 +229,21 @@ impl Run {
                 continue;
             };
             if flow.connections < expected.syns.0 {
-                return false;
+                return None;
+            }
+            if flow.connections > expected.syns.0 {
+                forgotten.insert(name);
             }
             flow.syn_retx += flow.connections - expected.syns.0;
             flow.connections = expected.syns.0;
         }
         let (overflow, missing) = (&mut forgiving.kernel.tally.overflow, self.missing());
         if overflow.connections < missing.connections {
-            return false;
+            return None;
         }
         overflow.syn_retx += overflow.connections - missing.connections;
         overflow.connections = missing.connections;
-        forgiving.differences().is_empty()
+        forgiving.differences().is_empty().then_some(forgotten)
     }
 }
 
@@ -352,7 +356,8 @@ fn the_kernel_counts_as_the_rfcs_say_and_leaves_every_frame_as_it_is() {
     let mut generator = Generator::new(seed);
     let mut grid = grid().into_iter();
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
-    let (mut frames, mut forgotten, mut batches) = (0, 0, 0);
+    let (mut frames, mut batches) = (0, 0);
+    let mut forgotten = BTreeSet::new();
     let mut indirect = Indirect::default();
     let begun = Instant::now();
     while frames < wanted {
@@ -368,12 +373,12 @@ fn the_kernel_counts_as_the_rfcs_say_and_leaves_every_frame_as_it_is() {
             if !run_afresh(&batch).differences().is_empty() {
                 panic!("seed {seed}: {}", find_culprit(&batch));
             }
-            assert!(
-                run.forgot_only_syns(),
-                "seed {seed}, frames from {frames}: counted differently with what came before:\n{}",
-                run.differences().join("\n")
-            );
-            forgotten += 1;
+            forgotten.extend(run.forgotten().unwrap_or_else(|| {
+                panic!(
+                    "seed {seed}, frames from {frames}: counted differently with what came before:\n{}",
+                    run.differences().join("\n")
+                )
+            }));
         }
         for (outcome, count) in &run.reference.outcomes {
             *outcomes.entry(outcome).or_default() += count;
@@ -392,7 +397,10 @@ fn the_kernel_counts_as_the_rfcs_say_and_leaves_every_frame_as_it_is() {
     for (outcome, count) in &outcomes {
         println!("{count:>10} {outcome}");
     }
-    println!("{indirect:?}, windows with a forgotten SYN: {forgotten}");
+    println!(
+        "{indirect:?}, flows with a forgotten SYN: {}",
+        forgotten.len()
+    );
     for skip in Skip::ALL {
         assert!(
             outcomes.contains_key(skip.name()),
@@ -401,9 +409,13 @@ fn the_kernel_counts_as_the_rfcs_say_and_leaves_every_frame_as_it_is() {
         );
     }
     indirect.assert_all_used();
+    // Two flows whose SYNs share a place, by the seeds of this run, forget each other in every window that
+    // has both: once in a hundred runs that is dozens of windows. Of flows, 3.3 are to be expected in 500
+    // windows; 11 was the most in 4,000 runs of the hash over these frames.
     assert!(
-        forgotten <= 2 + batches / 50,
-        "SYNs were forgotten in {forgotten} of {batches} windows"
+        forgotten.len() <= 10 + batches / 50,
+        "SYNs of {} flows were forgotten in {batches} windows: {forgotten:?}",
+        forgotten.len()
     );
 }
 
