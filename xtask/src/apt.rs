@@ -15,7 +15,7 @@ use crate::workspace;
 
 mod unpacked;
 
-pub use unpacked::{provide_opensmtpd, provide_prometheus};
+pub use unpacked::{provide_opensmtpd, provide_prometheus, provide_qemu};
 
 /// Asking apt's data base.
 const QUERY: Duration = Duration::from_secs(60);
@@ -124,9 +124,8 @@ pub const BROWSER: &[Need] = &[
     Need::program("poppler-utils", "pdftotext"),
 ];
 
-/// What runs virtual machines, and what is unpacked and stripped for them.
+/// What is unpacked and stripped for virtual machines.
 pub const MACHINES: &[Need] = &[
-    Need::program("qemu-system-x86", "qemu-system-x86_64"),
     Need::program("xz-utils", "xz"),
     Need::program("binutils", "strip"),
     Need::program("util-linux", "setpriv"),
@@ -134,9 +133,8 @@ pub const MACHINES: &[Need] = &[
     Need::program("ethtool", "ethtool"),
 ];
 
-/// What makes and runs the virtual gateway.
+/// What makes the virtual gateway.
 pub const GATEWAY: &[Need] = &[
-    Need::program("qemu-system-x86", "qemu-system-x86_64"),
     Need::program("mmdebstrap", "mmdebstrap"),
     Need::program("e2fsprogs", "mke2fs"),
 ];
@@ -259,8 +257,21 @@ impl Simulation {
     }
 }
 
-/// Asks apt what installing `packages` would do; fetches the package lists if it does not know them.
+/// Asks apt what installing `packages` would do, and refuses what would remove others.
 pub fn simulate(packages: &[String]) -> Result<Simulation> {
+    let simulation = plan(packages)?;
+    ensure!(
+        simulation.removed.is_empty(),
+        "refused: installing {} would remove {}. Remove it yourself if you can do without it, \
+         or use another machine",
+        packages.join(" "),
+        simulation.removed.join(" ")
+    );
+    Ok(simulation)
+}
+
+/// Asks apt what installing `packages` would do; fetches the package lists if it does not know them.
+fn plan(packages: &[String]) -> Result<Simulation> {
     let ask = || {
         let mut command = apt_get(&["--simulate", "install", "--no-install-recommends"], false)?;
         command::output(command.args(packages), QUERY)
@@ -272,15 +283,7 @@ pub fn simulate(packages: &[String]) -> Result<Simulation> {
             ask().with_context(|| format!("apt cannot install {}", packages.join(" ")))?
         }
     };
-    let simulation = parse_simulation(&text);
-    ensure!(
-        simulation.removed.is_empty(),
-        "refused: installing {} would remove {}. Remove it yourself if you can do without it, \
-         or use another machine",
-        packages.join(" "),
-        simulation.removed.join(" ")
-    );
-    Ok(simulation)
+    Ok(parse_simulation(&text))
 }
 
 /// Installs `packages`, which the caller has announced.

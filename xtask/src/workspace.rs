@@ -1,5 +1,6 @@
 //! Where things are: the workspace, its target folder, the logs, cargo.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,7 +33,17 @@ pub fn log(step: &str) -> Result<PathBuf> {
     Ok(own_folder()?.join(format!("{step}.log")))
 }
 
-/// The cargo that runs this task, in the workspace, building into the same target folder.
+/// PATH with the folder of unpacked tools in front, and those of the administrator behind.
+fn path_with_tools() -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(own_folder()?.join("tools"))
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin", "/sbin"].map(Into::into));
+    std::env::join_paths(folders).context("PATH holds a folder that cannot be listed")
+}
+
+/// The cargo that runs this task, in the workspace, building into the same target folder; what it runs finds the
+/// unpacked tools.
 pub fn cargo(args: &[&str]) -> Result<Command> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -52,6 +63,7 @@ pub fn cargo(args: &[&str]) -> Result<Command> {
     command
         .args(args)
         .current_dir(root())
-        .env("CARGO_TARGET_DIR", target()?);
+        .env("CARGO_TARGET_DIR", target()?)
+        .env("PATH", path_with_tools()?);
     Ok(command)
 }

@@ -4,11 +4,13 @@
 //! of their PATH; nothing outside of it changes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use xtask::command::{self, find, tool};
 
-use super::{INSTALL, apt_get, update};
+use super::{INSTALL, apt_get, plan, update};
 use crate::workspace;
 
 /// What is used of Debian's package `prometheus`, and where it is in it.
@@ -19,6 +21,12 @@ const PROMETHEUS: [(&str, &str); 2] = [
 
 /// The server in Debian's package `opensmtpd`, by a name that is not that of other servers.
 const OPENSMTPD: [(&str, &str); 1] = [("opensmtpd", "usr/sbin/smtpd")];
+
+/// The program of Debian's package [`MACHINES`].
+const QEMU: &str = "qemu-system-x86_64";
+const MACHINES: &str = "qemu-system-x86";
+/// Where shared libraries lie in a package.
+const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 
 /// Makes Prometheus and its `promtool` available: those on PATH, or else those in Debian's package
 /// `prometheus`, which is unpacked and not installed: the package would bring a service, a user and a dozen
@@ -39,6 +47,42 @@ pub fn provide_opensmtpd() -> Result<()> {
     unpack("opensmtpd", &OPENSMTPD)
 }
 
+/// Makes QEMU available and says where: the one on PATH, or else Debian's, unpacked and not installed, with the
+/// packages it needs that are not on this machine: its package drives out a `qemu-utils` of another release. QEMU
+/// finds its firmware by where its program lies, and its libraries by the script that starts it.
+pub fn provide_qemu() -> Result<PathBuf> {
+    if let Some(program) = find(QEMU) {
+        return Ok(program);
+    }
+    let tools = workspace::own_folder()?.join("tools");
+    let start = tools.join(QEMU);
+    if start.is_file() {
+        return Ok(start);
+    }
+    announce(QEMU, MACHINES, &tools);
+    let needed: Vec<String> = plan(&[MACHINES.to_owned()])?
+        .installed
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let root = extract(MACHINES, &needed)?;
+    let kept = tools.join("qemu");
+    if kept.exists() {
+        fs::remove_dir_all(&kept).with_context(|| format!("cannot remove {}", kept.display()))?;
+    }
+    fs::rename(&root, &kept).with_context(|| format!("cannot make {}", kept.display()))?;
+    let libraries = LIBRARIES.map(|folder| kept.join(folder).display().to_string());
+    let script = format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
+        libraries.join(":"),
+        kept.join("usr/bin").join(QEMU).display()
+    );
+    fs::write(&start, script)
+        .and_then(|()| fs::set_permissions(&start, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", start.display()))?;
+    Ok(start)
+}
+
 /// Unpacks these programs of a Debian package into the folder of tools below the target folder, if they are
 /// not there.
 fn unpack(name: &str, programs: &[(&str, &str)]) -> Result<()> {
@@ -50,36 +94,58 @@ fn unpack(name: &str, programs: &[(&str, &str)]) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = programs.iter().map(|(program, _)| *program).collect();
-    println!(
-        "the tests need {}; unpacking from Debian's package {name} into {} (nothing is installed)",
-        names.join(" and "),
-        folder.display()
-    );
-    let package = folder.join(format!("package-{name}"));
-    fs::create_dir_all(&package)
-        .with_context(|| format!("cannot make the folder {}", package.display()))?;
-    let log = workspace::log(name)?;
-    let mut download = apt_get(&["download", name], false)?;
-    download.current_dir(&package);
-    if command::succeed(&mut download, &log, INSTALL).is_err() {
-        update()?;
-        command::succeed(&mut download, &log, INSTALL)
-            .with_context(|| format!("cannot fetch Debian's package {name}"))?;
-    }
-    let archive = fs::read_dir(&package)
-        .ok()
-        .and_then(|mut entries| entries.next()?.ok())
-        .with_context(|| format!("apt-get downloaded no package {name}"))?
-        .path();
-    let unpacked = package.join("unpacked");
-    command::succeed(
-        tool("dpkg-deb", ["--extract"]).arg(&archive).arg(&unpacked),
-        &log,
-        INSTALL,
-    )?;
+    announce(&names.join(" and "), name, &folder);
+    let unpacked = extract(name, &[name.to_owned()])?;
     for (program, path) in programs {
         fs::rename(unpacked.join(path), folder.join(program))
             .with_context(|| format!("the package {name} holds no {path}"))?;
     }
-    fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))
+    fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))
+}
+
+fn announce(programs: &str, package: &str, folder: &Path) {
+    println!(
+        "the tests need {programs}; unpacking from Debian's package {package} into {} (nothing is installed)",
+        folder.display()
+    );
+}
+
+/// Fetches these packages and extracts them into one folder of this name, which is the caller's to clear away.
+fn extract(name: &str, packages: &[String]) -> Result<PathBuf> {
+    let tools = workspace::own_folder()?.join("tools");
+    let (fetched, unpacked) = (
+        tools.join(format!("package-{name}")),
+        tools.join(format!("unpacked-{name}")),
+    );
+    for folder in [&fetched, &unpacked] {
+        // What an earlier call left when it was ended.
+        if folder.exists() {
+            fs::remove_dir_all(folder)
+                .with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let log = workspace::log(name)?;
+    let mut download = apt_get(&["download"], false)?;
+    download.args(packages).current_dir(&fetched);
+    if command::succeed(&mut download, &log, INSTALL).is_err() {
+        update()?;
+        command::succeed(&mut download, &log, INSTALL)
+            .with_context(|| format!("cannot fetch Debian's packages {}", packages.join(" ")))?;
+    }
+    let archives = fs::read_dir(&fetched)
+        .with_context(|| format!("cannot read the folder {}", fetched.display()))?;
+    for archive in archives {
+        let archive = archive
+            .with_context(|| format!("cannot read the folder {}", fetched.display()))?
+            .path();
+        command::succeed(
+            tool("dpkg-deb", ["--extract"]).arg(&archive).arg(&unpacked),
+            &log,
+            INSTALL,
+        )?;
+    }
+    fs::remove_dir_all(&fetched).with_context(|| format!("cannot remove {}", fetched.display()))?;
+    Ok(unpacked)
 }

@@ -39,6 +39,7 @@ pub struct GatewayArgs {
 pub fn run(args: &GatewayArgs) -> Result<()> {
     apt::require_root("`cargo xtask gateway`", "cargo xtask gateway")?;
     apt::provide("the virtual gateway", &[apt::GATEWAY])?;
+    apt::provide_qemu()?;
     let folder = workspace::own_folder()?.join("gateway");
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;

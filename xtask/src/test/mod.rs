@@ -503,7 +503,6 @@ fn attempt(stage: &Stage, long: bool) -> Result<Outcome> {
     };
     command
         .env("CARGO_TERM_COLOR", "never")
-        .env("PATH", path_with_tools()?)
         .env(LONG, if long { "1" } else { "0" });
     let limit = stage.limit * if long { LONG_FACTOR } else { 1 };
     let ended = command::logged(&mut command, &log, limit)?;
@@ -526,15 +525,6 @@ fn attempt(stage: &Stage, long: bool) -> Result<Outcome> {
 
 fn ended_well(ended: Ended) -> bool {
     matches!(ended, Ended::Exited(status) if status.success())
-}
-
-/// PATH with the folder of unpacked tools in front, and those of the administrator behind.
-fn path_with_tools() -> Result<std::ffi::OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(workspace::own_folder()?.join("tools"))
-        .chain(std::env::split_paths(&path))
-        .chain(["/usr/sbin", "/sbin"].map(Into::into));
-    std::env::join_paths(folders).context("PATH holds a folder that cannot be listed")
 }
 
 /// The stage `packagers`: what the stage `package` needs.
@@ -560,6 +550,7 @@ fn packages() -> Result<()> {
     )?;
     apt::provide_prometheus()?;
     apt::provide_opensmtpd()?;
+    apt::provide_qemu()?;
     tools::provide()
 }
 

@@ -159,6 +159,7 @@ fn examine(args: &VmArgs, all: bool) -> Result<Found> {
         bail!("no check {unknown} (have: {})", known.join(", "));
     }
     apt::provide("virtual machines", &[apt::MACHINES])?;
+    let qemu = apt::provide_qemu()?;
     setup::run()?;
     let folder = workspace::own_folder()?.join("vm");
     let _lock = lock(&folder)?;
@@ -190,7 +191,7 @@ fn examine(args: &VmArgs, all: bool) -> Result<Found> {
     let (Some(kernel), Some(first)) = (kernels.first(), initramfs.first()) else {
         bail!("no kernel");
     };
-    let accelerator = Accelerator::find(kernel, first, &folder);
+    let accelerator = Accelerator::find(&qemu, kernel, first, &folder);
     println!("the machines are run by {accelerator}");
 
     let wanted = |check: &&str| args.checks.is_empty() || args.checks.iter().any(|c| c == check);
@@ -202,6 +203,7 @@ fn examine(args: &VmArgs, all: bool) -> Result<Found> {
         for (place, kernel) in kernels.iter().enumerate().filter(|_| !checks.is_empty()) {
             let machine = Machine {
                 name: format!("{}-{name}", kernel.name),
+                qemu: &qemu,
                 kernel,
                 initramfs: &initramfs[place],
                 checks,

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use xtask::command::{self, tool};
+use xtask::command;
 use xtask::guest::{CHECKS, Line};
 use xtask::interrupt;
 
@@ -51,7 +51,7 @@ pub enum Accelerator {
 
 impl Accelerator {
     /// The one that works here: a machine has to boot with it.
-    pub fn find(kernel: &Kernel, initramfs: &Path, logs: &Path) -> Self {
+    pub fn find(qemu: &Path, kernel: &Kernel, initramfs: &Path, logs: &Path) -> Self {
         let there = File::options()
             .read(true)
             .write(true)
@@ -59,6 +59,7 @@ impl Accelerator {
             .is_ok();
         let trial = Machine {
             name: "kvm-trial".to_owned(),
+            qemu,
             kernel,
             initramfs,
             checks: &[],
@@ -95,6 +96,8 @@ impl fmt::Display for Accelerator {
 pub struct Machine<'a> {
     /// The name of its logs.
     pub name: String,
+    /// The program that runs it.
+    pub qemu: &'a Path,
     /// What it boots.
     pub kernel: &'a Kernel,
     /// What the kernel unpacks.
@@ -206,7 +209,8 @@ impl Machine<'_> {
     }
 
     fn command(&self, console: &Path, report: &Path) -> Command {
-        let mut command = tool("qemu-system-x86_64", self.accelerator.words());
+        let mut command = Command::new(self.qemu);
+        command.args(self.accelerator.words());
         command.args(["-machine", "q35", "-m", "2048", "-smp", self.cpus]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         // The kernel's reboot after a panic ends QEMU.
