@@ -20,6 +20,8 @@ use crate::packets::server;
 use crate::{totals, volley};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// As often as this at least is looked whether the program is attached.
+const LOOKS: u64 = 100;
 
 /// A laboratory in which a client sends through the interface `outer` of a gateway, and nobody answers for the
 /// server: what is sent is to arrive, not more.
@@ -125,13 +127,15 @@ impl Rig {
             });
             // Whatever happens in there, the threads must end, or the scope does not.
             let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut self)));
+            // Work that is soon done ends no sooner than the looks are enough.
+            poll_until(LIMIT, || checks.load(Ordering::Relaxed) > LOOKS);
             stop.store(true, Ordering::Relaxed);
             let sent = load.join().expect("the load");
             worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             sent
         });
         let checks = checks.into_inner();
-        assert!(checks > 100, "looked at the link {checks} times");
+        assert!(checks > LOOKS, "looked at the link {checks} times");
         assert_eq!(gaps.into_inner(), 0, "detached, in {checks} looks");
         for (name, interface) in [("client", "eth0"), ("gateway", "outer")] {
             let drops = self.lab.drops(name, interface).expect("counts of drops");
