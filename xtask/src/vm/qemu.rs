@@ -26,8 +26,7 @@ const TRIAL: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 /// For a kernel that is emulated. One that trusts its time-stamp counter rewrites `sched_clock_cpu`, late and with
-/// all CPUs running; QEMU's threads may then still run the breakpoint that stood there meanwhile, which is an
-/// "Oops: int3" in one boot of several on a busy machine.
+/// all CPUs running, which is what emulation does worst; see [`Accelerator::words`].
 const STEADY: &str = "tsc=unstable";
 /// What a kernel says that is not well, at the start of a message.
 const TROUBLE: [&str; 5] = [
@@ -74,11 +73,14 @@ impl Accelerator {
         }
     }
 
+    /// Emulated CPUs share a thread: on threads of their own, one may still run the breakpoint that stood in the
+    /// kernel's code while another rewrote it, which is an "Oops: int3" in one boot of many. Machines run side by
+    /// side, so that no processor idles for it.
     const fn words(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // With random numbers, so that nothing waits for them.
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "Nehalem,+rdrand"],
+            Self::Tcg => ["-accel", "tcg,thread=single", "-cpu", "Nehalem,+rdrand"],
         }
     }
 }
