@@ -116,7 +116,6 @@ const BESIDE: [Row; 2] = [
             "refresh",
             "reload",
             "reports",
-            "scenarios_live",
             "store",
             "transparency",
             "verdicts",
