@@ -71,11 +71,10 @@ pub fn provide_qemu() -> Result<PathBuf> {
         fs::remove_dir_all(&kept).with_context(|| format!("cannot remove {}", kept.display()))?;
     }
     fs::rename(&root, &kept).with_context(|| format!("cannot make {}", kept.display()))?;
-    let libraries = LIBRARIES.map(|folder| kept.join(folder).display().to_string());
+    // By where it lies itself: a folder may be moved, and may have any name.
     let script = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
-        libraries.join(":"),
-        kept.join("usr/bin").join(QEMU).display()
+        "#!/bin/sh\nroot=$(dirname \"$0\")/qemu\nLD_LIBRARY_PATH=\"{}\" exec \"$root/usr/bin/{QEMU}\" \"$@\"\n",
+        LIBRARIES.map(|folder| format!("$root/{folder}")).join(":")
     );
     fs::write(&start, script)
         .and_then(|()| fs::set_permissions(&start, fs::Permissions::from_mode(0o755)))

@@ -26,7 +26,7 @@ const TRIAL: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 /// For a kernel that is emulated. One that trusts its time-stamp counter rewrites `sched_clock_cpu`, late and with
-/// all CPUs running, which is what emulation does worst; see [`Accelerator::words`].
+/// all CPUs running: what is not rewritten cannot be seen half done (see [`Accelerator::words`]).
 const STEADY: &str = "tsc=unstable";
 /// What a kernel says that is not well, at the start of a message.
 const TROUBLE: [&str; 5] = [
