@@ -304,9 +304,12 @@ fn the_package_is_installed_counts_is_upgraded_removed_and_purged() {
     step(begun, "purged");
 }
 
-/// What dpkg and the tools for users write anyway: their state as it was before, and lists of changes.
+/// What dpkg and the tools for users write anyway: their state as it was before, lists of changes, and what Debian's
+/// daily timer saves of dpkg's state where midnight comes by.
 fn is_of_dpkg(path: &str) -> bool {
-    let folders = [
+    let beginnings = [
+        "/var/backups/alternatives.",
+        "/var/backups/dpkg.",
         "/var/lib/dpkg/",
         "/var/lib/apt/",
         "/var/cache/",
@@ -318,7 +321,10 @@ fn is_of_dpkg(path: &str) -> bool {
         "/etc/shadow-",
         "/etc/gshadow-",
     ];
-    let known = folders.iter().any(|folder| path.starts_with(folder)) || backups.contains(&path);
+    let known = beginnings
+        .iter()
+        .any(|beginning| path.starts_with(beginning))
+        || backups.contains(&path);
     known && !path.contains("smtpflow")
 }
 
