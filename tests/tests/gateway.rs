@@ -420,7 +420,7 @@ fn comes_back(gateway: &mut Gateway<'_>, mail: &Mail<'_>) {
     gateway.well(&format!(
         "echo {device} >{driver}/unbind; sleep 3; test ! -e /sys/class/net/lan"
     ));
-    // A device that is back before the unit has ended is another case: systemd does not start what is being stopped.
+    // To detach takes seconds on an emulated processor, and the device is not to be back before that is done.
     let gone = poll_until(LIMIT, || {
         property(gateway, "smtpflow-attach@lan", "ActiveState") == "inactive"
     });
